@@ -1,0 +1,67 @@
+/*
+ * config.h - the configuration file: one table of settings, one section per merchant.
+ *
+ * A configuration is immutable once loaded and is replaced whole. Threads pin
+ * the one in force with config_ref() for the length of a request.
+ */
+#ifndef CONFIG_H
+#define CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#include "auth.h"
+#include "transfer.h"
+
+#define CONFIG_DEFAULT_PATH "/etc/foloosi-webhook/foloosi-webhook.conf"
+#define CONFIG_PATH_ENV "FOLOOSI_WEBHOOK_CONFIG" /* for plain CGI, which has no arguments */
+
+#define LIMIT_MERCHANT 64 /* characters: a-z A-Z 0-9 . _ - */
+
+struct merchant {
+	char *name;
+	struct credentials credentials;
+	enum transfer_field order_key; /* which field names the order */
+	char *order_prefix;            /* taken off its front; NULL: none */
+};
+
+struct config {
+	/* [foloosi-webhook] */
+	char *database;    /* libpq connection string, "" for libpq's environment */
+	char *listen;      /* socket path, NULL: inherited only */
+	mode_t socket_mode;
+	char *socket_group; /* NULL: leave it */
+	int threads;       /* accept threads */
+	size_t body_limit; /* bytes */
+	int deadline_ms;   /* from the arrival at the handler to the answer */
+	int log_level;     /* enum log_level */
+
+	/* [merchant NAME] … */
+	struct merchant *merchants; /* sorted by name */
+	size_t merchant_count;
+
+	unsigned refs; /* config.c's own */
+};
+
+/*
+ * Read a configuration file.
+ *   path   the file
+ *   error  receives a malloc'ed sentence with file, line and remedy if the answer is NULL;
+ *          the caller frees it
+ * Returns an owned configuration with one reference, or NULL. Secrets in files
+ * (token_file = …) are read now. No merchant without a token: fail closed.
+ */
+struct config *config_load(const char *path, char **error);
+
+struct config *config_ref(struct config *);
+void config_unref(struct config *); /* frees with the last reference; wipes secrets; NULL is ignored */
+
+/* The merchant with this name (not NUL-terminated), or NULL. */
+const struct merchant *config_merchant(const struct config *, const char *name, size_t len);
+
+/* Print every effective setting, secrets masked, as a file that could be read again. */
+void config_print(const struct config *, FILE *);
+
+#endif

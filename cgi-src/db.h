@@ -1,0 +1,60 @@
+/*
+ * db.h - the one conversation with PostgreSQL: record a batch. db.c is the only
+ * file that knows libpq; a PGresult never leaves it. One struct db belongs to one
+ * thread. Every call keeps its deadline by itself, with poll, whatever the
+ * server, the network or a standby does.
+ */
+#ifndef DB_H
+#define DB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "delivery.h"
+
+struct db;
+
+enum db_status {
+	DB_OK,     /* committed: the verdicts are filled */
+	DB_LOST,   /* the connection broke, was cut by the deadline, or the commit was not confirmed:
+	              it is not known whether the batch was kept. Asking again is harmless. The
+	              connection is closed */
+	DB_LOCKED, /* rolled back: a lock, deadlock, serialization or statement timeout; try again */
+	DB_DATA,   /* rolled back: the server refused something in the data; try one at a time */
+	DB_DOWN,   /* rolled back or never begun: no connection, server out of resources, wrong password,
+	              missing privilege, unknown schema version. The connection is closed */
+};
+
+/*
+ * Make a closed connection. conninfo: a libpq connection string, "" for libpq's
+ * environment and service files; copied. Returns an owned object for db_free().
+ */
+struct db *db_new(const char *conninfo);
+
+/*
+ * Connect, and check that the schema is one that this program knows.
+ * deadline: clock_ms(). Returns DB_OK or DB_DOWN; does nothing if connected.
+ */
+enum db_status db_connect(struct db *, int64_t deadline);
+
+/* Is a connection open, as far as is known without asking the server? */
+bool db_connected(const struct db *);
+
+/*
+ * Commit n deliveries (1 … BATCH_MAX) by one call of foloosi.record_deliveries().
+ * On DB_OK every delivery has its verdict, OUTCOME_BUSY among the possible.
+ * On anything else no verdict was written.
+ */
+enum db_status db_record(struct db *, struct delivery *const *batch, size_t n, int64_t deadline);
+
+/* The last failure as one line for the log, without data of any delivery. Lives until the next call. */
+const char *db_error(const struct db *);
+
+/* Close the connection; the object can connect again. */
+void db_close(struct db *);
+
+/* Close and free. NULL is ignored. */
+void db_free(struct db *);
+
+#endif

@@ -1,0 +1,91 @@
+/*
+ * delivery.h - the nouns that every room of this house shares.
+ *
+ * A delivery is one authenticated HTTP request with its raw bytes. It is owned
+ * by the accept thread that read it, from the first byte to the answer. Between
+ * writer_record() being called and returning it is lent to the writer, which
+ * may write the members under "verdict" and nothing else. Nobody allocates or
+ * frees a delivery on the way; the accept thread reuses one for its whole life.
+ */
+#ifndef DELIVERY_H
+#define DELIVERY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "transfer.h"
+
+/*
+ * What became of a request. The first block are answers that the handler gives
+ * by itself, in the order in which it checks; the second block is the word of
+ * the database (or of the spool). outcome.c has one row for each: HTTP status,
+ * title, log level. Names in lower case are what logs and answers print.
+ */
+enum outcome {
+	OUTCOME_NOT_FOUND,    /* unknown path, merchant or token */
+	OUTCOME_HELLO,        /* GET or HEAD on an endpoint: the dashboard looks whether it is there */
+	OUTCOME_BAD_METHOD,   /* anything but GET, HEAD, POST */
+	OUTCOME_UNAUTHORIZED, /* Basic or signature configured, and missing, wrong or doubled */
+	OUTCOME_TOO_LARGE,    /* more body than body_limit */
+	OUTCOME_BAD_TYPE,     /* not JSON by its content type, or content-encoded */
+	OUTCOME_CUT_SHORT,    /* the body ended before its announced length */
+	OUTCOME_NOT_JSON,     /* not RFC 8259; raw bytes kept as rejected */
+	OUTCOME_NOT_TRANSFER, /* JSON, but no valid transfer; raw bytes kept as rejected */
+
+	OUTCOME_RECORDED,    /* committed */
+	OUTCOME_DUPLICATE,   /* committed: it said nothing new */
+	OUTCOME_IGNORED,     /* committed: kept, but its status moves nothing */
+	OUTCOME_REVIEW,      /* committed: waits for a person */
+	OUTCOME_REJECTED,    /* committed: the raw bytes of a 400 or 422 are kept */
+	OUTCOME_SPOOLED,     /* fsynced in the local spool */
+	OUTCOME_BUSY,        /* not recorded: somebody holds the order's lock; never an answer */
+	OUTCOME_UNAVAILABLE, /* not recorded, not kept: send it again */
+	OUTCOME__MAX
+};
+
+/* Lengths of what the database hands back, in bytes with the final NUL. */
+#define ORDER_REF_SIZE (LIMIT_OPTIONAL * 4 + 1) /* characters of at most 4 bytes of UTF-8 */
+#define ORDER_STATE_SIZE 16
+#define REASON_SIZE 64
+#define REQUEST_ID_SIZE 17
+
+#define DIGEST_SIZE 32 /* SHA-256 */
+
+struct delivery {
+	/* What arrived. Written by the accept thread before writer_record(). */
+	char request_id[REQUEST_ID_SIZE]; /* 16 hex digits: ties log lines and answer together */
+	const char *merchant;             /* borrowed from the configuration that the request pinned */
+	const unsigned char *body;        /* the raw bytes; borrowed from the request */
+	size_t body_len;
+	unsigned char digest[DIGEST_SIZE]; /* SHA-256 of body */
+	const char *faults;                /* why it is rejected, one fault a line; NULL: it is valid */
+	struct transfer transfer;          /* all NULL if faults is set */
+	const char *order_ref;             /* the merchant's order key, prefix off; NULL: none. Points
+	                                      into transfer */
+	int64_t deadline;                  /* clock_ms() by which the request must have its answer */
+
+	/* Verdict. Written by the writer while it borrows the delivery. */
+	enum outcome outcome;               /* RECORDED … UNAVAILABLE */
+	char order[ORDER_REF_SIZE];         /* the order concerned; "": none */
+	char order_state[ORDER_STATE_SIZE]; /* its state after the commit; "": there is no such order */
+	char reason[REASON_SIZE];           /* why, in one word of the vocabulary; "": nothing to add */
+	int64_t delivery_id;                /* foloosi.deliveries.id; 0: no row was written */
+	bool merchant_known;                /* foloosi.merchants has a row for the merchant */
+};
+
+/* A row of outcome.c's table. */
+struct outcome_info {
+	const char *name;  /* as logs, answers and the database spell it */
+	int status;        /* HTTP status, RFC 9110 */
+	const char *title; /* reason phrase, and the title of problem+json (RFC 9457) */
+	int log_level;     /* enum log_level */
+};
+
+/* The row for an outcome. Never NULL; static. */
+const struct outcome_info *outcome_info(enum outcome);
+
+/* The outcome with this name; OUTCOME__MAX if there is none. */
+enum outcome outcome_from_name(const char *name);
+
+#endif

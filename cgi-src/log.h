@@ -1,0 +1,44 @@
+/*
+ * log.h - one line an event on stderr, key=value, and the clock.
+ *
+ * Never logged: bodies, tokens, passwords, e-mail addresses, phone numbers, card
+ * digits, order keys. Callers pass identifiers, counts and static words; log.c
+ * escapes what is left (control characters, quotes, non-ASCII) so that a line
+ * stays a line.
+ */
+#ifndef LOG_H
+#define LOG_H
+
+#include <stdint.h>
+#include <stdnoreturn.h>
+
+enum log_level {
+	LOG_ERROR,   /* somebody must act */
+	LOG_WARNING, /* somebody should look */
+	LOG_INFO,    /* one line a request, and starts and stops */
+	LOG_DEBUG,
+	LOG__MAX
+};
+
+/* Lines above this level are not written. Default LOG_INFO. Set before threads start. */
+void log_set_level(enum log_level);
+
+/*
+ * Write one line:  2026-11-23T12:00:00.123Z level=info event=<event> key="value" …
+ *   event  a static word
+ *   ...    pairs of (const char *key, const char *value), closed by NULL. A NULL
+ *          value leaves the pair out; values are quoted where they need it.
+ * One write(2) a line, so lines of several threads do not mix. Keeps errno.
+ */
+void log_event(enum log_level, const char *event, ...) __attribute__((sentinel));
+
+/* A decimal in a static-thread buffer, for log_event(); at most 8 live at a time. */
+const char *log_number(int64_t);
+
+/* A broken environment at the start: log_event(LOG_ERROR) with the sentence, then exit(1). */
+noreturn void fatal(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Milliseconds of the monotonic clock. */
+int64_t clock_ms(void);
+
+#endif

@@ -1,0 +1,56 @@
+/*
+ * mem.h - allocation that does not fail.
+ *
+ * Requests are bounded, so running out of memory means a broken environment: the
+ * process ends, the service manager starts it again, and nothing was acknowledged
+ * that is not committed.
+ */
+#ifndef MEM_H
+#define MEM_H
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Everything returned is owned by the caller and freed with free(). */
+
+static inline void *
+xrealloc(void *old, size_t size)
+{
+	void *p = realloc(old, size ? size : 1);
+	if (p == NULL)
+		abort();
+	return p;
+}
+
+static inline void *
+xcalloc(size_t count, size_t size)
+{
+	void *p = calloc(count ? count : 1, size ? size : 1);
+	if (p == NULL)
+		abort();
+	return p;
+}
+
+static inline char *
+xstrdup(const char *s)
+{
+	size_t n = strlen(s) + 1;
+	return memcpy(xrealloc(NULL, n), s, n);
+}
+
+__attribute__((format(printf, 1, 2))) static inline char *
+xasprintf(const char *format, ...)
+{
+	va_list ap;
+	char *s;
+
+	va_start(ap, format);
+	if (vasprintf(&s, format, ap) < 0)
+		abort();
+	va_end(ap);
+	return s;
+}
+
+#endif

@@ -1,0 +1,104 @@
+/*
+ * transfer.h - the decoded data.transfer object of the provider's page.
+ *
+ * Untrusted JSON becomes this plain struct in one function, and only the struct
+ * travels further. transfer.c is the only file that knows json-c.
+ */
+#ifndef TRANSFER_H
+#define TRANSFER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/*
+ * Upper bounds in characters (Unicode code points), equal to the columns'
+ * widths in sql/migrations; a test compares them. Too long is a fault, never a
+ * truncation.
+ */
+#define LIMIT_STATUS 64
+#define LIMIT_TRANSACTION_NO 128
+#define LIMIT_REFERENCE 128
+#define LIMIT_MESSAGE 1024
+#define LIMIT_OPTIONAL 255 /* also order_ref, which comes from one of them */
+#define LIMIT_EMAIL 320    /* RFC 5321: 64 + 1 + 255 */
+#define LIMIT_MOBILE 64
+#define LIMIT_CARD_DIGITS 32
+
+/*
+ * The fields, in the order of record_deliveries()' arrays. transfer.c's table
+ * has a row for each: JSON pointer, kind, limit.
+ */
+enum transfer_field {
+	TRANSFER_STATUS,       /* data.transfer.transaction_status, in lower case (ASCII) */
+	TRANSFER_NO,           /* transaction_no */
+	TRANSFER_REFERENCE,    /* payment_reference */
+	TRANSFER_AMOUNT,       /* transaction_amount, an exact decimal by money.c's grammar */
+	TRANSFER_CURRENCY,     /* transaction_currency, three upper case ASCII letters */
+	TRANSFER_MESSAGE,      /* transaction_message */
+	TRANSFER_OPTIONAL1,    /* api.optional1 … */
+	TRANSFER_OPTIONAL2,
+	TRANSFER_OPTIONAL3,
+	TRANSFER_EMAIL,        /* api.customer_email */
+	TRANSFER_MOBILE,       /* api.customer_mobile */
+	TRANSFER_CARD,         /* api.card_last_four */
+	TRANSFER__MAX
+};
+
+/*
+ * field[i] is NULL if the member was null, absent or an empty string: all three
+ * say nothing. Otherwise it is valid UTF-8 without NUL, points into text, and
+ * lives until the next transfer_decode() or transfer_free() on this struct.
+ */
+struct transfer {
+	const char *field[TRANSFER__MAX];
+	char *text;      /* one block for all fields; owned, reused, grown on demand */
+	size_t text_cap; /* its size in bytes */
+};
+
+/* One fault. Both strings are static: nothing to free, nothing of the sender's in them. */
+struct fault {
+	const char *pointer; /* RFC 6901 JSON pointer of the field, "" for the whole document */
+	const char *detail;  /* what is wrong with it */
+};
+
+#define FAULTS_MAX (TRANSFER__MAX + 4) /* one a field, and data, transfer, api, spare */
+
+struct faults {
+	struct fault list[FAULTS_MAX];
+	size_t count;
+};
+
+/* Where a text stops being JSON. */
+struct json_error {
+	size_t offset;      /* in bytes from 0 */
+	unsigned line;      /* from 1 */
+	unsigned column;    /* from 1, in bytes */
+	const char *reason; /* static sentence */
+};
+
+enum decoded {
+	DECODED_OK,          /* *t is complete */
+	DECODED_NOT_JSON,    /* *e says where and why; *t has no fields */
+	DECODED_NOT_TRANSFER /* *f lists every fault; *t has no fields */
+};
+
+/*
+ * Turn the bytes of a request body into a transfer.
+ *   body, len  the raw bytes; need not end in NUL
+ *   t          zeroed before its first use, then reused; see struct transfer
+ *   e, f       filled as the return value says
+ * Aborts when memory runs out. Safe from several threads on different structs.
+ */
+enum decoded transfer_decode(const char *body, size_t len, struct transfer *t,
+    struct json_error *e, struct faults *f);
+
+/* Free what *t owns and zero it. Safe on a zeroed struct. */
+void transfer_free(struct transfer *t);
+
+/*
+ * The field with this name in the payload, as the configuration's order_key
+ * names it ("optional1", "payment_reference", …); TRANSFER__MAX if there is none.
+ */
+enum transfer_field transfer_field_from_name(const char *name);
+
+#endif

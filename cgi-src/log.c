@@ -136,17 +136,17 @@ log_event(enum log_level level, const char *event, ...)
 	va_start(ap, event);
 	while ((key = va_arg(ap, const char *)) != NULL) {
 		const char *value = va_arg(ap, const char *);
-		size_t start = l.len;
+		size_t pair = l.len, inside;
 
 		if (value == NULL || l.cut)
 			continue;
 		put(&l, " ", 1);
 		put(&l, key, strlen(key));
 		put(&l, "=", 1);
-		if (l.cut)
-			l.len = start; /* half a key says nothing */
-		else
-			put_value(&l, value);
+		inside = l.len;
+		put_value(&l, value);
+		if (l.cut && l.len == inside)
+			l.len = pair; /* a key without anything of its value says nothing */
 	}
 	va_end(ap);
 	put_tail(&l, l.cut ? " cut=yes\n" : "\n");

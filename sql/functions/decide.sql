@@ -1,0 +1,170 @@
+-- decide(): the order rules, row by row. This is the heart of the schema; the README's table
+-- "Order rules" has the same numbers.
+--
+-- It reads and decides, and writes nothing (but draws ids). One read for a whole
+-- segment, whose elements do not concern each other; one CASE gives the number of
+-- the rule that matches first; everything else follows from that number.
+
+create or replace function foloosi.decide(segment foloosi.element[]) returns foloosi.element[]
+language plpgsql
+set search_path = pg_catalog, foloosi, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+    decided foloosi.element[];
+begin
+    select array_agg(row(
+            s.i, s.ordinal, s.merchant, s.order_ref, s.digest, s.fault, s.source, s.status, s.transaction_no,
+            s.payment_reference, s.amount, s.currency, s.message, s.optional1, s.optional2, s.optional3,
+            s.email, s.mobile, s.card, s.assigned, s.keys, s.own_order_ref,
+            s.rule, s.outcome, s.reason, s.detail,
+            -- waits for a person by itself, unless its order or a payback does
+            s.outcome = 'review' and (s.rule in (3, 4, 6, 9, 19) or s.rule = 7 and s.payback_write is null and s.p_state is distinct from 'check')
+                or s.rule = 2 and s.outcome = 'ignored' and s.status not in ('pending', 'error', 'expired'),
+            s.merchant_known,
+            coalesce(s.d_id, nextval('foloosi.id_seq')), s.d_id is null,
+            case when s.transaction_write = 'insert' then nextval('foloosi.id_seq') else s.t_id end,
+            s.transaction_write,
+            case when s.order_state = 'verifying' and s.order_write is not null then 'verifying'
+                 when s.status = 'success' then 'captured' else 'failed' end,
+            case when s.rule in (3, 19) then s.t_order_ref else coalesce(s.t_order_ref, s.order_ref) end,
+            s.order_named, s.order_write,
+            case when s.order_write is not null then s.o_state end,
+            s.order_state,
+            case when s.o_registered then s.o_amount when s.status = 'success' then s.amount else coalesce(s.amount, s.o_amount) end,
+            case when s.o_registered then s.o_currency when s.status = 'success' then s.currency else coalesce(s.currency, s.o_currency) end,
+            s.rule = 15,
+            s.payback_write,
+            case when s.payback_write in ('due', 'check') then nextval('foloosi.id_seq') when s.payback_write is not null then s.p_id end,
+            case when s.payback_write = 'due' then 'payback.due'
+                 when s.payback_write in ('check', 'hold') then 'payback.check'
+                 when s.rule = 9 or s.order_write is not null and s.order_state = 'review' then 'order.review'
+                 when s.order_write is not null and s.order_state = 'paid' then 'order.success'
+                 when s.order_write is not null and s.order_state = 'cancelled' then 'order.cancel' end
+        )::foloosi.element)
+      into decided
+    from (
+        -- what follows from the verdict
+        select v.*,
+               case when v.rule in (3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19)
+                    then case when v.t_id is null then 'insert' else 'update' end
+                    when v.rule in (4, 5, 6, 7) and v.learns then 'learn' end as transaction_write,
+               case when v.rule = 10 or v.rule between 12 and 15
+                    then case when v.o_state is null then 'insert' else 'update' end end as order_write,
+               case when v.rule = 10 then 'cancelled'
+                    when v.rule between 12 and 15 and v.verdict is null then v.paid_state
+                    when v.rule between 12 and 15 then 'review'
+                    else v.o_state end as order_state,
+               case when v.rule in (1, 5) then 'duplicate'
+                    when v.rule = 2 then case when v.payback_write = 'settle' then 'recorded' else 'ignored' end
+                    when v.rule in (3, 4, 6, 7, 9, 16, 18, 19) or v.rule between 12 and 15 and v.verdict is not null then 'review'
+                    else 'recorded' end as outcome,
+               case v.rule
+                    when 2 then case when v.payback_write = 'settle' then 'refunded' else 'status' end
+                    when 3 then 'test_transaction'
+                    when 4 then 'other_order'
+                    when 6 then 'amount_contradiction'
+                    when 7 then 'status_contradiction'
+                    when 9 then 'no_order_key'
+                    when 16 then 'order_closed'
+                    when 17 then 'double_payment'
+                    when 18 then 'order_' || case v.o_state when 'review' then 'in_review' else 'verifying' end
+                    when 19 then 'reference_conflict'
+                    when 12 then coalesce(v.verdict, v.waits)
+                    when 13 then v.waits
+                    when 14 then v.verdict
+                    when 15 then coalesce(v.verdict, v.waits, 'late')
+               end as reason,
+               case when v.verdict in ('amount_differs', 'currency_differs')
+                    then format('expected %s %s, got %s %s', v.o_amount, v.o_currency, v.amount, v.currency)
+                    when v.rule = 6 then format('known as %s %s, now %s %s', v.t_amount, v.t_currency, v.amount, v.currency)
+                    when v.rule = 4 then format('transaction %s belongs to order %s', v.t_id, v.t_order_ref)
+                    when v.rule = 2 then 'status ' || v.status
+               end as detail
+        from (
+            -- the verdict of rows 12-15: null pays, anything else is the reason of the review
+            select n.*,
+                   case when n.rule = 12 or n.rule = 15 and not (n.o_registered or n.late_success = 'review')
+                             then case when n.unknown_orders = 'review' then 'unknown_order' end
+                        when n.rule = 15 and n.late_success = 'review' then 'late_success'
+                        when n.rule in (14, 15) and n.currency <> n.o_currency then 'currency_differs'
+                        when n.rule in (14, 15) and n.amount <> n.o_amount then 'amount_differs' end as verdict,
+                   case when n.verify = 'callback' then 'verifying' else 'paid' end as paid_state,
+                   case when n.verify = 'callback' then 'verifying' end as waits,
+                   case when n.rule in (16, 17) and n.p_id is null then 'due'
+                        when n.rule = 7 and n.p_id is null then 'check'
+                        when n.rule = 7 and n.p_state = 'due' then 'hold'
+                        when n.rule = 2 and n.status = 'refund' and n.t_status = 'success' and n.p_state <> 'settled' then 'settle'
+                   end as payback_write
+            from (
+                -- the rule: the first row that matches decides
+                select f.*,
+                       (case
+                        when f.assigned is null and f.d_outcome in ('recorded', 'duplicate', 'review') then 1
+                        when f.status not in ('success', 'failed') then 2
+                        when f.assigned is null and f.transaction_no like 'TEST%' and f.mode = 'live' then 3
+                        when f.assigned is null and f.t_order_ref <> f.order_ref then 4
+                        when f.assigned is null and f.t_status = f.status and f.t_amount is not distinct from f.amount
+                             and f.t_currency is not distinct from f.currency then 5
+                        when f.assigned is null and f.conflict then 19
+                        when f.assigned is null and f.status = 'success' and f.t_status = 'success' then 6
+                        when f.assigned is null and f.status = 'failed' and f.t_status = 'success' then 7
+                        when f.status = 'failed' and f.order_named is null then 8
+                        when f.order_named is null then 9
+                        when f.status = 'failed' and coalesce(f.o_state, 'pending') = 'pending' then 10
+                        when f.status = 'failed' then 11
+                        when f.o_state is null then 12
+                        when f.o_state = 'pending' and f.amount = f.o_amount and f.currency = f.o_currency then 13
+                        when f.o_state = 'pending' then 14
+                        when f.o_state = 'cancelled' and not f.o_closed then 15
+                        when f.o_state = 'cancelled' then 16
+                        when f.o_state = 'paid' then 17
+                        else 18 end)::smallint as rule
+                from (
+                    -- the facts: what is known of the delivery, its transaction, its order
+                    select e.i, e.ordinal, e.merchant, e.order_ref, e.digest, e.fault, e.source, e.status, e.transaction_no,
+                           e.payment_reference, e.amount, e.currency, e.message, e.optional1, e.optional2, e.optional3,
+                           e.email, e.mobile, e.card, e.assigned, e.keys, e.own_order_ref,
+                           m.merchant is not null as merchant_known, coalesce(m.mode, 'live') as mode,
+                           coalesce(m.unknown_orders, 'accept') as unknown_orders,
+                           coalesce(m.late_success, 'pay') as late_success, coalesce(m.verify, 'off') as verify,
+                           d.id as d_id, d.outcome as d_outcome,
+                           t.id as t_id, t.order_ref as t_order_ref, t.transaction_status as t_status,
+                           t.amount as t_amount, t.currency as t_currency,
+                           t.transaction_no is null and e.transaction_no is not null
+                               or t.payment_reference is null and e.payment_reference is not null and not c.conflict as learns,
+                           c.conflict,
+                           x.order_named,
+                           o.state as o_state, o.amount as o_amount, o.currency as o_currency,
+                           o.registered_at is not null as o_registered, o.decided_by is not null as o_closed,
+                           p.id as p_id, p.state as p_state
+                    from unnest(segment) e
+                    left join foloosi.merchants m on m.merchant = e.merchant
+                    left join foloosi.deliveries d on d.digest = e.digest and d.merchant = e.merchant
+                    left join foloosi.transactions a on a.transaction_no = e.transaction_no and a.merchant = e.merchant
+                    -- a reference belongs to the transaction that came first with it
+                    left join lateral (
+                        select r.id, r.transaction_no from foloosi.transactions r
+                        where r.payment_reference = e.payment_reference and r.merchant = e.merchant
+                        order by r.id limit 1) b on true
+                    cross join lateral (
+                        select coalesce(e.assigned, a.id, case when e.transaction_no is null or b.transaction_no is null then b.id end) as id,
+                               coalesce(b.transaction_no <> e.transaction_no, false) as conflict) c
+                    left join foloosi.transactions t on t.id = c.id
+                    cross join lateral (select coalesce(e.order_ref, t.order_ref) as order_named) x
+                    left join foloosi.orders o on o.order_ref = x.order_named and o.merchant = e.merchant
+                    left join lateral (
+                        select q.id, q.state from foloosi.paybacks q where q.transaction_id = t.id
+                        order by q.state = 'settled', q.id limit 1) p on true
+                    offset 0
+                ) f offset 0
+            ) n offset 0
+        ) v
+        order by v.i
+    ) s;
+    return decided;
+end $$;
+comment on function foloosi.decide(foloosi.element[]) is
+'Apply the order rules to deliveries that do not concern each other. Parameters: segment, with locks taken. Returns the elements with what is to be written. Tables: merchants, deliveries, transactions, orders, paybacks (read).';

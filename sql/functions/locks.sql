@@ -1,0 +1,141 @@
+-- Locks: who may touch which order and transaction, decided before anything is read.
+--
+-- A delivery needs its order, its transaction (by number and by reference, as either
+-- may name it) or, with neither, its digest. A new order has no row that could be
+-- locked, so the key itself is locked, with an advisory lock of this transaction;
+-- rows that exist are locked as well, so that somebody who holds one by hand
+-- (SELECT ... FOR UPDATE) is respected. Both are tried, never waited for: what is
+-- not free at once comes back busy. So no batch waits for a lock, none can
+-- deadlock, and one stuck order stops no other.
+--
+-- Advisory locks live in the shared lock table: an element takes at most four, and
+-- batches are capped at 256 elements.
+
+create or replace function foloosi.lock_key(kind text, merchant text, key text) returns bigint
+language sql immutable parallel safe
+as $$ select hashtextextended(kind || ' ' || merchant || ' ' || key, 0) $$;
+comment on function foloosi.lock_key(text, text, text) is
+'The advisory lock of a key. Parameters: kind (order, number, reference, digest, transaction), merchant, key. Null if any is null. Keys with equal hashes exclude each other needlessly, nothing worse.';
+
+create or replace function foloosi.lock_order(p_merchant text, p_order_ref text) returns void
+language plpgsql set search_path = pg_catalog, foloosi, pg_temp
+as $$
+begin
+    perform pg_advisory_xact_lock(foloosi.lock_key('order', p_merchant, p_order_ref));
+    perform 1 from foloosi.orders o where o.order_ref = p_order_ref and o.merchant = p_merchant for no key update;
+end $$;
+comment on function foloosi.lock_order(text, text) is
+'Wait for the locks that a delivery of this order takes; for the functions that persons call. Tables: orders (locked).';
+
+create or replace function foloosi.try_locks(inout batch foloosi.element[], out relatives boolean)
+language plpgsql
+set search_path = pg_catalog, foloosi, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+    denied bigint[]; -- keys that somebody else holds
+    known  boolean;
+    r      record;
+begin
+    -- 1. the keys that the deliveries name
+    select array_agg(d.k) filter (where not d.got), sum(d.times) > count(*)
+      into denied, relatives
+    from (select k.k, k.times, pg_try_advisory_xact_lock(k.k) as got
+          from (select k, count(*) as times from unnest(batch) e, unnest(e.keys) k group by k offset 0) k) d;
+    if denied is not null then
+        for r in select e.i from unnest(batch) e where e.keys && denied loop
+            batch[r.i].outcome := 'busy';
+        end loop;
+    end if;
+
+    -- 2. transactions that are known: their rows and, for a delivery that names no order, the
+    --    order that they belong to
+    select exists (
+        select from unnest(batch) e join foloosi.transactions t on t.transaction_no = e.transaction_no and t.merchant = e.merchant
+        union all
+        select from unnest(batch) e join foloosi.transactions t on t.payment_reference = e.payment_reference and t.merchant = e.merchant)
+      into known;
+    if known then
+        relatives := true;
+        for r in
+            with match as materialized (
+                select e.i, t.id, t.order_ref from unnest(batch) e
+                join foloosi.transactions t on t.transaction_no = e.transaction_no and t.merchant = e.merchant
+                union
+                select e.i, t.id, t.order_ref from unnest(batch) e
+                join foloosi.transactions t on t.payment_reference = e.payment_reference and t.merchant = e.merchant
+            ), held as materialized (
+                select t.id from foloosi.transactions t where t.id in (select m.id from match m)
+                order by t.id for no key update skip locked
+            )
+            select m.i, array_agg(foloosi.lock_key('transaction', '', m.id::text)) as keys,
+                   bool_and(h.id is not null) as free, min(m.order_ref) as order_ref
+            from match m left join held h on h.id = m.id group by m.i
+        loop
+            batch[r.i].keys := batch[r.i].keys || r.keys;
+            if not r.free then
+                batch[r.i].outcome := 'busy';
+            elsif batch[r.i].order_ref is null and r.order_ref is not null then
+                batch[r.i].own_order_ref := r.order_ref;
+                batch[r.i].keys := batch[r.i].keys || foloosi.lock_key('order', batch[r.i].merchant, r.order_ref);
+                if not pg_try_advisory_xact_lock(foloosi.lock_key('order', batch[r.i].merchant, r.order_ref)) then
+                    batch[r.i].outcome := 'busy';
+                end if;
+            end if;
+        end loop;
+    end if;
+
+    -- 3. the rows of orders that exist
+    if exists (select from unnest(batch) e
+               join foloosi.orders o on o.order_ref = coalesce(e.order_ref, e.own_order_ref) and o.merchant = e.merchant) then
+        for r in
+            with match as materialized (
+                select e.i, o.id, o.order_ref, o.merchant from unnest(batch) e
+                join foloosi.orders o on o.order_ref = coalesce(e.order_ref, e.own_order_ref) and o.merchant = e.merchant
+            ), held as materialized (
+                select o.id from foloosi.orders o
+                where (o.order_ref, o.merchant) in (select m.order_ref, m.merchant from match m)
+                for no key update skip locked
+            )
+            select m.i from match m where m.id not in (select h.id from held h)
+        loop
+            batch[r.i].outcome := 'busy';
+        end loop;
+    end if;
+end $$;
+comment on function foloosi.try_locks(foloosi.element[]) is
+'Try the locks of a batch. Parameters: batch, element i at subscript i. Returns the batch with outcome busy where a lock was not free, keys and own_order_ref completed; relatives: two elements may concern each other. Calls: lock_key. Tables: transactions, orders (locked).';
+
+create or replace function foloosi.cut(batch foloosi.element[]) returns int[]
+language plpgsql
+set search_path = pg_catalog, foloosi, pg_temp
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+    previous int[];   -- position of the nearest earlier relative; null: none
+    loner    boolean[]; -- names no order, but may get one from an earlier relative: must stand alone
+    starts   int[] := '{1}';
+    start    int := 1;
+begin
+    select array_agg(s.previous order by s.n), array_agg(s.loner order by s.n) into previous, loner
+    from (
+        select p.n, max(p.previous) as previous,
+               bool_or(p.previous is not null and p.keyless) as loner
+        from (select e.n, k, e.keyless, lag(e.n) over (partition by k order by e.n) as previous
+              from (select row_number() over (order by i) as n, keys,
+                           order_ref is null and own_order_ref is null as keyless
+                    from unnest(batch)) e, unnest(e.keys) k) p
+        group by p.n) s;
+    for n in 2 .. coalesce(array_length(batch, 1), 1) loop
+        if previous[n] >= start or loner[n] or loner[n - 1] then
+            start := n;
+            starts := starts || n;
+        end if;
+    end loop;
+    return starts;
+end $$;
+comment on function foloosi.cut(foloosi.element[]) is
+'Cut a batch into segments within which no element concerns another, so that a segment can be decided as a set. Returns the position at which each segment starts. The usual batch is one segment; the worst is one element each.';

@@ -1,0 +1,18 @@
+-- Merchants' policy.
+
+create or replace function foloosi.set_merchant(
+    p_merchant text, p_mode text default 'live', p_unknown_orders text default 'accept',
+    p_late_success text default 'pay', p_verify text default 'off')
+returns foloosi.merchants
+language sql security definer
+set search_path = pg_catalog, foloosi, pg_temp
+as $$
+    insert into foloosi.merchants as m (merchant, mode, unknown_orders, late_success, verify)
+    values (p_merchant, p_mode, p_unknown_orders, p_late_success, p_verify)
+    on conflict (merchant) do update
+    set mode = excluded.mode, unknown_orders = excluded.unknown_orders, late_success = excluded.late_success,
+        verify = excluded.verify, updated_at = now()
+    returning m.*
+$$;
+comment on function foloosi.set_merchant(text, text, text, text, text) is
+'Make or replace a merchant''s policy. Parameters: name as in the configuration file; mode live|test; unknown_orders accept|review; late_success pay|review; verify off|callback. Returns the row. Tables: merchants (written).';

@@ -1,0 +1,202 @@
+-- record_deliveries(): the one function that the handler knows.
+--
+--   arrays -> elements -> try_locks -> cut into segments -> for each: decide, write -> bodies
+--
+-- The arrays become one array of composites, because each step adds to what is known of
+-- a delivery. A batch gives exactly the rows that its deliveries give one at a time: a
+-- segment ends before an element that concerns an earlier one, and within a segment
+-- the order does not matter.
+--
+-- A merchant's own trigger may fail, and so may data that our checks refuse. Then the
+-- block is rolled back and each element is tried by itself; the one that fails
+-- again is kept for a person, with its bytes, and its order does not move. Deferred
+-- triggers are fired inside the block for the same reason. What is not the data's fault
+-- (locks, resources, a stop) is passed on: the caller tries again.
+
+create or replace function foloosi.record_deliveries(
+    ordinals int[], merchants text[], order_refs text[], digests bytea[], bodies bytea[], faults text[], sources text[],
+    transaction_statuses text[], transaction_nos text[], payment_references text[], amounts numeric[], currencies text[],
+    transaction_messages text[], optional1s text[], optional2s text[], optional3s text[], customer_emails text[],
+    customer_mobiles text[], card_last_fours text[])
+returns table (ordinal int, outcome text, order_ref text, order_state text, reason text, delivery_id bigint, merchant_known boolean)
+language plpgsql security definer
+set search_path = pg_catalog, foloosi, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+    n         int := coalesce(array_length(ordinals, 1), 0);
+    batch     foloosi.element[];
+    free      foloosi.element[]; -- what is neither busy nor rejected
+    rejected  foloosi.element[];
+    done      foloosi.element[];
+    relatives boolean;
+begin
+    if n = 0 then
+        return;
+    end if;
+    if n > 256 then
+        raise exception 'record_deliveries: % deliveries, at most 256', n using errcode = 'program_limit_exceeded';
+    end if;
+    if not (n = all (array[array_length(merchants, 1), array_length(order_refs, 1), array_length(digests, 1), array_length(bodies, 1),
+            array_length(faults, 1), array_length(sources, 1), array_length(transaction_statuses, 1), array_length(transaction_nos, 1),
+            array_length(payment_references, 1), array_length(amounts, 1), array_length(currencies, 1),
+            array_length(transaction_messages, 1), array_length(optional1s, 1), array_length(optional2s, 1),
+            array_length(optional3s, 1), array_length(customer_emails, 1), array_length(customer_mobiles, 1),
+            array_length(card_last_fours, 1)])) then
+        raise exception 'record_deliveries: the arrays are not of one length' using errcode = 'array_subscript_error';
+    end if;
+
+    select array_agg(row(
+            a.i, a.ordinal, a.merchant, nullif(a.order_ref, ''), substr(a.digest, 1, 16), a.fault, a.source, a.status,
+            nullif(a.transaction_no, ''), nullif(a.payment_reference, ''), a.amount, a.currency, a.message,
+            a.optional1, a.optional2, a.optional3, a.email, a.mobile, a.card, null,
+            array_remove(array[
+                foloosi.lock_key('order', a.merchant, nullif(a.order_ref, '')),
+                foloosi.lock_key('number', a.merchant, nullif(a.transaction_no, '')),
+                foloosi.lock_key('reference', a.merchant, nullif(a.payment_reference, '')),
+                case when coalesce(a.transaction_no, '') = '' and coalesce(a.payment_reference, '') = ''
+                     then foloosi.lock_key('digest', a.merchant, encode(a.digest, 'hex')) end], null), null,
+            null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
+            null, null, null)::foloosi.element)
+      into batch
+    from unnest(ordinals, merchants, order_refs, digests, faults, sources, transaction_statuses, transaction_nos,
+                payment_references, amounts, currencies, transaction_messages, optional1s, optional2s, optional3s,
+                customer_emails, customer_mobiles, card_last_fours) with ordinality
+         as a (ordinal, merchant, order_ref, digest, fault, source, status, transaction_no, payment_reference, amount,
+               currency, message, optional1, optional2, optional3, email, mobile, card, i);
+
+    select l.batch, l.relatives into batch, relatives from foloosi.try_locks(batch) l;
+    select array_agg(e) filter (where e.fault is null and e.outcome is null),
+           array_agg(e) filter (where e.fault is not null and e.outcome is null),
+           array_agg(e) filter (where e.outcome is not null)
+      into free, rejected, done
+    from unnest(batch) e;
+
+    if free is not null then
+        done := done || foloosi.decide_and_write(free, relatives);
+    end if;
+    if rejected is not null then
+        done := done || foloosi.write_rejected(rejected);
+    end if;
+
+    insert into foloosi.bodies (delivery_id, body)
+    select e.delivery_id, b.body
+    from unnest(done) e join unnest(bodies) with ordinality as b (body, i) on b.i = e.i
+    where e.delivery_new;
+
+    return query select e.ordinal, e.outcome, coalesce(e.order_named, e.order_ref), e.order_state, e.reason, e.delivery_id,
+                        e.merchant_known
+                 from unnest(done) e;
+end $$;
+comment on function foloosi.record_deliveries(int[], text[], text[], bytea[], bytea[], text[], text[], text[], text[], text[], numeric[],
+    text[], text[], text[], text[], text[], text[], text[], text[]) is
+'Record deliveries. Parameters: parallel arrays of 1 to 256 elements; ordinals are the caller''s own numbers, digests SHA-256 of the bodies, faults not null for what the handler rejected, sources null for a webhook, the other fields null where the transfer has none. Returns for each ordinal the outcome (recorded, duplicate, ignored, review, rejected, or busy: somebody holds its order or transaction, nothing was recorded), the order and its state, the reason, the delivery''s id (null: nothing was kept), and whether the merchant has a row. Calls: try_locks, decide_and_write, write_rejected. Tables: bodies (written).';
+
+create or replace function foloosi.decide_and_write(free foloosi.element[], relatives boolean) returns foloosi.element[]
+language plpgsql
+set search_path = pg_catalog, foloosi, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    n        int := array_length(free, 1);
+    starts   int[] := '{1}';
+    segment  foloosi.element[];
+    done     foloosi.element[];
+    message  text;
+    context  text;
+    culprit  text; -- schema of the object that refused
+begin
+    if relatives and n > 1 then
+        starts := foloosi.cut(free);
+    end if;
+    begin
+        for s in 1 .. array_length(starts, 1) loop
+            segment := foloosi.decide(free[starts[s] : coalesce(starts[s + 1] - 1, n)]);
+            perform foloosi.write(segment);
+            done := done || segment;
+        end loop;
+        set constraints all immediate;
+        return done;
+    exception when others then
+        -- connection, wrong kind of transaction, conflict, resources, lock, stop, system: try again
+        if sqlstate ~ '^(08|25|40|53|55|57|58|XX)' then
+            raise;
+        end if;
+        get stacked diagnostics message = message_text, context = pg_exception_context, culprit = schema_name;
+        done := null;
+    end;
+
+    if n > 1 then
+        for k in 1 .. n loop
+            done := done || foloosi.decide_and_write(free[k : k], false);
+        end loop;
+        return done;
+    end if;
+    return array[foloosi.write_refused(free[1],
+        -- our own functions are found by the search path, so a qualified name in the context is somebody else's
+        case when context ~ 'function (?!foloosi[.])[^ (]+[.][^ (]+[(]' or context ~ '(^|\n)(SQL function|PL/(?!pgSQL))'
+                  or culprit not in ('', 'foloosi') or sqlstate like 'P0%'
+             then 'hook_failed' else 'refused' end,
+        sqlstate || ' ' || message)];
+end $$;
+comment on function foloosi.decide_and_write(foloosi.element[], boolean) is
+'Decide and write elements whose locks are taken; contain what their data or a merchant''s trigger breaks. Parameters: free, in queue order; relatives: they may concern each other. Returns them decided. Calls: cut, decide, write, write_refused.';
+
+create or replace function foloosi.write_refused(element foloosi.element, p_reason text, p_detail text) returns foloosi.element
+language plpgsql
+set search_path = pg_catalog, foloosi, pg_temp
+as $$
+declare
+    known bigint;
+begin
+    element.outcome := 'review';
+    element.reason := p_reason;
+    element.detail := left(p_detail, 1000);
+    element.order_named := left(element.order_ref, 255);
+    select o.state into element.order_state from foloosi.orders o
+    where o.order_ref = element.order_ref and o.merchant = element.merchant;
+    element.merchant_known := exists (select from foloosi.merchants m where m.merchant = element.merchant);
+
+    select d.id into known from foloosi.deliveries d where d.digest = element.digest and d.merchant = element.merchant;
+    element.delivery_new := known is null;
+    element.delivery_id := coalesce(known, nextval('foloosi.id_seq'));
+    if element.delivery_new then
+        insert into foloosi.deliveries (id, merchant, digest, outcome, reason, detail, attention, order_ref, order_state, source)
+        values (element.delivery_id, element.merchant, element.digest, 'review', element.reason, element.detail, true,
+                element.order_named, element.order_state, element.source);
+    else
+        update foloosi.deliveries d
+        set repeats = d.repeats + 1, last_seen_at = now(), outcome = 'review', rule = null, reason = element.reason,
+            detail = element.detail, attention = true, order_state = element.order_state
+        where d.id = known;
+    end if;
+    return element;
+end $$;
+comment on function foloosi.write_refused(foloosi.element, text, text) is
+'Keep a delivery that the database, or a merchant''s trigger, refused: outcome review, order unmoved. Parameters: element; p_reason hook_failed or refused; p_detail SQLSTATE and message. Returns the element. Tables: deliveries (written).';
+
+create or replace function foloosi.record_delivery(
+    merchant text, transaction_status text, order_ref text default null, transaction_no text default null,
+    payment_reference text default null, amount numeric default null, currency text default null,
+    transaction_message text default null, optional1 text default null, optional2 text default null,
+    optional3 text default null, customer_email text default null, customer_mobile text default null,
+    card_last_four text default null, body bytea default null)
+returns table (ordinal int, outcome text, order_ref text, order_state text, reason text, delivery_id bigint, merchant_known boolean)
+language sql security definer
+set search_path = pg_catalog, foloosi, pg_temp
+as $$
+    with b as (
+        select coalesce($15, convert_to(jsonb_build_object('data', jsonb_build_object('transfer', jsonb_build_object(
+            'transaction_status', $2, 'transaction_no', $4, 'payment_reference', $5, 'transaction_amount', $6::text,
+            'transaction_currency', $7, 'transaction_message', $8, 'api', jsonb_build_object(
+                'optional1', coalesce($9, $3), 'optional2', $10, 'optional3', $11, 'customer_email', $12,
+                'customer_mobile', $13, 'card_last_four', $14))))::text, 'UTF8')) as bytes)
+    select r.* from b, foloosi.record_deliveries(
+        array[1], array[$1], array[$3], array[sha256(b.bytes)], array[b.bytes], array[null::text], array['psql'],
+        array[lower($2)], array[$4], array[$5], array[$6], array[upper($7)], array[$8], array[coalesce($9, $3)], array[$10], array[$11],
+        array[$12], array[$13], array[$14]) r
+$$;
+comment on function foloosi.record_delivery(text, text, text, text, text, numeric, text, text, text, text, text, text, text, text, bytea) is
+'record_deliveries() for one delivery, for psql: select * from foloosi.record_delivery(''demo'', ''success'', ''ORDER-1'', ''NO-1'', amount => 100, currency => ''AED''). Parameters: as there; body null: a JSON document is made of the others. Returns the same row.';

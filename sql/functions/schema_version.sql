@@ -1,0 +1,19 @@
+-- Function: foloosi.schema_version()
+--
+--   Tells which schema this is, so that a program refuses to work on one that
+--   it does not know.
+--
+-- Parameters: none
+-- Returns:    the number of the latest migration
+-- Tables:     reads schema_migrations
+
+create or replace function foloosi.schema_version()
+returns int
+language sql stable security definer
+set search_path = foloosi, pg_temp
+as $$
+    select max(version) from foloosi.schema_migrations
+$$;
+
+comment on function foloosi.schema_version() is
+    'The number of the latest migration: which schema this is.';

@@ -1,0 +1,180 @@
+-- write(): make decided deliveries true. One statement a table, skipped when it has
+-- nothing to do; all in the caller's transaction.
+
+create or replace function foloosi.write(decided foloosi.element[]) returns void
+language plpgsql
+set search_path = pg_catalog, foloosi, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+    has record;
+begin
+    select bool_or(transaction_write = 'insert') as new_transactions,
+           bool_or(transaction_write = 'update') as transactions,
+           bool_or(transaction_write = 'learn') as learned,
+           bool_or(order_write = 'insert') as new_orders,
+           bool_or(order_write = 'update') as orders,
+           bool_or(payback_write in ('due', 'check')) as new_paybacks,
+           bool_or(payback_write in ('hold', 'settle')) as paybacks,
+           bool_or(event is not null) as events,
+           bool_or(assigned is null and delivery_new) as new_deliveries,
+           bool_or(assigned is null and not delivery_new) as deliveries
+      into has
+    from unnest(decided);
+
+    if has.new_transactions then
+        insert into foloosi.transactions (
+            id, merchant, transaction_no, payment_reference, order_ref, state, transaction_status, amount, currency,
+            transaction_message, optional1, optional2, optional3, customer_email, customer_mobile, card_last_four)
+        select transaction_id, merchant, transaction_no, payment_reference, transaction_order, transaction_state, status,
+               amount, currency, message, optional1, optional2, optional3, email, mobile, card
+        from unnest(decided) where transaction_write = 'insert';
+    end if;
+    -- what the provider says now replaces what it said; what it leaves out stays
+    if has.transactions then
+        update foloosi.transactions t
+        set transaction_no = coalesce(t.transaction_no, e.transaction_no),
+            payment_reference = case when e.rule = 19 then t.payment_reference else coalesce(t.payment_reference, e.payment_reference) end,
+            order_ref = e.transaction_order, state = e.transaction_state, transaction_status = e.status,
+            amount = coalesce(e.amount, t.amount), currency = coalesce(e.currency, t.currency),
+            transaction_message = coalesce(e.message, t.transaction_message),
+            optional1 = coalesce(e.optional1, t.optional1), optional2 = coalesce(e.optional2, t.optional2),
+            optional3 = coalesce(e.optional3, t.optional3), customer_email = coalesce(e.email, t.customer_email),
+            customer_mobile = coalesce(e.mobile, t.customer_mobile), card_last_four = coalesce(e.card, t.card_last_four),
+            updated_at = now()
+        from unnest(decided) e where e.transaction_write = 'update' and t.id = e.transaction_id;
+    end if;
+    if has.learned then
+        update foloosi.transactions t
+        set transaction_no = coalesce(t.transaction_no, e.transaction_no),
+            payment_reference = coalesce(t.payment_reference, e.payment_reference), updated_at = now()
+        from unnest(decided) e where e.transaction_write = 'learn' and t.id = e.transaction_id;
+    end if;
+
+    if has.new_orders then
+        insert into foloosi.orders (merchant, order_ref, state, transaction_id, amount, currency, reason, late)
+        select merchant, order_named, order_state, transaction_id, order_amount, order_currency, reason, order_late
+        from unnest(decided) where order_write = 'insert';
+    end if;
+    if has.orders then
+        update foloosi.orders o
+        set state = e.order_state, transaction_id = e.transaction_id, amount = e.order_amount, currency = e.order_currency,
+            reason = e.reason, late = e.order_late, updated_at = now()
+        from unnest(decided) e
+        where e.order_write = 'update' and o.order_ref = e.order_named and o.merchant = e.merchant;
+    end if;
+
+    if has.new_paybacks then
+        insert into foloosi.paybacks (id, merchant, order_ref, transaction_id, state, reason, amount, currency)
+        select e.payback_id, e.merchant, t.order_ref, t.id, e.payback_write, e.reason, t.amount, t.currency
+        from unnest(decided) e join foloosi.transactions t on t.id = e.transaction_id
+        where e.payback_write in ('due', 'check');
+    end if;
+    if has.paybacks then
+        update foloosi.paybacks p
+        set state = case e.payback_write when 'hold' then 'check' else 'settled' end,
+            settled_at = case e.payback_write when 'settle' then now() end, updated_at = now()
+        from unnest(decided) e
+        where e.payback_write in ('hold', 'settle') and p.id = e.payback_id;
+    end if;
+
+    if has.events then
+        insert into foloosi.events (merchant, type, order_ref, transaction_id, payback_id, reason)
+        select merchant, event, order_named, transaction_id, payback_id, reason
+        from unnest(decided) where event is not null order by i;
+    end if;
+
+    if has.new_deliveries then
+        insert into foloosi.deliveries (
+            id, merchant, digest, outcome, rule, reason, detail, attention, transaction_id, order_ref,
+            order_moved, order_state_before, order_state, source)
+        select delivery_id, merchant, digest, outcome, rule, reason, detail, attention, transaction_id, order_named,
+               order_write is not null, order_state_before, order_state, source
+        from unnest(decided) where assigned is null and delivery_new;
+    end if;
+    if has.deliveries then
+        -- a repeat (rule 1) is counted; a rejected or ignored one that came again was tried afresh
+        update foloosi.deliveries d
+        set repeats = d.repeats + 1, last_seen_at = now()
+        from unnest(decided) e
+        where e.assigned is null and not e.delivery_new and d.id = e.delivery_id and e.rule = 1;
+        update foloosi.deliveries d
+        set repeats = d.repeats + 1, last_seen_at = now(), outcome = e.outcome, rule = e.rule, reason = e.reason,
+            detail = e.detail, attention = e.attention, transaction_id = e.transaction_id, order_ref = e.order_named,
+            order_moved = e.order_write is not null, order_state_before = e.order_state_before, order_state = e.order_state
+        from unnest(decided) e
+        where e.assigned is null and not e.delivery_new and d.id = e.delivery_id and e.rule is distinct from 1;
+    end if;
+end $$;
+comment on function foloosi.write(foloosi.element[]) is
+'Write what decide() decided. Parameters: decided. Tables: transactions, orders, paybacks, events, deliveries (written).';
+
+create or replace function foloosi.write_rejected(inout batch foloosi.element[])
+language plpgsql
+set search_path = pg_catalog, foloosi, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+    this_hour timestamptz := date_trunc('hour', now());
+    quota     record; -- of the merchant at hand
+    fresh     int;    -- rejected deliveries of the batch that were not known
+    element   foloosi.element;
+    known     record;
+begin
+    -- The merchants' counters are the last locks of a batch and are taken in order of merchant.
+    insert into foloosi.rejections as r (merchant, hour)
+    select distinct e.merchant, this_hour from unnest(batch) e where e.merchant is not null order by e.merchant
+    on conflict (merchant, hour) do update set kept = r.kept;
+
+    for quota in
+        select r.merchant, r.kept, coalesce(m.rejected_per_hour, 1000) as allowed, m.merchant is not null as merchant_known
+        from foloosi.rejections r left join foloosi.merchants m on m.merchant = r.merchant
+        where r.hour = this_hour and r.merchant in (select e.merchant from unnest(batch) e)
+        order by r.merchant
+    loop
+        fresh := 0;
+        for n in 1 .. array_length(batch, 1) loop
+            element := batch[n];
+            continue when element.merchant <> quota.merchant;
+            element.outcome := 'rejected';
+            element.merchant_known := quota.merchant_known;
+            element.delivery_new := false;
+            select d.id, d.outcome into known from foloosi.deliveries d
+            where d.digest = element.digest and d.merchant = element.merchant;
+            if found then
+                element.delivery_id := known.id;
+                if known.outcome in ('rejected', 'ignored') then
+                    update foloosi.deliveries d
+                    set repeats = d.repeats + 1, last_seen_at = now(), outcome = 'rejected', rule = 0, reason = null,
+                        detail = element.fault
+                    where d.id = known.id;
+                else
+                    element.outcome := 'duplicate';
+                    update foloosi.deliveries d set repeats = d.repeats + 1, last_seen_at = now() where d.id = known.id;
+                end if;
+            else
+                fresh := fresh + 1;
+                if quota.kept + fresh <= quota.allowed then
+                    element.delivery_id := nextval('foloosi.id_seq');
+                    element.delivery_new := true;
+                    insert into foloosi.deliveries (id, merchant, digest, outcome, rule, detail, attention, order_ref, source)
+                    values (element.delivery_id, element.merchant, element.digest, 'rejected', 0, element.fault, true,
+                            element.order_ref, element.source);
+                end if;
+            end if;
+            batch[n] := element;
+        end loop;
+        if fresh > 0 then
+            update foloosi.rejections r
+            set kept = least(r.kept + fresh, greatest(r.kept, quota.allowed)),
+                dropped = r.dropped + r.kept + fresh - least(r.kept + fresh, greatest(r.kept, quota.allowed))
+            where r.merchant = quota.merchant and r.hour = this_hour;
+        end if;
+    end loop;
+end $$;
+comment on function foloosi.write_rejected(foloosi.element[]) is
+'Keep what the handler rejected, up to the merchant''s quota of the hour; beyond it only count. Parameters: batch. Returns it with outcome and delivery_id (null: only counted). Tables: rejections, deliveries (written).';

@@ -1,0 +1,263 @@
+/*
+ * transfer.c - bytes in, struct transfer out. The only file that knows json-c.
+ *
+ * The hard part is that json-c believes too much and rounds numbers. So the bytes
+ * go through rfc8259_check() first, which says whether they are JSON and writes a
+ * copy with every number in quotes; json-c builds the tree of that copy. What was
+ * a number is text with its source digits from then on, as the contract wants it:
+ * "100", 100 and 100.00 all reach money.c as they were written.
+ *
+ * One buffer, t->text, serves twice. First it holds the quoted copy; once the tree
+ * stands, which has copies of its own, the fields are written over it. They fit:
+ * each of them stood in the copy between two quotes, and unescaping only shortens.
+ */
+#include "transfer.h"
+
+#include <json.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mem.h"
+#include "money.h"
+#include "rfc8259.h"
+
+#define SPELL(x) #x
+#define DIGITS(x) SPELL(x) /* a limit's value as a string literal */
+
+#define DATA "/data"
+#define TRANSFER DATA "/transfer"
+#define API TRANSFER "/api"
+
+enum place {
+	IN_TRANSFER,
+	IN_API
+};
+
+enum kind {
+	KIND_TEXT,
+	KIND_STATUS,   /* text in lower case; the one field that must not be empty */
+	KIND_AMOUNT,   /* money_valid() */
+	KIND_CURRENCY, /* currency_normalize() */
+};
+
+struct field {
+	const char *name; /* of the member */
+	enum place place;
+	const char *pointer; /* to it */
+	enum kind kind;
+	size_t limit;      /* of KIND_TEXT and KIND_STATUS, in code points */
+	const char *fault; /* what to say of a text that its kind or limit refuses */
+};
+
+// clang-format off
+#define AT_TRANSFER(name) name, IN_TRANSFER, TRANSFER "/" name
+#define AT_API(name) name, IN_API, API "/" name
+#define UP_TO(limit) limit, "must not be longer than " DIGITS(limit) " characters"
+#define MONEY 0, "must be 1 to " DIGITS(MONEY_INTEGER_DIGITS) " digits with at most " \
+	DIGITS(MONEY_DECIMALS) " decimals, and no sign, exponent or separator"
+#define LETTERS 0, "must be " DIGITS(CURRENCY_LETTERS) " letters"
+
+static const struct field fields[] = {
+	[TRANSFER_STATUS]    = {AT_TRANSFER("transaction_status"),   KIND_STATUS,   UP_TO(LIMIT_STATUS)},
+	[TRANSFER_NO]        = {AT_TRANSFER("transaction_no"),       KIND_TEXT,     UP_TO(LIMIT_TRANSACTION_NO)},
+	[TRANSFER_REFERENCE] = {AT_TRANSFER("payment_reference"),    KIND_TEXT,     UP_TO(LIMIT_REFERENCE)},
+	[TRANSFER_AMOUNT]    = {AT_TRANSFER("transaction_amount"),   KIND_AMOUNT,   MONEY},
+	[TRANSFER_CURRENCY]  = {AT_TRANSFER("transaction_currency"), KIND_CURRENCY, LETTERS},
+	[TRANSFER_MESSAGE]   = {AT_TRANSFER("transaction_message"),  KIND_TEXT,     UP_TO(LIMIT_MESSAGE)},
+	[TRANSFER_OPTIONAL1] = {AT_API("optional1"),                 KIND_TEXT,     UP_TO(LIMIT_OPTIONAL)},
+	[TRANSFER_OPTIONAL2] = {AT_API("optional2"),                 KIND_TEXT,     UP_TO(LIMIT_OPTIONAL)},
+	[TRANSFER_OPTIONAL3] = {AT_API("optional3"),                 KIND_TEXT,     UP_TO(LIMIT_OPTIONAL)},
+	[TRANSFER_EMAIL]     = {AT_API("customer_email"),            KIND_TEXT,     UP_TO(LIMIT_EMAIL)},
+	[TRANSFER_MOBILE]    = {AT_API("customer_mobile"),           KIND_TEXT,     UP_TO(LIMIT_MOBILE)},
+	[TRANSFER_CARD]      = {AT_API("card_last_four"),            KIND_TEXT,     UP_TO(LIMIT_CARD_DIGITS)},
+};
+// clang-format on
+_Static_assert(sizeof fields / sizeof *fields == TRANSFER__MAX, "a row for every field");
+
+static void
+fault(struct faults *f, const char *pointer, const char *detail)
+{
+	if (f->count < FAULTS_MAX)
+		f->list[f->count++] = (struct fault){pointer, detail};
+}
+
+/* The member that must be an object; NULL, with a fault, if it is not. */
+static json_object *
+required_object(json_object *in, const char *name, const char *pointer, struct faults *f)
+{
+	json_object *member;
+
+	if (!json_object_object_get_ex(in, name, &member))
+		fault(f, pointer, "is missing");
+	else if (!json_object_is_type(member, json_type_object))
+		fault(f, pointer, "must be an object");
+	else
+		return member;
+	return NULL;
+}
+
+/* Code points in valid UTF-8: every byte but the continuations begins one. */
+static size_t
+characters(const char *text)
+{
+	size_t n = 0;
+
+	for (; *text != '\0'; text++)
+		n += ((unsigned char)*text & 0xC0) != 0x80;
+	return n;
+}
+
+static void
+lower_case(char *text)
+{
+	for (; *text != '\0'; text++)
+		if (*text >= 'A' && *text <= 'Z')
+			*text = (char)(*text - 'A' + 'a');
+}
+
+/* May the field hold this text? If so, bring it into the form in which it is stored. */
+static bool
+accept(const struct field *field, char *text)
+{
+	switch (field->kind) {
+	case KIND_AMOUNT:
+		return money_valid(text);
+	case KIND_CURRENCY:
+		return currency_normalize(text);
+	case KIND_STATUS:
+		lower_case(text);
+		break;
+	case KIND_TEXT:
+		break;
+	}
+	return characters(text) <= field->limit;
+}
+
+/*
+ * Read one field out of the object that should have it (NULL: it says nothing),
+ * writing its text to *room and moving that behind it. Returns the text; NULL if
+ * there is none, or a fault. *faulty says which.
+ */
+static const char *
+read_field(const struct field *field, json_object *in, char **room, struct faults *f, bool *faulty)
+{
+	json_object *member = NULL;
+	char *text = *room;
+	size_t len;
+
+	*faulty = true;
+	if (in != NULL)
+		json_object_object_get_ex(in, field->name, &member);
+	if (member != NULL && !json_object_is_type(member, json_type_string)) {
+		fault(f, field->pointer, "must be text, a number or null");
+		return NULL;
+	}
+	len = member == NULL ? 0 : (size_t)json_object_get_string_len(member);
+	if (len == 0) {
+		*faulty = field->kind == KIND_STATUS;
+		if (*faulty)
+			fault(f, field->pointer, "is required");
+		return NULL;
+	}
+	memcpy(text, json_object_get_string(member), len);
+	text[len] = '\0';
+	if (!accept(field, text)) {
+		fault(f, field->pointer, field->fault);
+		return NULL;
+	}
+	*faulty = false;
+	*room += len + 1;
+	return text;
+}
+
+/* Read the tree into t, adding every fault to f. */
+static void
+read_tree(json_object *root, struct transfer *t, struct faults *f)
+{
+	json_object *data, *transfer, *api = NULL;
+	char *room = t->text;
+	bool faulty[TRANSFER__MAX];
+
+	if (!json_object_is_type(root, json_type_object)) {
+		fault(f, "", "the document must be an object");
+		return;
+	}
+	if ((data = required_object(root, "data", DATA, f)) == NULL ||
+	    (transfer = required_object(data, "transfer", TRANSFER, f)) == NULL)
+		return;
+	json_object_object_get_ex(transfer, "api", &api);
+	if (api != NULL && !json_object_is_type(api, json_type_object)) {
+		fault(f, API, "must be an object or null");
+		api = NULL;
+	}
+	for (size_t i = 0; i < TRANSFER__MAX; i++)
+		t->field[i] = read_field(
+		    &fields[i], fields[i].place == IN_API ? api : transfer, &room, f, &faulty[i]);
+
+	if (t->field[TRANSFER_STATUS] == NULL || strcmp(t->field[TRANSFER_STATUS], "success") != 0)
+		return;
+	for (size_t i = TRANSFER_AMOUNT; i <= TRANSFER_CURRENCY; i++)
+		if (t->field[i] == NULL && !faulty[i])
+			fault(f, fields[i].pointer, "is required for a success");
+}
+
+enum decoded
+transfer_decode(
+    const char *body, size_t len, struct transfer *t, struct json_error *e, struct faults *f)
+{
+	json_tokener *tokener;
+	json_object *root;
+	enum json_tokener_error error;
+
+	memset(t->field, 0, sizeof t->field);
+	f->count = 0;
+
+	if (len > (INT_MAX - 3) / 2) { /* json-c counts in int */
+		*e = (struct json_error){INT_MAX, 1, 1, "the text is too long"};
+		return DECODED_NOT_JSON;
+	}
+	if (t->text_cap < RFC8259_QUOTED_SIZE(len)) {
+		t->text_cap = RFC8259_QUOTED_SIZE(len);
+		t->text = xrealloc(t->text, t->text_cap);
+	}
+	if (!rfc8259_check(body, len, t->text, e))
+		return DECODED_NOT_JSON;
+
+	/* No JSON_TOKENER_STRICT: the text is strict already, and 0.18's refuses all but ASCII.
+	 * One level more, for json-c counts the scalar in the innermost array as a level. With
+	 * the NUL, without which it would wait for more behind a bare literal. */
+	if ((tokener = json_tokener_new_ex(RFC8259_MAX_DEPTH + 1)) == NULL)
+		abort();
+	root = json_tokener_parse_ex(tokener, t->text, (int)strlen(t->text) + 1);
+	error = json_tokener_get_error(tokener);
+	json_tokener_free(tokener);
+	if (error !=
+	    json_tokener_success) { /* json-c knows better than the RFC, or has no memory */
+		*e = (struct json_error){0, 1, 1, "the JSON library refuses the text"};
+		return DECODED_NOT_JSON;
+	}
+	read_tree(root, t, f);
+	json_object_put(root);
+	if (f->count == 0)
+		return DECODED_OK;
+	memset(t->field, 0, sizeof t->field);
+	return DECODED_NOT_TRANSFER;
+}
+
+void
+transfer_free(struct transfer *t)
+{
+	free(t->text);
+	*t = (struct transfer){0};
+}
+
+enum transfer_field
+transfer_field_from_name(const char *name)
+{
+	int i;
+
+	for (i = 0; i < TRANSFER__MAX && strcmp(name, fields[i].name) != 0; i++)
+		;
+	return (enum transfer_field)i;
+}

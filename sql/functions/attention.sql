@@ -1,0 +1,58 @@
+-- Closing what waits for a person and is no order: paybacks and deliveries.
+
+create or replace function foloosi.settle_payback(p_id bigint, p_note text default null) returns foloosi.paybacks
+language plpgsql security definer
+set search_path = pg_catalog, foloosi, pg_temp
+as $$
+declare
+    p foloosi.paybacks;
+begin
+    select * into p from foloosi.paybacks x where x.id = p_id;
+    if p.id is null then
+        raise exception 'there is no payback %', p_id using errcode = 'no_data_found',
+            hint = 'Open ones: select * from foloosi.attention where kind = ''payback''.';
+    end if;
+    if p.order_ref is not null then
+        perform foloosi.lock_order(p.merchant, p.order_ref);
+    end if;
+    perform 1 from foloosi.transactions t where t.id = p.transaction_id for no key update;
+    update foloosi.paybacks x
+    set state = 'settled', settled_at = now(), settled_by = session_user, note = p_note, updated_at = now()
+    where x.id = p_id and x.state <> 'settled' returning * into p;
+    if not found then -- settled before: nothing changes
+        select * into p from foloosi.paybacks x where x.id = p_id;
+        return p;
+    end if;
+    insert into foloosi.decisions (merchant, action, subject_id, order_ref, decided_by, note)
+    values (p.merchant, 'settle', p_id, p.order_ref, session_user, p_note);
+    return p;
+end $$;
+comment on function foloosi.settle_payback(bigint, text) is
+'The money of a payback went back, or need not. Parameters: payback''s id, note. Returns its row; settled before, nothing changes. Error: no such payback. Calls: lock_order. Tables: paybacks, decisions (written).';
+
+create or replace function foloosi.dismiss_attention(p_id bigint, p_note text default null) returns void
+language plpgsql security definer
+set search_path = pg_catalog, foloosi, pg_temp
+as $$
+declare
+    d foloosi.deliveries;
+begin
+    update foloosi.deliveries x set attention = false where x.id = p_id and x.attention returning * into d;
+    if found then
+        insert into foloosi.decisions (merchant, action, subject_id, order_ref, decided_by, note)
+        values (d.merchant, 'dismiss', p_id, d.order_ref, session_user, p_note);
+    elsif exists (select from foloosi.deliveries x where x.id = p_id) then
+        return; -- dismissed before, or it never waited
+    elsif exists (select from foloosi.paybacks x where x.id = p_id) then
+        raise exception '% is a payback', p_id using errcode = 'wrong_object_type',
+            hint = 'Close it with foloosi.settle_payback(id, note).';
+    elsif exists (select from foloosi.orders x where x.state in ('review', 'verifying') and x.id = p_id) then
+        raise exception '% is an order', p_id using errcode = 'wrong_object_type',
+            hint = 'Decide it with foloosi.resolve_order(merchant, order_ref, state, note).';
+    else
+        raise exception 'nothing with the id % waits for a person', p_id using errcode = 'no_data_found',
+            hint = 'What waits: table foloosi.attention.';
+    end if;
+end $$;
+comment on function foloosi.dismiss_attention(bigint, text) is
+'Take a delivery out of foloosi.attention. Parameters: delivery''s id, note. Done before, nothing changes. Errors: it is a payback or an order (with the function that closes it); there is no such thing. Tables: deliveries, decisions (written).';

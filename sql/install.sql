@@ -1,0 +1,75 @@
+-- Install the schema, or bring an older one up to date, with psql alone:
+--
+--     psql -d DATABASE -f sql/install.sql
+--
+-- It does what "foloosictl migrate" does, in one transaction and under the same
+-- lock; either may follow the other. Running it twice changes nothing.
+--
+-- The story of one delivery, in the order of the files:
+--
+--   roles.sql        Four roles. The handler, which talks to the internet, may execute
+--                    record_deliveries() and knows no table.
+--   0000_ledger      What has been done to this schema, and which file did it.
+--   0001_schema      The nouns. A webhook's bytes arrive as a DELIVERY of a MERCHANT. It speaks of
+--                    a TRANSACTION, one payment attempt, and of an ORDER, what the customer buys.
+--                    The order moves by a state machine that the tables enforce: no UPDATE,
+--                    whoever sends it, takes a paid order back unless a person signs for it.
+--                    Each fact leaves an EVENT; money that must go back leaves a PAYBACK; what a
+--                    person decides leaves a DECISION.
+--   functions/       The verbs. record_deliveries() takes a whole batch: it locks the
+--                    orders in sorted order (those held by somebody else come back "busy"),
+--                    decides by the rules, and writes a few statements for the whole batch. The
+--                    functions of persons (register_order, resolve_order, …) take the same locks.
+--   views/           What a person reads: order_history and attention.
+--   grants.sql       Who may do what.
+--
+-- A new migration gets a block of its own below, with the digest that
+-- "sha256sum sql/migrations/NNNN_name.sql" prints, and a new function or view
+-- its \ir line. tests/e2e/test_migrate.py compares both with the directory.
+
+\set ON_ERROR_STOP on
+\set QUIET on
+begin isolation level read committed read write;
+set local client_min_messages = warning;
+set local search_path = foloosi, pg_temp;
+set local timezone = 'UTC';
+select pg_advisory_xact_lock(28832959141213033) \g /dev/null
+
+\ir roles.sql
+set local role foloosi_owner;
+
+-- ---------------------------------------------------------------- migrations
+
+select to_regclass('foloosi.schema_migrations') is null as missing \gset
+\if :missing
+\ir migrations/0000_ledger.sql
+insert into foloosi.schema_migrations (version, name, digest) values
+    (0, 'ledger', '\x@0000@');
+\endif
+
+select not exists (select from foloosi.schema_migrations where version = 1) as missing \gset
+\if :missing
+\ir migrations/0001_schema.sql
+insert into foloosi.schema_migrations (version, name, digest) values
+    (1, 'schema', '\x@0001@');
+\endif
+
+-- An older copy of this file must not put its functions over a newer schema.
+do $$
+begin
+    if (select max(version) from foloosi.schema_migrations) > 1 then
+        raise exception 'the database''s schema is newer than these files'
+            using hint = 'Use the files of the release that migrated it.';
+    end if;
+end
+$$;
+
+-- ---------------------------------------------------------------- functions, views, grants
+
+@FUNCTIONS@
+@VIEWS@
+\ir grants.sql
+
+commit;
+select 'schema foloosi is at version ' || foloosi.schema_version() as installed \gset
+\echo :installed

@@ -20,29 +20,36 @@
 
 #define LIMIT_MERCHANT 64 /* characters: a-z A-Z 0-9 . _ - */
 
+struct secret_line; /* config.c's own */
+
 struct merchant {
 	char *name;
 	struct credentials credentials;
 	enum transfer_field order_key; /* which field names the order */
 	char *order_prefix;            /* taken off its front; NULL: none */
+
+	/* config.c's own: where it stands, and its secrets' lines as config_print() shows them */
+	unsigned line;
+	struct secret_line *secret_lines;
+	size_t secret_line_count;
 };
 
 struct config {
 	/* [foloosi-webhook] */
-	char *database;    /* libpq connection string, "" for libpq's environment */
-	char *listen;      /* socket path, NULL: inherited only */
+	char *database; /* libpq connection string, "" for libpq's environment */
+	char *listen;   /* socket path, NULL: inherited only */
 	mode_t socket_mode;
 	char *socket_group; /* NULL: leave it */
-	int threads;       /* accept threads */
-	size_t body_limit; /* bytes */
-	int deadline_ms;   /* from the arrival at the handler to the answer */
-	int log_level;     /* enum log_level */
+	int threads;        /* accept threads */
+	size_t body_limit;  /* bytes */
+	int deadline_ms;    /* from the arrival at the handler to the answer */
+	int log_level;      /* enum log_level */
 
 	/* [merchant NAME] … */
 	struct merchant *merchants; /* sorted by name */
 	size_t merchant_count;
 
-	unsigned refs; /* config.c's own */
+	_Atomic unsigned refs; /* config.c's own */
 };
 
 /*
@@ -52,11 +59,17 @@ struct config {
  *          the caller frees it
  * Returns an owned configuration with one reference, or NULL. Secrets in files
  * (token_file = …) are read now. No merchant without a token: fail closed.
+ * One thread at a time: inih's switches are globals.
  */
 struct config *config_load(const char *path, char **error);
 
+/*
+ * One more reference; returns its argument. The caller must hold one already, or the
+ * lock under which the configuration in force is replaced.
+ */
 struct config *config_ref(struct config *);
-void config_unref(struct config *); /* frees with the last reference; wipes secrets; NULL is ignored */
+void config_unref(
+    struct config *); /* frees with the last reference; wipes secrets; NULL is ignored */
 
 /* The merchant with this name (not NUL-terminated), or NULL. */
 const struct merchant *config_merchant(const struct config *, const char *name, size_t len);

@@ -25,13 +25,12 @@
 #define LINE_MAX_BYTES PIPE_BUF
 #define NUMBERS 8 /* live results of log_number() */
 
-static const char *const level_names[] = {
-    "error",   /* LOG_ERROR */
-    "warning", /* LOG_WARNING */
-    "info",    /* LOG_INFO */
-    "debug",   /* LOG_DEBUG */
+const char *const log_level_names[LOG__MAX] = {
+    [LOG_ERROR] = "error",
+    [LOG_WARNING] = "warning",
+    [LOG_INFO] = "info",
+    [LOG_DEBUG] = "debug",
 };
-_Static_assert(sizeof level_names / sizeof *level_names == LOG__MAX, "a name for each level");
 
 /* Atomic because SIGHUP may change it while threads write. */
 static _Atomic int max_level = LOG_INFO;
@@ -130,7 +129,7 @@ log_event(enum log_level level, const char *event, ...)
 	put(&l, head, strftime(head, sizeof head, "%Y-%m-%dT%H:%M:%S", &utc));
 	put(&l, head,
 	    (size_t)snprintf(head, sizeof head,
-		".%03dZ level=%s event=", (int)(now.tv_nsec / 1000000), level_names[level]));
+		".%03dZ level=%s event=", (int)(now.tv_nsec / 1000000), log_level_names[level]));
 	put_value(&l, event);
 
 	va_start(ap, event);

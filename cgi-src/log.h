@@ -20,6 +20,9 @@ enum log_level {
 	LOG__MAX
 };
 
+/* "error", "warning", … as they are logged and configured. */
+extern const char *const log_level_names[LOG__MAX];
+
 /* Lines above this level are not written. Default LOG_INFO. Set before threads start. */
 void log_set_level(enum log_level);
 

@@ -1,0 +1,1074 @@
+/*
+ * config.c - the configuration file, read once into an immutable struct.
+ *
+ * The settings are one table: it parses, checks bounds, words the errors and
+ * prints itself.
+ *
+ * The hard part is what inih passes over in silence, since a setting that is
+ * silently not what its author wrote may leave an endpoint open. inih 55 keeps only
+ * 49 bytes of a section's name (two merchants with long names would become one),
+ * does not tell of sections without settings or of repeated ones, drops text behind
+ * "]", splits a line that is longer than its buffer in two, and gives its handler no line
+ * number. So the lines go through our own reader first, next_line(), which counts them, refuses
+ * what inih would bend, and knows the section; inih parses name = value. Its
+ * multi-line values and inline comments are switched off: a password may hold
+ * " ;", and a continuation line may be a setting that was indented.
+ *
+ * The first fault ends it. Messages name file, line, fault and remedy, and never a value:
+ * the operator may have put a secret into the wrong place.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <ini.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "log.h"
+#include "mem.h"
+
+#define CONFIG_BYTES_MAX (1 << 20) /* of a configuration file */
+#define SECRET_BYTES_MAX (1 << 16) /* of a file of secrets */
+#define LINE_BYTES 4096            /* one line of the configuration, its end not counted */
+#define MASK "********"            /* not valid as a token, so that a printed file cannot start */
+#define SOCKET_PATH_MAX 100        /* sun_path has 108, less the temporary name of http_listen() */
+
+enum scope {
+	SCOPE_NONE,
+	SCOPE_GLOBAL,
+	SCOPE_MERCHANT
+};
+
+enum type {
+	TYPE_TEXT,     /* char *, min and max in bytes */
+	TYPE_PATH,     /* char *, absolute, max in bytes */
+	TYPE_GROUP,    /* char *, a group of this system */
+	TYPE_COUNT,    /* int, min to max */
+	TYPE_SIZE,     /* size_t, bytes */
+	TYPE_DURATION, /* int, milliseconds */
+	TYPE_MODE,     /* mode_t */
+	TYPE_LEVEL,    /* int, enum log_level */
+	TYPE_FIELD,    /* enum transfer_field */
+	/* Credentials: not stored by offset but handed to auth.c. */
+	TYPE_TOKEN,
+	TYPE_USER,
+	TYPE_PASSWORD,
+	TYPE_SIGNATURE,
+	TYPE_TOKEN_FILE,
+	TYPE_BASIC_FILE,
+	TYPE_SIGNATURE_FILE,
+};
+
+struct setting {
+	const char *name;
+	enum scope scope;
+	enum type type;
+	size_t offset;        /* in struct config or struct merchant */
+	const char *fallback; /* the default, parsed like a value; NULL: not set */
+	long long min, max;   /* in the unit of the type */
+	const char *example;
+	const char *help;
+};
+
+#define GLOBAL(field) SCOPE_GLOBAL, offsetof(struct config, field)
+#define MERCHANT(field) SCOPE_MERCHANT, offsetof(struct merchant, field)
+#define ROW(name_, type_, place, ...) ROW_(name_, type_, place, __VA_ARGS__)
+#define ROW_(name_, type_, scope_, offset_, fallback_, min_, max_, example_, help_)                \
+	{                                                                                          \
+		.name = name_, .type = type_, .scope = scope_, .offset = offset_,                  \
+		.fallback = fallback_, .min = min_, .max = max_, .example = example_,              \
+		.help = help_                                                                      \
+	}
+
+/* clang-format off */
+static const struct setting settings[] = {
+    ROW("database", TYPE_TEXT, GLOBAL(database), "", 0, LINE_BYTES, "service=foloosi",
+	"how libpq connects; empty: by its environment and service file"),
+    ROW("listen", TYPE_PATH, GLOBAL(listen), NULL, 1, SOCKET_PATH_MAX, "/run/foloosi-webhook/socket",
+	"unix socket to bind; not set: one is inherited"),
+    ROW("socket_mode", TYPE_MODE, GLOBAL(socket_mode), "0660", 0, 0777, "0660",
+	"permissions of that socket"),
+    ROW("socket_group", TYPE_GROUP, GLOBAL(socket_group), NULL, 1, 255, "www-data",
+	"group of that socket, the web server's; not set: the process's own"),
+    ROW("threads", TYPE_COUNT, GLOBAL(threads), "128", 1, 1024, "128",
+	"how many requests are served at the same time"),
+    ROW("body_limit", TYPE_SIZE, GLOBAL(body_limit), "64k", 1024, 16 << 20, "64k",
+	"largest body that is accepted"),
+    ROW("deadline", TYPE_DURATION, GLOBAL(deadline_ms), "3s", 10, 60000, "3s",
+	"longest time from the arrival of a request to its answer"),
+    ROW("log_level", TYPE_LEVEL, GLOBAL(log_level), "info", 0, 0, "info",
+	"least important lines that are logged"),
+    ROW("token", TYPE_TOKEN, MERCHANT(credentials), NULL, TOKEN_MIN, TOKEN_MAX, "(output of: openssl rand -hex 24)",
+	"last part of the endpoint's URL; several may be given"),
+    ROW("token_file", TYPE_TOKEN_FILE, MERCHANT(credentials), NULL, 1, LINE_BYTES, "secrets/shop.token",
+	"file with a token in each line; several may be given"),
+    ROW("basic_user", TYPE_USER, MERCHANT(credentials), NULL, 1, BASIC_MAX, "foloosi",
+	"user that HTTP Basic authentication asks for, with basic_password"),
+    ROW("basic_password", TYPE_PASSWORD, MERCHANT(credentials), NULL, 1, BASIC_MAX, "(output of: openssl rand -hex 24)",
+	"its password"),
+    ROW("basic_file", TYPE_BASIC_FILE, MERCHANT(credentials), NULL, 1, LINE_BYTES, "secrets/shop.basic",
+	"file with user:password in each line; several may be given"),
+    ROW("signature_secret", TYPE_SIGNATURE, MERCHANT(credentials), NULL, 0, 0, "whsec_(output of: openssl rand -base64 32)",
+	"secret of Standard Webhooks signatures; several may be given"),
+    ROW("signature_secret_file", TYPE_SIGNATURE_FILE, MERCHANT(credentials), NULL, 1, LINE_BYTES, "secrets/shop.whsec",
+	"file with a signature secret in each line; several may be given"),
+    ROW("order_key", TYPE_FIELD, MERCHANT(order_key), "optional1", 0, 0, "optional1",
+	"field of the payload that holds the order's number"),
+    ROW("order_prefix", TYPE_TEXT, MERCHANT(order_prefix), NULL, 1, LIMIT_OPTIONAL - 1, "SHOP-",
+	"what is taken off the front of the order's number"),
+};
+/* clang-format on */
+#define SETTINGS (sizeof settings / sizeof *settings)
+
+/*
+ * The fields that may name an order: text that the merchant or the provider makes up as a
+ * key, and no longer than an order_ref. Nothing personal.
+ */
+static const char *const order_keys[] = {
+    "optional1", "optional2", "optional3", "transaction_no", "payment_reference"};
+#define ORDER_KEYS (sizeof order_keys / sizeof *order_keys)
+
+/* A credential as the file gave it: the path of its file, a user's name, or MASK. */
+struct secret_line {
+	const struct setting *setting;
+	char *text;
+};
+
+/* A file's bytes, with a NUL behind them. Wiped by file_free(). */
+struct file {
+	char *bytes;
+	size_t len;
+	mode_t mode;
+};
+
+/* One run of config_load(). */
+struct loader {
+	const char *path;
+	struct file file;
+	char *at;      /* the next line */
+	unsigned line; /* the number of the last one read, from 1 */
+	char *error;   /* the first fault, owned; ends the run */
+	struct config *config;
+	enum scope scope; /* the section that we are in */
+	unsigned global_line;
+	unsigned set_line[SETTINGS];       /* where this section set it, 0: not yet */
+	char *basic_user, *basic_password; /* this merchant's, until both are known */
+};
+
+/* ---- faults ---- */
+
+/* The first fault counts; later ones may follow from it. */
+__attribute__((format(printf, 3, 4))) static void
+fault(struct loader *l, unsigned line, const char *format, ...)
+{
+	va_list ap;
+	char *text;
+
+	if (l->error != NULL)
+		return;
+	va_start(ap, format);
+	if (vasprintf(&text, format, ap) < 0)
+		abort();
+	va_end(ap);
+	l->error = line == 0 ? xasprintf("%s: %s", l->path, text)
+			     : xasprintf("%s:%u: %s", l->path, line, text);
+	free(text);
+}
+
+/* What a setting must look like, as the end of "it must be …". Owned by the caller. */
+static char *
+wanted(const struct setting *s)
+{
+	switch (s->type) {
+	case TYPE_TEXT:
+		return xasprintf("text of %lld to %lld bytes", s->min, s->max);
+	case TYPE_PATH:
+		return xasprintf("an absolute path of at most %lld bytes", s->max);
+	case TYPE_GROUP:
+		return xstrdup("the name of a group of this machine");
+	case TYPE_COUNT:
+		return xasprintf("a whole number from %lld to %lld", s->min, s->max);
+	case TYPE_SIZE:
+		return xasprintf(
+		    "a number of bytes from %lld to %lldm, with k for KiB or m for MiB", s->min,
+		    s->max >> 20);
+	case TYPE_DURATION:
+		return xasprintf(
+		    "a time from %lldms to %llds, with its unit, ms or s", s->min, s->max / 1000);
+	case TYPE_MODE:
+		return xasprintf("an octal mode from 000 to 0%llo", (unsigned long long)s->max);
+	case TYPE_LEVEL:
+		return xasprintf("%s, %s, %s or %s", log_level_names[0], log_level_names[1],
+		    log_level_names[2], log_level_names[3]);
+	case TYPE_FIELD:
+		return xasprintf("%s, %s, %s, %s or %s", order_keys[0], order_keys[1],
+		    order_keys[2], order_keys[3], order_keys[4]);
+	case TYPE_TOKEN:
+	case TYPE_TOKEN_FILE:
+		return xasprintf(
+		    "%d to %d characters of A-Z a-z 0-9 _ - for a token", TOKEN_MIN, TOKEN_MAX);
+	case TYPE_USER:
+	case TYPE_PASSWORD:
+	case TYPE_BASIC_FILE:
+		return xasprintf("a user without colon and a password, both not empty, without "
+				 "control characters and at most %d bytes together",
+		    BASIC_MAX - 1);
+	case TYPE_SIGNATURE:
+	case TYPE_SIGNATURE_FILE:
+		return xstrdup("base64 of 24 to 64 bytes, with or without whsec_ before it");
+	}
+	abort();
+}
+
+static void
+bad_value(struct loader *l, const struct setting *s)
+{
+	char *must_be = wanted(s);
+
+	fault(l, l->line, "%s has a bad value; it must be %s, for example %s = %s", s->name,
+	    must_be, s->name, s->example);
+	free(must_be);
+}
+
+/* ---- values ---- */
+
+/*
+ * Digits and then unit, one of units ("" for none), into *out: digits times its factor.
+ * False for anything else, and for what is not between min and max.
+ */
+struct unit {
+	const char *name;
+	long long factor;
+};
+
+static bool
+parse_number(
+    const char *text, const struct unit *units, long long min, long long max, long long *out)
+{
+	size_t digits = strspn(text, "0123456789");
+
+	if (digits == 0 || digits > 9) /* nothing here is that large, and no product overflows */
+		return false;
+	for (; units->name != NULL; units++)
+		if (strcasecmp(text + digits, units->name) == 0) {
+			*out = strtoll(text, NULL, 10) * units->factor;
+			return *out >= min && *out <= max;
+		}
+	return false;
+}
+
+static void
+set_text(char **field, const char *value)
+{
+	free(*field);
+	*field = xstrdup(value);
+}
+
+/* Put a value into the field of its type; false if it is malformed or out of bounds. */
+static bool
+parse_value(const struct setting *s, void *field, const char *value)
+{
+	static const struct unit counts[] = {{"", 1}, {NULL, 0}};
+	static const struct unit sizes[] = {{"", 1}, {"k", 1024}, {"m", 1 << 20}, {NULL, 0}};
+	static const struct unit times[] = {{"ms", 1}, {"s", 1000}, {NULL, 0}};
+	long long n = (long long)strlen(value);
+
+	switch (s->type) {
+	case TYPE_PATH:
+		if (*value != '/')
+			return false;
+		/* FALLTHROUGH */
+	case TYPE_TEXT:
+		if (n < s->min || n > s->max)
+			return false;
+		set_text(field, value);
+		return true;
+	case TYPE_GROUP:
+		if (getgrnam(value) == NULL)
+			return false;
+		set_text(field, value);
+		return true;
+	case TYPE_COUNT:
+		if (!parse_number(value, counts, s->min, s->max, &n))
+			return false;
+		*(int *)field = (int)n;
+		return true;
+	case TYPE_SIZE:
+		if (!parse_number(value, sizes, s->min, s->max, &n))
+			return false;
+		*(size_t *)field = (size_t)n;
+		return true;
+	case TYPE_DURATION:
+		if (!parse_number(value, times, s->min, s->max, &n))
+			return false;
+		*(int *)field = (int)n;
+		return true;
+	case TYPE_MODE:
+		if (n < 3 || n > 4 || strspn(value, "01234567") != (size_t)n)
+			return false;
+		n = strtoll(value, NULL, 8);
+		if (n < s->min || n > s->max)
+			return false;
+		*(mode_t *)field = (mode_t)n;
+		return true;
+	case TYPE_LEVEL:
+		for (int i = 0; i < LOG__MAX; i++)
+			if (strcmp(value, log_level_names[i]) == 0) {
+				*(int *)field = i;
+				return true;
+			}
+		return false;
+	case TYPE_FIELD:
+		for (size_t i = 0; i < ORDER_KEYS; i++)
+			if (strcmp(value, order_keys[i]) == 0) {
+				*(enum transfer_field *)field = transfer_field_from_name(value);
+				return true;
+			}
+		return false;
+	default:
+		abort(); /* credentials are add_credential()'s */
+	}
+}
+
+static void
+set_defaults(enum scope scope, void *base)
+{
+	for (size_t i = 0; i < SETTINGS; i++) {
+		const struct setting *s = &settings[i];
+
+		if (s->scope == scope && s->fallback != NULL &&
+		    !parse_value(s, (char *)base + s->offset, s->fallback))
+			abort(); /* the table contradicts itself */
+	}
+}
+
+/* ---- files ---- */
+
+static void
+file_free(struct file *f)
+{
+	if (f->bytes != NULL)
+		explicit_bzero(f->bytes, f->len);
+	free(f->bytes);
+	*f = (struct file){0};
+}
+
+/*
+ * Read a whole regular file of at most limit bytes. Returns NULL, or what is wrong with
+ * it and how to mend that (static, or of strerror()).
+ */
+static const char *
+file_read(struct file *f, const char *path, size_t limit)
+{
+	/* O_NONBLOCK: a pipe must be refused, not waited for. */
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	const char *why = NULL;
+	struct stat st;
+	ssize_t n;
+
+	*f = (struct file){0};
+	if (fd < 0 || fstat(fd, &st) != 0) {
+		why = strerror(errno);
+	} else if (!S_ISREG(st.st_mode)) {
+		why = "it is no regular file";
+	} else {
+		/* One more than allowed, to see that a file is too long; and the NUL. */
+		f->bytes = xrealloc(NULL, limit + 2);
+		f->mode = st.st_mode;
+		while (
+		    f->len <= limit && (n = read(fd, f->bytes + f->len, limit + 1 - f->len)) != 0) {
+			if (n > 0)
+				f->len += (size_t)n;
+			else if (errno != EINTR) {
+				why = strerror(errno);
+				break;
+			}
+		}
+		f->bytes[f->len] = '\0';
+		if (why == NULL && f->len > limit)
+			why = "it is too long";
+	}
+	if (fd >= 0)
+		close(fd);
+	if (why != NULL)
+		file_free(f);
+	return why;
+}
+
+/*
+ * Cut the next line out of a text that ends with NUL at end: moves *at behind it, ends it with
+ * NUL, drops its CR. Returns it, or NULL at the end. *fault is set to a clause if the line
+ * cannot be text.
+ */
+static char *
+cut_line(char **at, char *end, const char **wrong)
+{
+	static const char bom[] = "\xef\xbb\xbf";
+	char *line = *at, *stop;
+	size_t len;
+
+	if (line == end)
+		return NULL;
+	stop = memchr(line, '\n', (size_t)(end - line));
+	*at = stop == NULL ? end : stop + 1;
+	if (stop == NULL)
+		stop = end;
+	if (stop > line && stop[-1] == '\r')
+		stop--;
+	*stop = '\0';
+	len = (size_t)(stop - line);
+	*wrong = NULL;
+	for (size_t i = 0; i < len; i++)
+		if (((unsigned char)line[i] < ' ' && line[i] != '\t') || line[i] == 0x7f)
+			*wrong = "holds a control character; save the file as plain UTF-8 text";
+	if (strncmp(line, bom, sizeof bom - 1) == 0)
+		*wrong = "begins with a byte order mark; save the file as UTF-8 without it";
+	return line;
+}
+
+/* Relative to the directory of the configuration file. Owned by the caller. */
+static char *
+beside_config(const struct loader *l, const char *path)
+{
+	const char *slash = strrchr(l->path, '/');
+
+	if (*path == '/' || slash == NULL)
+		return xstrdup(path);
+	return xasprintf("%.*s/%s", (int)(slash - l->path), l->path, path);
+}
+
+/* ---- credentials ---- */
+
+static struct merchant *
+merchant_in_work(struct loader *l)
+{
+	return &l->config->merchants[l->config->merchant_count - 1];
+}
+
+/* A copy in a new block, the old one wiped: it may hold digests of weak passwords. */
+static struct merchant *
+grow_merchants(struct config *c)
+{
+	size_t size = c->merchant_count * sizeof *c->merchants;
+	struct merchant *bigger = xcalloc(c->merchant_count + 1, sizeof *bigger);
+
+	if (size > 0) {
+		memcpy(bigger, c->merchants, size);
+		explicit_bzero(c->merchants, size);
+	}
+	free(c->merchants);
+	c->merchants = bigger;
+	return &c->merchants[c->merchant_count++];
+}
+
+static void
+remember_line(struct merchant *m, const struct setting *s, const char *text)
+{
+	m->secret_lines =
+	    xrealloc(m->secret_lines, (m->secret_line_count + 1) * sizeof *m->secret_lines);
+	m->secret_lines[m->secret_line_count++] =
+	    (struct secret_line){.setting = s, .text = xstrdup(text)};
+}
+
+/* A secret in a file that everybody may read is none. */
+static void
+refuse_readable(struct loader *l, const struct setting *s)
+{
+	if (l->file.mode & S_IROTH)
+		fault(l, l->line,
+		    "%s is a secret, and every user of this machine may read it here; chmod o= %s",
+		    s->name, l->path);
+}
+
+/* One token, user:password or signature secret. False if it is malformed. */
+static bool
+add_secret(struct loader *l, const struct setting *s, char *text)
+{
+	struct credentials *c = &merchant_in_work(l)->credentials;
+	size_t count;
+	bool ok;
+
+	switch (s->type) {
+	case TYPE_TOKEN:
+	case TYPE_TOKEN_FILE:
+		count = c->token_count;
+		ok = credentials_add_token(c, text);
+		break;
+	case TYPE_SIGNATURE:
+	case TYPE_SIGNATURE_FILE:
+		count = c->signature_count;
+		ok = credentials_add_signature(c, text);
+		break;
+	default: {
+		char *colon = strchr(text, ':');
+
+		count = c->basic_count;
+		if (colon != NULL)
+			*colon = '\0';
+		ok = colon != NULL && credentials_add_basic(c, text, colon + 1);
+	}
+	}
+	if (!ok && count == SECRETS_MAX)
+		fault(l, l->line,
+		    "%s: this merchant has more than %d of the kind; remove those that are no "
+		    "longer "
+		    "in use",
+		    s->name, SECRETS_MAX);
+	return ok;
+}
+
+/* Every line of a file of secrets that is not empty. */
+static void
+add_secret_file(struct loader *l, const struct setting *s, const char *path)
+{
+	struct file f;
+	const char *wrong = file_read(&f, path, SECRET_BYTES_MAX);
+	char *at = f.bytes, *line;
+	unsigned n = 0, secrets = 0;
+
+	if (wrong != NULL) {
+		fault(l, l->line,
+		    "%s %s cannot be read: %s; create it, or let the program's user read it",
+		    s->name, path, wrong);
+		return;
+	}
+	if (f.mode & (S_IROTH | S_IWOTH))
+		fault(l, l->line, "%s %s is open to every user of this machine; chmod o= %s",
+		    s->name, path, path);
+	while (l->error == NULL && (line = cut_line(&at, f.bytes + f.len, &wrong)) != NULL) {
+		n++;
+		if (wrong != NULL) {
+			fault(l, l->line, "%s %s: line %u %s", s->name, path, n, wrong);
+		} else if (*line != '\0' && !add_secret(l, s, line)) {
+			char *must_be = wanted(s);
+
+			fault(l, l->line, "%s %s: line %u is bad; it must be %s", s->name, path, n,
+			    must_be);
+			free(must_be);
+		} else if (*line != '\0') {
+			secrets++;
+		}
+	}
+	if (secrets == 0)
+		fault(l, l->line, "%s %s is empty; write a secret into it", s->name, path);
+	file_free(&f);
+}
+
+static void
+add_credential(struct loader *l, const struct setting *s, const char *value)
+{
+	struct merchant *m = merchant_in_work(l);
+	char *text;
+
+	switch (s->type) {
+	case TYPE_TOKEN:
+	case TYPE_SIGNATURE:
+		text = xstrdup(value);
+		refuse_readable(l, s);
+		if (!add_secret(l, s, text))
+			bad_value(l, s);
+		explicit_bzero(text, strlen(text));
+		free(text);
+		remember_line(m, s, MASK);
+		break;
+	case TYPE_USER:
+		l->basic_user = xstrdup(value);
+		remember_line(m, s, value);
+		break;
+	case TYPE_PASSWORD:
+		refuse_readable(l, s);
+		l->basic_password = xstrdup(value);
+		remember_line(m, s, MASK);
+		break;
+	default:
+		text = beside_config(l, value);
+		add_secret_file(l, s, text);
+		remember_line(m, s, text);
+		free(text);
+	}
+}
+
+/* ---- sections and settings ---- */
+
+static const struct setting *
+find_setting(const char *name, enum scope scope)
+{
+	for (size_t i = 0; i < SETTINGS; i++)
+		if (settings[i].scope == scope && strcmp(settings[i].name, name) == 0)
+			return &settings[i];
+	return NULL;
+}
+
+static unsigned
+line_of(const struct loader *l, const char *name)
+{
+	return l->set_line[find_setting(name, SCOPE_MERCHANT) - settings];
+}
+
+/* The section ends: what its settings mean together. */
+static void
+end_section(struct loader *l)
+{
+	struct merchant *m;
+
+	if (l->scope != SCOPE_MERCHANT || l->error != NULL)
+		return;
+	m = merchant_in_work(l);
+	if (l->basic_user != NULL && l->basic_password != NULL) {
+		if (m->credentials.basic_count == SECRETS_MAX)
+			fault(l, line_of(l, "basic_user"),
+			    "basic_user: this merchant has more than %d of the kind; remove those "
+			    "that are no longer in use",
+			    SECRETS_MAX);
+		else if (!credentials_add_basic(
+			     &m->credentials, l->basic_user, l->basic_password)) {
+			l->line = line_of(l, "basic_user");
+			bad_value(l, find_setting("basic_user", SCOPE_MERCHANT));
+		}
+	} else if (l->basic_user != NULL) {
+		fault(l, line_of(l, "basic_user"),
+		    "basic_user has no password; add basic_password to [merchant %s]", m->name);
+	} else if (l->basic_password != NULL) {
+		fault(l, line_of(l, "basic_password"),
+		    "basic_password has no user; add basic_user to [merchant %s]", m->name);
+	}
+	if (m->credentials.token_count == 0)
+		fault(l, m->line,
+		    "merchant %s has no token, so nobody could be told from its provider; add "
+		    "token_file = FILE with the output of openssl rand -hex 24 in FILE",
+		    m->name);
+}
+
+static void
+free_basic(struct loader *l)
+{
+	if (l->basic_password != NULL)
+		explicit_bzero(l->basic_password, strlen(l->basic_password));
+	free(l->basic_password);
+	free(l->basic_user);
+	l->basic_user = l->basic_password = NULL;
+}
+
+/* "." and ".." are taken off a URL's path by clients and servers. */
+static bool
+merchant_name_ok(const char *name, size_t len)
+{
+	return len > 0 && len <= LIMIT_MERCHANT && strcmp(name, ".") != 0 &&
+	       strcmp(name, "..") != 0 &&
+	       strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") ==
+		   len;
+}
+
+/* head: the line from its "[" on. */
+static void
+begin_section(struct loader *l, const char *head)
+{
+	static const char blank[] = " \t";
+	const char *end = strchr(head, ']');
+	char name[LINE_BYTES + 1];
+	struct merchant *m;
+	size_t len;
+
+	end_section(l);
+	free_basic(l);
+	memset(l->set_line, 0, sizeof l->set_line);
+	if (end == NULL || end[1 + strspn(end + 1, blank)] != '\0') {
+		fault(l, l->line,
+		    "this section's head does not end with ]; write [foloosi-webhook] or "
+		    "[merchant NAME] on a line of its own");
+		return;
+	}
+	head += 1 + strspn(head + 1, blank);
+	while (end > head && strchr(blank, end[-1]) != NULL)
+		end--;
+	len = (size_t)(end - head);
+	memcpy(name, head, len);
+	name[len] = '\0';
+
+	if (strcmp(name, "foloosi-webhook") == 0) {
+		if (l->global_line != 0)
+			fault(l, l->line,
+			    "[foloosi-webhook] is here for the second time; put its settings to "
+			    "those "
+			    "in line %u",
+			    l->global_line);
+		l->global_line = l->line;
+		l->scope = SCOPE_GLOBAL;
+		return;
+	}
+	if (strncmp(name, "merchant", 8) != 0 || (name[8] != ' ' && name[8] != '\t')) {
+		fault(l, l->line,
+		    "this section is unknown; write [foloosi-webhook] or [merchant NAME]");
+		return;
+	}
+	head = name + 8 + strspn(name + 8, blank);
+	len = strlen(head);
+	if (!merchant_name_ok(head, len)) {
+		fault(l, l->line,
+		    "this merchant's name cannot stand in a URL; take 1 to %d characters of A-Z "
+		    "a-z "
+		    "0-9 . _ -",
+		    LIMIT_MERCHANT);
+		return;
+	}
+	for (size_t i = 0; i < l->config->merchant_count; i++)
+		if (strcmp(l->config->merchants[i].name, head) == 0) {
+			fault(l, l->line,
+			    "[merchant %s] is here for the second time; put its settings to those "
+			    "in "
+			    "line %u",
+			    head, l->config->merchants[i].line);
+			return;
+		}
+	l->scope = SCOPE_MERCHANT;
+	m = grow_merchants(l->config);
+	m->name = xstrdup(head);
+	m->line = l->line;
+	set_defaults(SCOPE_MERCHANT, m);
+}
+
+/* libpq would accept it there; then the line is a secret like the others. */
+static bool
+holds_password(const char *database)
+{
+	return strcasestr(database, "password") != NULL || strcasestr(database, "secret") != NULL ||
+	       (strstr(database, "://") != NULL && strchr(database, '@') != NULL);
+}
+
+static bool
+is_repeatable(const struct setting *s)
+{
+	return s->type >= TYPE_TOKEN && s->type != TYPE_USER && s->type != TYPE_PASSWORD;
+}
+
+static void
+unknown_setting(struct loader *l, const char *name)
+{
+	enum scope other = l->scope == SCOPE_GLOBAL ? SCOPE_MERCHANT : SCOPE_GLOBAL;
+	bool printable = strspn(name, "abcdefghijklmnopqrstuvwxyz_") == strlen(name) &&
+			 strlen(name) <= 24; /* else it may be a secret that lost its line */
+
+	if (find_setting(name, other) != NULL)
+		fault(l, l->line, "%s is no setting of this section; it belongs into %s", name,
+		    other == SCOPE_GLOBAL ? "[foloosi-webhook]" : "[merchant NAME]");
+	else
+		fault(l, l->line,
+		    "%s is no setting; correct its name by foloosi-webhook.conf(5), or remove the "
+		    "line",
+		    printable ? name : "what stands here");
+}
+
+/* Faults that any value may have: what looks like another file format's syntax. */
+static bool
+value_ok(struct loader *l, const struct setting *s, const char *value)
+{
+	size_t len = strlen(value);
+
+	if (len == 0 && s->type != TYPE_TEXT) {
+		fault(l, l->line, "%s has no value; give it one, or remove the line", s->name);
+		return false;
+	}
+	if (strcmp(value, MASK) == 0) {
+		fault(l, l->line,
+		    "%s holds the mask of a printed configuration; write the secret itself",
+		    s->name);
+		return false;
+	}
+	if (len > 1 && (*value == '"' || *value == '\'') && value[len - 1] == *value) {
+		fault(l, l->line, "%s stands in quotes; remove them%s", s->name,
+		    s->type == TYPE_PASSWORD ? ", or use basic_file if they belong to it" : "");
+		return false;
+	}
+	for (const char *p = value; (p = strpbrk(p, ";#")) != NULL; p++)
+		if (p > value && (p[-1] == ' ' || p[-1] == '\t')) {
+			fault(l, l->line,
+			    "%s is followed by a comment; put it on a line of its own%s", s->name,
+			    s->type == TYPE_PASSWORD
+				? ", or use basic_file if it belongs to the password"
+				: "");
+			return false;
+		}
+	return true;
+}
+
+/* inih's handler; its own idea of the section may be truncated and is not used. */
+static int
+on_setting(void *arg, const char *section, const char *name, const char *value)
+{
+	struct loader *l = arg;
+	const struct setting *s;
+	void *base;
+
+	(void)section;
+	if (l->error != NULL)
+		return 0;
+	if (l->scope == SCOPE_NONE) {
+		fault(l, l->line,
+		    "a setting stands before any section; begin with [foloosi-webhook]");
+		return 0;
+	}
+	if ((s = find_setting(name, l->scope)) == NULL) {
+		unknown_setting(l, name);
+		return 0;
+	}
+	if (l->set_line[s - settings] != 0 && !is_repeatable(s)) {
+		fault(l, l->line, "%s is already set in line %u; remove one of them", s->name,
+		    l->set_line[s - settings]);
+		return 0;
+	}
+	l->set_line[s - settings] = l->line;
+	if (!value_ok(l, s, value))
+		return 0;
+	if (s->type >= TYPE_TOKEN) {
+		add_credential(l, s, value);
+		return l->error == NULL;
+	}
+	base = s->scope == SCOPE_GLOBAL ? (void *)l->config : (void *)merchant_in_work(l);
+	if (!parse_value(s, (char *)base + s->offset, value))
+		bad_value(l, s);
+	else if (strcmp(s->name, "database") == 0 && holds_password(value))
+		refuse_readable(l, s);
+	return l->error == NULL;
+}
+
+/*
+ * inih's reader, in fgets()'s manner: the next line for its buffer, or NULL at the end and
+ * after a fault. The buffer belongs to inih, which does not wipe it; this does with its last
+ * call.
+ */
+static char *
+next_line(char *buffer, int room, void *arg)
+{
+	struct loader *l = arg;
+	char *end = l->file.bytes + l->file.len;
+	const char *wrong = NULL, *text;
+	char *line;
+
+	if (l->error != NULL || (line = cut_line(&l->at, end, &wrong)) == NULL) {
+		explicit_bzero(buffer, (size_t)room);
+		return NULL;
+	}
+	l->line++;
+	text = line + strspn(line, " \t");
+	if (wrong != NULL)
+		fault(l, l->line, "this line %s", wrong);
+	else if (strlen(line) > LINE_BYTES || strlen(line) >= (size_t)room)
+		fault(l, l->line, "this line is longer than %d bytes; shorten it", LINE_BYTES);
+	else if (*text == '[')
+		begin_section(l, text);
+	else if (*text != '\0' && *text != ';' && *text != '#' && strpbrk(text, "=:") == NULL)
+		fault(l, l->line,
+		    "this line is no setting; write name = value, or # before a comment");
+	if (l->error != NULL) {
+		explicit_bzero(buffer, (size_t)room);
+		return NULL;
+	}
+	return strcpy(buffer, line);
+}
+
+static int
+by_name(const void *a, const void *b)
+{
+	return strcmp(((const struct merchant *)a)->name, ((const struct merchant *)b)->name);
+}
+
+struct config *
+config_load(const char *path, char **error)
+{
+	struct loader l = {.path = path, .config = xcalloc(1, sizeof(struct config))};
+	const char *wrong;
+
+	atomic_init(&l.config->refs, 1);
+	set_defaults(SCOPE_GLOBAL, l.config);
+	if ((wrong = file_read(&l.file, path, CONFIG_BYTES_MAX)) != NULL) {
+		fault(&l, 0,
+		    "the configuration cannot be read: %s; create it, or name another file", wrong);
+	} else if (l.file.mode & S_IWOTH) {
+		fault(&l, 0,
+		    "every user of this machine may change the configuration; chmod o-w %s", path);
+	} else {
+		/* Debian's inih takes its switches at run time; a heap buffer has the size we say. */
+		ini_allow_multiline = false;
+		ini_allow_inline_comments = false;
+		ini_allow_no_value = false;
+		ini_use_stack = false;
+		ini_allow_realloc = false;
+		ini_initial_alloc = ini_max_line = LINE_BYTES + 3;
+		l.at = l.file.bytes;
+		if (ini_parse_stream(next_line, &l, on_setting, &l) == -2)
+			abort(); /* out of memory */
+		end_section(&l);
+		if (l.config->merchant_count == 0)
+			fault(&l, l.line > 0 ? l.line : 1,
+			    "there is no merchant in this file; add a section [merchant NAME] with "
+			    "a "
+			    "token_file");
+	}
+	free_basic(&l);
+	file_free(&l.file);
+	if (l.error != NULL) {
+		config_unref(l.config);
+		*error = l.error;
+		return NULL;
+	}
+	qsort(l.config->merchants, l.config->merchant_count, sizeof *l.config->merchants, by_name);
+	return l.config;
+}
+
+struct config *
+config_ref(struct config *c)
+{
+	atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
+	return c;
+}
+
+void
+config_unref(struct config *c)
+{
+	/* Release: our reads come before the free; acquire: the free comes after those of all others. */
+	if (c == NULL || atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	for (size_t i = 0; i < c->merchant_count; i++) {
+		struct merchant *m = &c->merchants[i];
+
+		credentials_wipe(&m->credentials);
+		for (size_t k = 0; k < m->secret_line_count; k++)
+			free(m->secret_lines[k].text);
+		free(m->secret_lines);
+		free(m->order_prefix);
+		free(m->name);
+	}
+	explicit_bzero(c->database, strlen(c->database));
+	free(c->merchants);
+	free(c->database);
+	free(c->listen);
+	free(c->socket_group);
+	free(c);
+}
+
+struct name {
+	const char *bytes;
+	size_t len;
+};
+
+static int
+name_to_merchant(const void *key, const void *element)
+{
+	const struct name *name = key;
+	const char *other = ((const struct merchant *)element)->name;
+	size_t len = strlen(other);
+	int order = memcmp(name->bytes, other, name->len < len ? name->len : len);
+
+	return order != 0 ? order : (name->len > len) - (name->len < len);
+}
+
+const struct merchant *
+config_merchant(const struct config *c, const char *name, size_t len)
+{
+	struct name key = {.bytes = name, .len = len};
+
+	return bsearch(
+	    &key, c->merchants, c->merchant_count, sizeof *c->merchants, name_to_merchant);
+}
+
+/* ---- printing ---- */
+
+static void
+print_help(const struct setting *s, FILE *out)
+{
+	char *must_be = wanted(s);
+
+	fprintf(out, "# %s (%s; %s%s)\n", s->help, must_be, s->fallback == NULL ? "" : "default ",
+	    s->fallback == NULL    ? "not set by default"
+	    : *s->fallback == '\0' ? "empty"
+				   : s->fallback);
+	free(must_be);
+}
+
+static void
+print_value(const struct setting *s, const void *field, FILE *out)
+{
+	const char *text;
+
+	switch (s->type) {
+	case TYPE_TEXT:
+	case TYPE_PATH:
+	case TYPE_GROUP:
+		text = *(char *const *)field;
+		if (text == NULL)
+			fprintf(out, "#%s =\n", s->name);
+		else
+			/* Its whole text: to cut a password out of it takes libpq's own parser. */
+			fprintf(out, "%s = %s\n", s->name,
+			    strcmp(s->name, "database") == 0 && holds_password(text) ? MASK : text);
+		break;
+	case TYPE_COUNT:
+		fprintf(out, "%s = %d\n", s->name, *(const int *)field);
+		break;
+	case TYPE_SIZE:
+		fprintf(out, "%s = %zu\n", s->name, *(const size_t *)field);
+		break;
+	case TYPE_DURATION:
+		fprintf(out, "%s = %dms\n", s->name, *(const int *)field);
+		break;
+	case TYPE_MODE:
+		fprintf(out, "%s = %04o\n", s->name, (unsigned)*(const mode_t *)field);
+		break;
+	case TYPE_LEVEL:
+		fprintf(out, "%s = %s\n", s->name, log_level_names[*(const int *)field]);
+		break;
+	case TYPE_FIELD:
+		for (size_t i = 0; i < ORDER_KEYS; i++)
+			if (transfer_field_from_name(order_keys[i]) ==
+			    *(const enum transfer_field *)field)
+				fprintf(out, "%s = %s\n", s->name, order_keys[i]);
+		break;
+	default:
+		abort(); /* credentials are print_section()'s */
+	}
+}
+
+/* m: NULL for the globals' section. */
+static void
+print_section(const struct config *c, const struct merchant *m, bool with_help, FILE *out)
+{
+	const char *base = m == NULL ? (const char *)c : (const char *)m;
+
+	for (size_t i = 0; i < SETTINGS; i++) {
+		const struct setting *s = &settings[i];
+		bool set = false;
+
+		if (s->scope != (m == NULL ? SCOPE_GLOBAL : SCOPE_MERCHANT))
+			continue;
+		if (with_help)
+			print_help(s, out);
+		if (s->type < TYPE_TOKEN) {
+			print_value(s, base + s->offset, out);
+			continue;
+		}
+		for (size_t k = 0; m != NULL && k < m->secret_line_count; k++)
+			if (m->secret_lines[k].setting == s) {
+				fprintf(out, "%s = %s\n", s->name, m->secret_lines[k].text);
+				set = true;
+			}
+		if (!set)
+			fprintf(out, "#%s =\n", s->name);
+	}
+}
+
+void
+config_print(const struct config *c, FILE *out)
+{
+	fputs("[foloosi-webhook]\n", out);
+	print_section(c, NULL, true, out);
+	for (size_t i = 0; i < c->merchant_count; i++) {
+		fprintf(out, "\n[merchant %s]\n", c->merchants[i].name);
+		print_section(c, &c->merchants[i], i == 0, out);
+	}
+}

@@ -227,26 +227,26 @@ wanted(const struct setting *s)
 }
 
 static void
-bad_value(struct loader *l, const struct setting *s)
+bad_value(struct loader *l, unsigned line, const struct setting *s)
 {
 	char *must_be = wanted(s);
 
-	fault(l, l->line, "%s has a bad value; it must be %s, for example %s = %s", s->name,
-	    must_be, s->name, s->example);
+	fault(l, line, "%s has a bad value; it must be %s, for example %s = %s", s->name, must_be,
+	    s->name, s->example);
 	free(must_be);
 }
 
 /* ---- values ---- */
 
-/*
- * Digits and then unit, one of units ("" for none), into *out: digits times its factor.
- * False for anything else, and for what is not between min and max.
- */
 struct unit {
-	const char *name;
+	const char *name; /* "": none */
 	long long factor;
 };
 
+/*
+ * Digits and then one of units, into *out as digits times its factor. False for anything else, and
+ * for what is not between min and max.
+ */
 static bool
 parse_number(
     const char *text, const struct unit *units, long long min, long long max, long long *out)
@@ -403,8 +403,8 @@ file_read(struct file *f, const char *path, size_t limit)
 
 /*
  * Cut the next line out of a text that ends with NUL at end: moves *at behind it, ends it with
- * NUL, drops its CR. Returns it, or NULL at the end. *fault is set to a clause if the line
- * cannot be text.
+ * NUL, drops its CR. Returns it, or NULL at the end. *wrong is set to a clause if
+ * the line cannot be text, else to NULL.
  */
 static char *
 cut_line(char **at, char *end, const char **wrong)
@@ -572,7 +572,7 @@ add_credential(struct loader *l, const struct setting *s, const char *value)
 		text = xstrdup(value);
 		refuse_readable(l, s);
 		if (!add_secret(l, s, text))
-			bad_value(l, s);
+			bad_value(l, l->line, s);
 		explicit_bzero(text, strlen(text));
 		free(text);
 		remember_line(m, s, MASK);
@@ -626,11 +626,9 @@ end_section(struct loader *l)
 			    "basic_user: this merchant has more than %d of the kind; remove those "
 			    "that are no longer in use",
 			    SECRETS_MAX);
-		else if (!credentials_add_basic(
-			     &m->credentials, l->basic_user, l->basic_password)) {
-			l->line = line_of(l, "basic_user");
-			bad_value(l, find_setting("basic_user", SCOPE_MERCHANT));
-		}
+		else if (!credentials_add_basic(&m->credentials, l->basic_user, l->basic_password))
+			bad_value(l, line_of(l, "basic_user"),
+			    find_setting("basic_user", SCOPE_MERCHANT));
 	} else if (l->basic_user != NULL) {
 		fault(l, line_of(l, "basic_user"),
 		    "basic_user has no password; add basic_password to [merchant %s]", m->name);
@@ -640,7 +638,7 @@ end_section(struct loader *l)
 	}
 	if (m->credentials.token_count == 0)
 		fault(l, m->line,
-		    "merchant %s has no token, so nobody could be told from its provider; add "
+		    "merchant %s has no token, and without one anybody could post to it; add "
 		    "token_file = FILE with the output of openssl rand -hex 24 in FILE",
 		    m->name);
 }
@@ -831,7 +829,7 @@ on_setting(void *arg, const char *section, const char *name, const char *value)
 	}
 	base = s->scope == SCOPE_GLOBAL ? (void *)l->config : (void *)merchant_in_work(l);
 	if (!parse_value(s, (char *)base + s->offset, value))
-		bad_value(l, s);
+		bad_value(l, l->line, s);
 	else if (strcmp(s->name, "database") == 0 && holds_password(value))
 		refuse_readable(l, s);
 	return l->error == NULL;
@@ -982,12 +980,17 @@ config_merchant(const struct config *c, const char *name, size_t len)
 static void
 print_help(const struct setting *s, FILE *out)
 {
-	char *must_be = wanted(s);
+	char *must_be;
 
-	fprintf(out, "# %s (%s; %s%s)\n", s->help, must_be, s->fallback == NULL ? "" : "default ",
-	    s->fallback == NULL    ? "not set by default"
-	    : *s->fallback == '\0' ? "empty"
-				   : s->fallback);
+	if (s->type >= TYPE_TOKEN) { /* the manual page has the forms of secrets */
+		fprintf(out, "# %s\n", s->help);
+		return;
+	}
+	must_be = wanted(s);
+	fprintf(out, "# %s (%s", s->help, must_be);
+	if (s->fallback != NULL)
+		fprintf(out, "; default %s", *s->fallback == '\0' ? "empty" : s->fallback);
+	fputs(")\n", out);
 	free(must_be);
 }
 

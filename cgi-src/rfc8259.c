@@ -350,12 +350,13 @@ compare_names(const void *left, const void *right)
 static bool
 unique(struct scan *s, size_t first)
 {
-	struct name *names = s->names + first;
 	size_t n = s->count - first;
 	const unsigned char *again = NULL;
+	struct name *names;
 
 	if (n < 2)
 		return true;
+	names = s->names + first;
 	qsort(names, n, sizeof *names, compare_names);
 	for (size_t i = 1; i < n; i++)
 		if ((again == NULL || names[i].start < again) &&

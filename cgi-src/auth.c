@@ -378,3 +378,22 @@ auth_end(struct auth_check *check)
 	}
 	return keys == 0 || found != 0;
 }
+
+void
+auth_sign(const struct secret_key *key, const char *id, const char *timestamp, const void *body,
+    size_t len, char signature[AUTH_SIGNATURE_SIZE])
+{
+	unsigned char digest[AUTH_DIGEST_SIZE];
+	EVP_MAC_CTX *mac = mac_new(key);
+	size_t n;
+
+	must(EVP_MAC_update(mac, (const unsigned char *)id, strlen(id)));
+	must(EVP_MAC_update(mac, (const unsigned char *)".", 1));
+	must(EVP_MAC_update(mac, (const unsigned char *)timestamp, strlen(timestamp)));
+	must(EVP_MAC_update(mac, (const unsigned char *)".", 1));
+	must(EVP_MAC_update(mac, body, len));
+	must(EVP_MAC_final(mac, digest, &n, sizeof digest));
+	EVP_MAC_CTX_free(mac);
+	memcpy(signature, "v1,", 3);
+	EVP_EncodeBlock((unsigned char *)signature + 3, digest, (int)n); /* with its NUL */
+}

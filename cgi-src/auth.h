@@ -78,4 +78,12 @@ bool auth_begin(
 void auth_update(struct auth_check *, const void *bytes, size_t len);
 bool auth_end(struct auth_check *);
 
+/*
+ * The other side, for what we send: "v1," and the base64 of the HMAC-SHA256 of
+ * id.timestamp.body (Standard Webhooks). timestamp: decimal seconds since 1970.
+ */
+#define AUTH_SIGNATURE_SIZE (3 + 44 + 1)
+void auth_sign(const struct secret_key *, const char *id, const char *timestamp, const void *body,
+    size_t len, char signature[AUTH_SIGNATURE_SIZE]);
+
 #endif

@@ -15,8 +15,8 @@
 #include "migrate.h"
 #include "send.h"
 
-#ifndef FOLOOSI_VERSION
-#define FOLOOSI_VERSION "unversioned"
+#ifndef VERSION
+#define VERSION "unversioned"
 #endif
 
 static int help(int argc, char **argv);
@@ -117,7 +117,7 @@ version(int argc, char **argv)
 	(void)argv;
 	if (argc > 1)
 		return ctl_usage(&version_subcommand);
-	puts("foloosictl " FOLOOSI_VERSION);
+	puts("foloosictl " VERSION);
 	return CTL_OK;
 }
 

@@ -33,7 +33,8 @@ begin isolation level read committed read write;
 set local client_min_messages = warning;
 set local search_path = foloosi, pg_temp;
 set local timezone = 'UTC';
-select pg_advisory_xact_lock(28832959141213033) \g /dev/null
+\o /dev/null
+select pg_advisory_xact_lock(28832959141213033);
 
 \ir roles.sql
 set local role foloosi_owner;
@@ -85,4 +86,5 @@ delete from foloosi.schema_files;
 
 select foloosi.schema_version() as version \gset
 commit;
+\o
 \echo schema is at version :version

@@ -1,0 +1,438 @@
+/*
+ * send.c - "foloosictl send": post the provider's sample payloads to an endpoint,
+ * as a first payment, as a demonstration, and to see with one's own eyes what a
+ * repeat or a decline does.
+ *
+ * The hard part is small: every run must be new to the database (an order key and ids
+ * that were never sent before), and no secret may be asked for on the command line,
+ * where every user of the host reads it: the URL, whose last part is the token, may
+ * come from WEBHOOK_URL, and passwords and keys come from files only.
+ */
+#include <sys/random.h>
+
+#include <ctype.h>
+#include <err.h>
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "auth.h"
+#include "mem.h"
+#include "post.h"
+#include "send.h"
+
+#define URL_ENV "WEBHOOK_URL"
+#define TIMEOUT_MS 15000 /* above any deadline that a handler is sensibly given */
+#define REPEAT_MAX 1000000
+#define SECRET_FILE_MAX 4096 /* bytes */
+
+/* The payloads on the provider's page: a success, and a failure with and without its ids. */
+struct sample {
+	const char *name;
+	const char *status;
+	const char *message;
+	bool has_ids;
+};
+
+static const struct sample samples[] = {
+    {"success", "success", "approved", true},
+    {"failed", "failed", "Insufficient funds/declined", true},
+    {"failed-null", "failed", "Insufficient funds/declined", false},
+};
+#define SAMPLES (sizeof(samples) / sizeof(samples[0]))
+
+struct send_options {
+	const char *url;
+	const char *sample; /* a sample's name, or "all" */
+	const char *order;  /* NULL: a fresh one for each sample */
+	const char *transaction;
+	const char *amount;
+	const char *currency;
+	char *user_password;            /* owned; NULL: no Basic */
+	struct credentials credentials; /* the signature's key, if there is one */
+	long repeat;
+};
+
+/* n random bytes in hexadecimal; out has 2n + 1. */
+static void
+random_hex(char *out, size_t n)
+{
+	unsigned char bytes[16];
+
+	if (n > sizeof(bytes) || getrandom(bytes, n, 0) != (ssize_t)n)
+		abort();
+	for (size_t i = 0; i < n; i++)
+		sprintf(out + 2 * i, "%02x", bytes[i]);
+}
+
+/* "DEMO-20261123-120000-1a2b3c": sorts by time, and is no one else's. Owned. */
+static char *
+fresh_order(void)
+{
+	time_t now = time(NULL);
+	char when[32], tail[7];
+	struct tm tm;
+
+	random_hex(tail, 3);
+	strftime(when, sizeof(when), "%Y%m%d-%H%M%S", gmtime_r(&now, &tm));
+	return xasprintf("DEMO-%s-%s", when, tail);
+}
+
+/* The provider's prefix and a tail like that of his. Owned. */
+static char *
+fresh_transaction_no(void)
+{
+	char tail[15];
+
+	random_hex(tail, 7);
+	return xasprintf("FLNIAREC%.13s", tail);
+}
+
+/* A UUID of version 4 (RFC 9562). Owned. */
+static char *
+fresh_reference(void)
+{
+	char h[33];
+
+	random_hex(h, 16);
+	h[12] = '4';
+	h[16] = "89ab"[h[16] % 4];
+	return xasprintf("%.8s-%.4s-%.4s-%.4s-%.12s", h, h + 8, h + 12, h + 16, h + 20);
+}
+
+/* A JSON string (RFC 8259 section 7), or null. */
+static void
+print_json(FILE *out, const char *s)
+{
+	if (s == NULL) {
+		fputs("null", out);
+		return;
+	}
+	putc('"', out);
+	for (; *s != '\0'; s++)
+		if (*s == '"' || *s == '\\')
+			fprintf(out, "\\%c", *s);
+		else if ((unsigned char)*s < ' ')
+			fprintf(out, "\\u%04x", (unsigned)*s);
+		else
+			putc(*s, out);
+	putc('"', out);
+}
+
+/* The body of one payload, in the shape of the provider's page. Owned. */
+static char *
+payload(const struct sample *s, const struct send_options *o, const char *order, size_t *len)
+{
+	char *number = o->transaction != NULL ? xstrdup(o->transaction) : fresh_transaction_no();
+	char *reference = fresh_reference();
+	const struct {
+		const char *name, *value;
+	} transfer[] =
+	    {
+		{"transaction_status", s->status},
+		{"transaction_no", s->has_ids ? number : NULL},
+		{"payment_reference", s->has_ids ? reference : NULL},
+		{"transaction_amount", o->amount},
+		{"transaction_currency", o->currency},
+		{"transaction_message", s->message},
+	    },
+	  api[] = {
+	      {"optional1", order},
+	      {"optional2", "Online Class"},
+	      {"optional3", "Foloosi developer"},
+	      {"customer_email", "buyer@example.org"},
+	      {"customer_mobile", "555000111"},
+	      {"card_last_four", "0042"},
+	  };
+	char *body = NULL;
+	FILE *out = open_memstream(&body, len);
+
+	if (out == NULL)
+		abort();
+	fputs("{\n  \"data\": {\n    \"transfer\": {\n", out);
+	for (size_t i = 0; i < sizeof(transfer) / sizeof(transfer[0]); i++) {
+		fprintf(out, "      \"%s\": ", transfer[i].name);
+		print_json(out, transfer[i].value);
+		fputs(",\n", out);
+	}
+	fputs("      \"api\": {\n", out);
+	for (size_t i = 0; i < sizeof(api) / sizeof(api[0]); i++) {
+		fprintf(out, "%s        \"%s\": ", i > 0 ? ",\n" : "", api[i].name);
+		print_json(out, api[i].value);
+	}
+	fputs("\n      }\n    }\n  }\n}\n", out);
+	if (ferror(out) || fclose(out) != 0)
+		abort();
+	free(number);
+	free(reference);
+	return body;
+}
+
+/*
+ * The first string member with this name in an answer of ours, or "-". The answers
+ * are flat and their words plain, so this is a look, not a parser. Static buffer.
+ */
+static const char *
+word(const char *answer, const char *name)
+{
+	static char value[64];
+	char *member = xasprintf("\"%s\"", name);
+	const char *p = strstr(answer, member);
+	size_t n = 0;
+
+	if (p != NULL) {
+		p += strlen(member);
+		p += strspn(p, " \t\r\n:");
+		if (*p++ == '"')
+			while (
+			    n + 1 < sizeof(value) && (isalnum((unsigned char)p[n]) || p[n] == '_'))
+				n++;
+	}
+	free(member);
+	if (n == 0)
+		return "-";
+	memcpy(value, p, n);
+	value[n] = '\0';
+	return value;
+}
+
+/* Post one body once, and print a line about it. Was it answered by 2xx? */
+static bool
+send_once(struct post *client, const struct send_options *o, const char *name, const char *order,
+    const char *body, size_t len)
+{
+	const char *headers[5] = {"Content-Type: application/json"};
+	char *id = NULL, *timestamp = NULL, *signature = NULL;
+	struct post_request request = {
+	    .url = o->url,
+	    .headers = headers,
+	    .user_password = o->user_password,
+	    .body = body,
+	    .len = len,
+	    .timeout_ms = TIMEOUT_MS,
+	};
+	struct post_answer answer;
+	bool ok;
+
+	if (o->credentials.signature_count > 0) {
+		char number[33], seconds[24], text[AUTH_SIGNATURE_SIZE];
+
+		random_hex(number, 16);
+		snprintf(seconds, sizeof(seconds), "%lld", (long long)time(NULL));
+		auth_sign(&o->credentials.signature[0], number, seconds, body, len, text);
+		headers[1] = id = xasprintf("webhook-id: %s", number);
+		headers[2] = timestamp = xasprintf("webhook-timestamp: %s", seconds);
+		headers[3] = signature = xasprintf("webhook-signature: %s", text);
+	}
+
+	if (!post_send(client, &request, &answer)) {
+		printf("%-11s  no answer: %s\n", name, answer.error);
+		ok = false;
+	} else {
+		ok = answer.status >= 200 && answer.status < 300;
+		printf("%-11s  %ld", name, answer.status);
+		printf("  %-9s", word(answer.body, "outcome"));
+		printf("  %s", order);
+		printf("  %s\n", word(answer.body, "state"));
+	}
+	post_answer_free(&answer);
+	free(id);
+	free(timestamp);
+	free(signature);
+	return ok;
+}
+
+static bool
+send_samples(const struct send_options *o)
+{
+	struct post *client = post_new();
+	bool ok = true;
+
+	for (size_t i = 0; i < SAMPLES; i++) {
+		char *order, *body;
+		size_t len;
+
+		if (strcmp(o->sample, "all") != 0 && strcmp(o->sample, samples[i].name) != 0)
+			continue;
+		order = o->order != NULL ? xstrdup(o->order) : fresh_order();
+		body = payload(&samples[i], o, order, &len);
+		for (long n = 0; n < o->repeat; n++)
+			ok = send_once(client, o, samples[i].name, order, body, len) && ok;
+		free(body);
+		free(order);
+	}
+	post_free(client);
+	return ok;
+}
+
+/* The first line of a file that holds a secret, owned; NULL after a sentence. */
+static char *
+read_secret(const char *path)
+{
+	char line[SECRET_FILE_MAX];
+	FILE *f = fopen(path, "re");
+	bool ok = f != NULL && fgets(line, sizeof(line), f) != NULL;
+
+	if (f == NULL || ferror(f))
+		warn("%s", path);
+	else if (!ok)
+		warnx("%s: is empty", path);
+	if (f != NULL)
+		fclose(f);
+	if (!ok)
+		return NULL;
+	line[strcspn(line, "\r\n")] = '\0';
+	return xstrdup(line);
+}
+
+static bool
+is_sample(const char *name)
+{
+	for (size_t i = 0; i < SAMPLES; i++)
+		if (strcmp(samples[i].name, name) == 0)
+			return true;
+	return strcmp(name, "all") == 0;
+}
+
+enum {
+	OPT_SAMPLE = 256,
+	OPT_ORDER,
+	OPT_TRANSACTION,
+	OPT_AMOUNT,
+	OPT_CURRENCY,
+	OPT_BASIC,
+	OPT_SIGNATURE,
+	OPT_REPEAT
+};
+
+static const struct option long_options[] = {
+    {"sample", required_argument, NULL, OPT_SAMPLE},
+    {"order", required_argument, NULL, OPT_ORDER},
+    {"transaction", required_argument, NULL, OPT_TRANSACTION},
+    {"amount", required_argument, NULL, OPT_AMOUNT},
+    {"currency", required_argument, NULL, OPT_CURRENCY},
+    {"basic-file", required_argument, NULL, OPT_BASIC},
+    {"signature-secret-file", required_argument, NULL, OPT_SIGNATURE},
+    {"repeat", required_argument, NULL, OPT_REPEAT},
+    {NULL, 0, NULL, 0},
+};
+
+/* CTL_OK if *o is complete. */
+static int
+parse(int argc, char **argv, struct send_options *o)
+{
+	char *secret, *end;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", long_options, NULL)) != -1)
+		switch (c) {
+		case OPT_SAMPLE:
+			o->sample = optarg;
+			if (!is_sample(optarg)) {
+				warnx("--sample %s: one of success, failed, failed-null, all",
+				    optarg);
+				return CTL_USAGE;
+			}
+			break;
+		case OPT_ORDER:
+			o->order = optarg;
+			break;
+		case OPT_TRANSACTION:
+			o->transaction = optarg;
+			break;
+		case OPT_AMOUNT:
+			o->amount = optarg;
+			break;
+		case OPT_CURRENCY:
+			o->currency = optarg;
+			break;
+		case OPT_BASIC:
+			free(o->user_password);
+			if ((o->user_password = read_secret(optarg)) == NULL)
+				return CTL_FAILED;
+			if (strchr(o->user_password, ':') == NULL) {
+				warnx("%s: its first line is not user:password", optarg);
+				return CTL_FAILED;
+			}
+			break;
+		case OPT_SIGNATURE:
+			if ((secret = read_secret(optarg)) == NULL)
+				return CTL_FAILED;
+			credentials_wipe(&o->credentials);
+			if (!credentials_add_signature(&o->credentials, secret)) {
+				warnx(
+				    "%s: its first line is not whsec_ and base64 of 24 to 64 bytes",
+				    optarg);
+				free(secret);
+				return CTL_FAILED;
+			}
+			free(secret);
+			break;
+		case OPT_REPEAT:
+			errno = 0;
+			o->repeat = strtol(optarg, &end, 10);
+			if (errno != 0 || *end != '\0' || o->repeat < 1 || o->repeat > REPEAT_MAX) {
+				warnx("--repeat %s: a number from 1 to %d", optarg, REPEAT_MAX);
+				return CTL_USAGE;
+			}
+			break;
+		default:
+			return ctl_usage(&send_subcommand);
+		}
+	if (optind < argc)
+		o->url = argv[optind++];
+	if (optind < argc)
+		return ctl_usage(&send_subcommand);
+	if (o->url == NULL || *o->url == '\0') {
+		warnx("no URL: give it as the argument, or in the environment as " URL_ENV);
+		return ctl_usage(&send_subcommand);
+	}
+	return CTL_OK;
+}
+
+static int
+run(int argc, char **argv)
+{
+	struct send_options o = {
+	    .url = getenv(URL_ENV),
+	    .sample = "all",
+	    .amount = "100",
+	    .currency = "AED",
+	    .repeat = 1,
+	};
+	int code = parse(argc, argv, &o);
+
+	if (code == CTL_OK)
+		code = send_samples(&o) ? CTL_OK : CTL_FAILED;
+	free(o.user_password);
+	credentials_wipe(&o.credentials);
+	return code;
+}
+
+const struct subcommand send_subcommand = {
+    .name = "send",
+    .synopsis = "[--sample NAME] [--order REF] [--transaction NO] [--amount A] [--currency C]\n"
+		"           [--basic-file FILE] [--signature-secret-file FILE] [--repeat N] [URL]",
+    .summary = "post the provider's sample payloads to an endpoint",
+    .options =
+	"      --sample NAME      success, failed, failed-null (failed without ids) or all "
+	"(default)\n"
+	"      --order REF        optional1, the order's key (default: a fresh one for each "
+	"sample)\n"
+	"      --transaction NO   transaction_no (default: a fresh one for each sample)\n"
+	"      --amount A         transaction_amount, sent as it stands (default: 100)\n"
+	"      --currency C       transaction_currency, sent as it stands (default: AED)\n"
+	"      --basic-file FILE  user:password for HTTP Basic\n"
+	"      --signature-secret-file FILE\n"
+	"                         whsec_… secret; the payloads are signed (Standard Webhooks)\n"
+	"      --repeat N         send each payload N times, byte for byte\n"
+	"  URL                    the endpoint (default: WEBHOOK_URL, which keeps the token out of "
+	"ps)\n",
+    .run = run,
+};

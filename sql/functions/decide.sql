@@ -4,12 +4,16 @@
 -- It reads and decides, and writes nothing (but draws ids). One read for a whole
 -- segment, whose elements do not concern each other; one CASE gives the number of
 -- the rule that matches first; everything else follows from that number.
+--
+-- The planner sees the tables when a session calls for the first time, often when they are
+-- empty, and keeps the plan. So the functions that look up keys allow it only what
+-- stays right when the tables have grown: a nested loop over an index for each key.
 
 create or replace function foloosi.decide(segment foloosi.element[]) returns foloosi.element[]
 language plpgsql
 set search_path = pg_catalog, foloosi, pg_temp
 set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
 as $$
 #variable_conflict use_column
 declare
@@ -148,7 +152,7 @@ begin
                     left join lateral (
                         select r.id, r.transaction_no from foloosi.transactions r
                         where r.payment_reference = e.payment_reference and r.merchant = e.merchant
-                        order by r.id limit 1) b on true
+                        order by r.id + 0 limit 1) b on true -- + 0: or a plan may walk the primary key
                     cross join lateral (
                         select coalesce(e.assigned, a.id, case when e.transaction_no is null or b.transaction_no is null then b.id end) as id,
                                coalesce(b.transaction_no <> e.transaction_no, false) as conflict) c

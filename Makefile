@@ -1,0 +1,181 @@
+# foloosi-webhook: build, test, install. The README's two commands are
+#
+#	make deps demo      a private PostgreSQL + nginx + Apache + handler under .demo/, with two orders in it
+#	make deps check     every test that fits into ten minutes on two cores
+#
+# -- what one may set ----------------------------------------------------------
+
+B	= build
+CC	= gcc
+VERSION	= 0.1.0
+PORT	= 8080
+TIME	= 60
+
+PREFIX	= /usr
+SBINDIR	= $(PREFIX)/sbin
+BINDIR	= $(PREFIX)/bin
+CGIDIR	= $(PREFIX)/lib/cgi-bin
+DATADIR	= $(PREFIX)/share/foloosi-webhook
+MANDIR	= $(PREFIX)/share/man
+CONFDIR	= /etc/foloosi-webhook
+
+PYTHON	= /usr/bin/python3
+WARN	= -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Werror
+HARDEN	= -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE
+OPT	= -O2 -g $(HARDEN)
+CFLAGS	= -std=c17 -D_GNU_SOURCE $(WARN) $(OPT) $(SAN)
+CPPFLAGS = -DVERSION='"$(VERSION)"' -DFOLOOSI_SQLDIR='"$(DATADIR)/sql"' -I/usr/include/postgresql
+LDFLAGS	= -pie -Wl,-z,relro,-z,now $(SAN)
+SAN	=
+
+# -- what there is -------------------------------------------------------------
+
+HANDLER_OBJS = main.o handler.o http.o auth.o rfc8259.o transfer.o money.o outcome.o writer.o db.o config.o log.o
+CTL_OBJS     = ctl.o migrate.o send.o post.o auth.o
+HANDLER_LIBS = -lfcgi -ljson-c -lpq -linih -lcrypto -lpthread
+CTL_LIBS     = -lpq -lcurl -lcrypto
+
+UNIT	= $(patsubst tests/unit/%.c,$B/%,$(wildcard tests/unit/test_*.c))
+FUZZ	= $(patsubst tests/fuzz/%.c,$B/%,$(wildcard tests/fuzz/fuzz_*.c))
+C_FILES	= $(wildcard cgi-src/*.c tests/unit/*.c tests/fuzz/*.c)
+H_FILES	= $(wildcard cgi-src/*.h tests/unit/*.h)
+
+# -- public targets --------------------------------------------------------------
+
+.PHONY: all deps demo demo-stop check check-all install clean
+all: $B/foloosi-webhook $B/foloosictl
+
+deps:
+	@sh tests/deps.sh
+
+demo: all
+	@B=$B PORT=$(PORT) $(PYTHON) tests/demo.py start
+
+demo-stop:
+	@B=$B $(PYTHON) tests/demo.py stop
+
+# The order is from the quickest to the slowest, so that a mistake shows early. The servers of the
+# sql and e2e parts run a build with ASan and UBSan.
+check: all
+	$(MAKE) lint
+	$(MAKE) unit sql e2e
+
+check-all: check
+	$(MAKE) unit-tsan e2e-tsan e2e-valgrind tidy
+	$(MAKE) fuzz
+	HYPOTHESIS_PROFILE=long $(MAKE) model
+
+install: all
+	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(CGIDIR) $(DESTDIR)$(CONFDIR) \
+	    $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8 \
+	    $(DESTDIR)$(DATADIR)/nginx $(DESTDIR)$(DATADIR)/apache
+	install -m 755 $B/foloosi-webhook $(DESTDIR)$(SBINDIR)/
+	ln -sf $(SBINDIR)/foloosi-webhook $(DESTDIR)$(CGIDIR)/foloosi-webhook
+	install -m 755 $B/foloosictl $(DESTDIR)$(BINDIR)/
+	for d in . migrations functions views; do \
+	    install -d $(DESTDIR)$(DATADIR)/sql/$$d && \
+	    install -m 644 sql/$$d/*.sql $(DESTDIR)$(DATADIR)/sql/$$d/ || exit 1; done
+	install -m 644 nginx/*.conf $(DESTDIR)$(DATADIR)/nginx/
+	install -m 644 apache/*.conf $(DESTDIR)$(DATADIR)/apache/
+	for s in 1 5 8; do install -m 644 cgi-src/man/*.$$s $(DESTDIR)$(MANDIR)/man$$s/ || exit 1; done
+	test -e $(DESTDIR)$(CONFDIR)/foloosi-webhook.conf || \
+	    install -m 640 cgi-src/foloosi-webhook.conf $(DESTDIR)$(CONFDIR)/
+
+clean:
+	rm -rf $B
+
+# -- parts of check --------------------------------------------------------------
+
+.PHONY: unit unit-tsan sql e2e e2e-tsan e2e-valgrind model lint tidy format fuzz
+ASAN	= -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+TSAN	= -fsanitize=thread
+
+unit:
+	$(MAKE) B=$B/asan SAN="$(ASAN)" OPT="-O1 -g" run-unit
+
+unit-tsan:
+	$(MAKE) B=$B/tsan CC=clang SAN="$(TSAN)" OPT="-O1 -g -fPIE" run-unit
+
+.PHONY: run-unit
+run-unit: $(UNIT)
+	@for t in $(UNIT); do echo "== $$t"; $$t || exit 1; done
+
+# pgTAP, each file in a transaction that is rolled back, on a private PostgreSQL
+sql: all
+	B=$B $(PYTHON) tests/sql/run.py
+
+# the real nginx, Apache, PostgreSQL and PgBouncer in front of and behind an ASan build
+e2e: all
+	$(MAKE) B=$B/asan SAN="$(ASAN)" OPT="-O1 -g" all
+	B=$B/asan $(PYTHON) -m pytest tests/e2e -q
+
+e2e-tsan:
+	$(MAKE) B=$B/tsan CC=clang SAN="$(TSAN)" OPT="-O1 -g -fPIE" all
+	B=$B/tsan $(PYTHON) -m pytest tests/e2e -q -k "load or outage or answers"
+
+e2e-valgrind: all
+	B=$B WRAP="valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=definite" \
+	    $(PYTHON) -m pytest tests/e2e -q -k "answers and nginx"
+
+model: all
+	B=$B $(PYTHON) -m pytest tests/e2e/test_model.py -q
+
+# gcc has built everything already; clang sees other things. Then the formatter, the analyzers, the manual.
+lint:
+	$(MAKE) B=$B/clang CC=clang all
+	clang-format --dry-run -Werror $(C_FILES) $(H_FILES)
+	cppcheck -q --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
+	    --suppress=missingIncludeSystem -D_GNU_SOURCE -DVERSION='""' -DFOLOOSI_SQLDIR='""' cgi-src
+	mandoc -Tlint -Wwarning cgi-src/man/*.[158]
+	$(MAKE) tidy
+
+tidy:
+	clang-tidy --quiet --warnings-as-errors='*' $(wildcard cgi-src/*.c) -- -std=c17 -D_GNU_SOURCE $(CPPFLAGS)
+
+format:
+	clang-format -i $(C_FILES) $(H_FILES)
+
+# TIME= seconds for each target
+fuzz:
+	$(MAKE) B=$B/fuzz CC=clang run-fuzz
+
+.PHONY: run-fuzz
+run-fuzz: $(FUZZ)
+	@for t in $(FUZZ); do \
+	    c=$B/corpus/$${t##*/}; s=tests/fuzz/corpus/$${t##*/fuzz_}; mkdir -p $$c $$s; \
+	    echo "== $$t"; $$t -max_total_time=$(TIME) -close_fd_mask=1 -print_final_stats=0 $$c $$s 2>$$c.log || \
+	        { tail -40 $$c.log; exit 1; }; tail -1 $$c.log; done
+
+# -- how things are made -----------------------------------------------------------
+
+$B/foloosi-webhook: $(addprefix $B/,$(HANDLER_OBJS))
+	$(CC) $(LDFLAGS) -o $@ $^ $(HANDLER_LIBS)
+
+$B/foloosictl: $(addprefix $B/,$(CTL_OBJS))
+	$(CC) $(LDFLAGS) -o $@ $^ $(CTL_LIBS)
+
+# Objects depend on the flags too: another SAN or CC in the same folder builds anew.
+$B/.flags: .FORCE
+	@mkdir -p $(@D); echo '$(CC) $(CFLAGS) $(CPPFLAGS) $(LDFLAGS)' | cmp -s - $@ || \
+	    echo '$(CC) $(CFLAGS) $(CPPFLAGS) $(LDFLAGS)' >$@
+
+$B/%.o: cgi-src/%.c $B/.flags
+	$(CC) $(CFLAGS) $(CPPFLAGS) -MMD -MP -c -o $@ $<
+
+$B/fake_%.o: tests/unit/fake_%.c $B/.flags
+	$(CC) $(CFLAGS) $(CPPFLAGS) -MMD -MP -c -o $@ $<
+
+# A test links the objects that its first line names:  // objects: a.c b.c
+.SECONDEXPANSION:
+objects_of = $(addprefix $B/,$(patsubst %.c,%.o,$(shell sed -n '1s,^// objects:,,p' $(1))))
+
+$(UNIT): $B/%: tests/unit/%.c $$(call objects_of,tests/unit/%.c) $B/.flags
+	$(CC) $(CFLAGS) $(CPPFLAGS) -MMD -MP $(LDFLAGS) -o $@ $(filter %.c %.o,$^) -lcmocka $(HANDLER_LIBS)
+
+$(FUZZ): $B/%: tests/fuzz/%.c $B/.flags $(C_FILES)
+	$(CC) $(CFLAGS) $(CPPFLAGS) -fsanitize=fuzzer,address,undefined -o $@ $< \
+	    $(addprefix cgi-src/,$(shell sed -n '1s,^// objects:,,p' $<)) $(HANDLER_LIBS)
+
+.PHONY: .FORCE
+.FORCE:
+-include $(wildcard $B/*.d)

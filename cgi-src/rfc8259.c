@@ -277,10 +277,9 @@ next_char(const unsigned char **p, const unsigned char *end)
 {
 	const unsigned char *c = *p;
 	int32_t unit;
-	size_t n;
 
 	if (*c >= 0x80) {
-		n = utf8_sequence(c, end);
+		size_t n = utf8_sequence(c, end);
 		unit = *c & (0x7F >> n);
 		for (size_t i = 1; i < n; i++)
 			unit = unit << 6 | (c[i] & 0x3F);

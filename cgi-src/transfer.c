@@ -42,17 +42,17 @@ enum kind {
 };
 
 struct field {
-	const char *name; /* of the member */
-	enum place place;
+	const char *name;    /* of the member */
 	const char *pointer; /* to it */
+	enum place place;
 	enum kind kind;
 	size_t limit;      /* of KIND_TEXT and KIND_STATUS, in code points */
 	const char *fault; /* what to say of a text that its kind or limit refuses */
 };
 
 // clang-format off
-#define AT_TRANSFER(name) name, IN_TRANSFER, TRANSFER "/" name
-#define AT_API(name) name, IN_API, API "/" name
+#define AT_TRANSFER(name) name, TRANSFER "/" name, IN_TRANSFER
+#define AT_API(name) name, API "/" name, IN_API
 #define UP_TO(limit) limit, "must not be longer than " DIGITS(limit) " characters"
 #define MONEY 0, "must be 1 to " DIGITS(MONEY_INTEGER_DIGITS) " digits with at most " \
 	DIGITS(MONEY_DECIMALS) " decimals, and no sign, exponent or separator"
@@ -118,7 +118,7 @@ lower_case(char *text)
 
 /* May the field hold this text? If so, bring it into the form in which it is stored. */
 static bool
-accept(const struct field *field, char *text)
+acceptable(const struct field *field, char *text)
 {
 	switch (field->kind) {
 	case KIND_AMOUNT:
@@ -162,7 +162,7 @@ read_field(const struct field *field, json_object *in, char **room, struct fault
 	}
 	memcpy(text, json_object_get_string(member), len);
 	text[len] = '\0';
-	if (!accept(field, text)) {
+	if (!acceptable(field, text)) {
 		fault(f, field->pointer, field->fault);
 		return NULL;
 	}
@@ -232,8 +232,8 @@ transfer_decode(
 	root = json_tokener_parse_ex(tokener, t->text, (int)strlen(t->text) + 1);
 	error = json_tokener_get_error(tokener);
 	json_tokener_free(tokener);
-	if (error !=
-	    json_tokener_success) { /* json-c knows better than the RFC, or has no memory */
+	/* Out of memory, or stricter than the RFC. Never seen; a body must not end the process. */
+	if (error != json_tokener_success) {
 		*e = (struct json_error){0, 1, 1, "the JSON library refuses the text"};
 		return DECODED_NOT_JSON;
 	}

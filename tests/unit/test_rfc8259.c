@@ -67,6 +67,7 @@ static const struct sample yes[] = {
     {"object_names_differ_in_case", T("{\"a\":1,\"A\":2}")},
     {"object_names_prefix_of_each_other", T("{\"a\":1,\"aa\":2,\"\":3,\"aaa\":4}")},
     {"object_names_differ_behind_escape", T("{\"\\u0061b\":1,\"ac\":2}")},
+    {"object_name_escaped_prefix", T("{\"\\u0061\":1,\"ab\":2,\"a\\u0062c\":3}")},
     {"object_name_of_escaped_backslash", T("{\"\\\\u0061\":1,\"a\":2}")},
     {"object_names_composed_and_decomposed", T("{\"\xC3\xA9\":1,\"e\xCC\x81\":2}")},
     {"object_name_is_value", T("{\"a\":\"b\",\"b\":\"a\"}")},
@@ -455,6 +456,7 @@ test_positions(void **state)
 	    {"[\"\xC3\xA9\xFF\"]", 4, 1, 5},
 	    {"{\"a\":1,\"b\":2,\n\"a\":3}", 14, 2, 1},
 	    {"{\"b\":1,\"a\":1,\"a\":2,\"b\":2}", 13, 1, 14}, /* the first repetition */
+	    {"{\"a\":1,\"b\":1,\"b\":2,\"a\":2}", 13, 1, 14},
 	    {"{\"a\":1,\"a\":2,\"a\":3}", 7, 1, 8},
 	    {"{} x", 3, 1, 4},
 	    {"\xEF\xBB\xBF{}", 0, 1, 1},

@@ -29,11 +29,16 @@ void http_init(void);
 struct http_request *http_request_new(int listen_fd);
 void http_request_free(struct http_request *);
 
-enum http_accepted { HTTP_REQUEST, HTTP_NOTHING, HTTP_CLOSED };
+enum http_accepted {
+	HTTP_REQUEST,
+	HTTP_NOTHING,
+	HTTP_CLOSED
+};
 /*
  * Wait for the next request, at most about half a second. HTTP_REQUEST: there is
  * one, to be ended by http_finish(). HTTP_NOTHING: none yet (or a peer that was
- * no web server), ask again. HTTP_CLOSED: the socket is gone.
+ * no web server), ask again. HTTP_CLOSED: the socket is gone, or the one request of
+ * plain CGI was answered.
  */
 enum http_accepted http_accept(struct http_request *);
 
@@ -44,19 +49,25 @@ const char *http_param(const struct http_request *, const char *name);
 /* How many times the web server passed it: more than 1 is a doubled header. */
 int http_param_count(const struct http_request *, const char *name);
 
-enum http_body { HTTP_BODY_WHOLE, HTTP_BODY_TOO_LARGE, HTTP_BODY_CUT_SHORT };
+enum http_body {
+	HTTP_BODY_WHOLE,
+	HTTP_BODY_TOO_LARGE,
+	HTTP_BODY_CUT_SHORT
+};
 /*
- * Read the body to its end, whatever its size (an undrained body would be parsed
- * as the next record by libfcgi), keep at most limit bytes of it, and show every
- * piece to see() as it arrives. *body belongs to the request and lives until
- * the next http_accept().
+ * Read the body to its end, whatever its size, keep at most limit bytes of it, and
+ * show every piece to see() as it arrives.
+ *   until   clock_ms(): a body that is not complete by then is cut short. Too large
+ *           comes first: a body that was cut off beyond limit is too large
+ *   *body   the bytes kept; belongs to the request and lives until the next http_accept()
+ *   *len    how many bytes arrived, which may be more than were kept
  */
-enum http_body http_read_body(struct http_request *, size_t limit,
+enum http_body http_read_body(struct http_request *, size_t limit, int64_t until,
     void (*see)(void *arg, const void *bytes, size_t len), void *arg, const unsigned char **body,
     size_t *len);
 
 /*
- * Send the answer and end the request; drains what was not read.
+ * Send the answer and end the request and its connection.
  *   status, title  the status line
  *   headers        "Name: value\r\n" lines beside Content-Type and Content-Length, or ""
  *   type           content type
@@ -64,6 +75,12 @@ enum http_body http_read_body(struct http_request *, size_t limit,
  */
 void http_finish(struct http_request *, int status, const char *title, const char *headers,
     const char *type, const char *body, size_t len);
+
+/*
+ * Nobody may keep us waiting any longer: let every peer that has not yet sent its
+ * whole request find it cut short now. For the stop; from any thread.
+ */
+void http_hang_up(void);
 
 /*
  * Which way was chosen for us: fd 0 a listening socket (spawn-fcgi, mod_fcgid,
@@ -75,10 +92,18 @@ enum http_way http_detect(int *fd);
 
 /*
  * Bind a unix socket: temporary name, mode and group, listen with HTTP_BACKLOG,
- * then rename, so that the path never leads nowhere. Returns the fd, or -1 with
- * a malloc'ed sentence in *error.
+ * then rename, so that the path never leads nowhere. Takes the path over from a
+ * server that still listens there, which keeps what it has accepted: so one can be
+ * replaced without a gap. Returns the fd, or -1 with a malloc'ed sentence in *error.
  */
 #define HTTP_BACKLOG 4096
 int http_listen(const char *path, unsigned mode, const char *group, char **error);
+
+/*
+ * Remove the path that http_listen() bound, if it still leads to our socket, so that
+ * no new connection comes. What waits already can still be accepted, and without
+ * waiting: http_accept() no longer blocks on it.
+ */
+void http_unlisten(void);
 
 #endif

@@ -1,0 +1,479 @@
+/*
+ * main.c - foloosi-webhook: options, socket, threads, signals, and the stop in reverse order.
+ *
+ * The map of the house. A request goes down these stairs and its answer comes up again:
+ *
+ *     web server ── http.c      a request and an answer, whatever brought them    (libfcgi)
+ *                     │
+ *                  handler.c    the stairs: route, authenticate, read, decode, record, answer
+ *                     ├─ config.c    whose endpoint is it, and what may it be asked for? (inih)
+ *                     ├─ auth.c      is this request from this merchant?          (libcrypto)
+ *                     ├─ transfer.c  bytes → struct transfer                         (json-c)
+ *                     │     ├─ rfc8259.c   is this text JSON, exactly?
+ *                     │     └─ money.c     exact decimals, currencies
+ *                     ├─ outcome.c   what may become of a request: status, title, log level
+ *                     │
+ *                  writer.c     commits waiting deliveries together, hands back outcomes
+ *                     │
+ *                   db.c        one conversation with PostgreSQL, with a deadline    (libpq)
+ *
+ * log.c, mem.h and delivery.h (the noun that they share) are used everywhere; arrows only
+ * point down, and each foreign library is known to one file. Other programs in this
+ * directory (ctl.c: foloosictl) have their own main and share the rooms below.
+ *
+ * Who owns what. An accept thread owns one http_request, one handler with one delivery and
+ * its buffers, for its whole life. The delivery is lent to the writer inside writer_record()
+ * and nowhere else. The configuration is immutable: a thread pins the one in force for one
+ * request, SIGHUP replaces it whole, the last one who lets go frees it.
+ *
+ * Signals are blocked in every thread; the main thread waits for them with sigwait(), so no
+ * code ever runs in a signal handler.
+ *
+ * The stop, in reverse order: close the door (unlink the socket path, take what waits at
+ * it), let each accept thread answer what it has and leave, hang up on peers that still
+ * keep us waiting, join the threads; now no delivery can be lent, so stop the writer. Last, 0.
+ *
+ * Plain CGI and mod_fcgid are the same with one request and one thread at a time.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "handler.h"
+#include "http.h"
+#include "log.h"
+#include "mem.h"
+#include "writer.h"
+
+#ifndef VERSION
+#define VERSION "unversioned"
+#endif
+
+#define THREADS_MAX 1024   /* as the configuration's bound */
+#define PATIENCE_MS 1000   /* at the stop, for peers that have not sent all of their request */
+#define STACK (512 * 1024) /* bytes a thread: the deepest is a few dozen KiB of libcrypto */
+#ifdef __has_feature
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED
+#endif
+#endif
+#if defined(SANITIZED) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#undef STACK
+#define STACK (8 * 1024 * 1024) /* their frames are many times larger */
+#endif
+
+struct options {
+	const char *config;
+	const char *listen; /* NULL: the configuration's */
+	int threads;        /* 0: the configuration's */
+	bool check;
+};
+
+struct accept_thread {
+	pthread_t id;
+	struct http_request *request;
+	struct handler *handler;
+};
+
+/* What the threads share. */
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t left;   /* a thread has left */
+	struct config *config; /* in force; under lock */
+	int running;           /* accept threads; under lock */
+	atomic_bool stopping;
+	_Atomic int64_t open_until; /* clock_ms(): until when the stop takes waiting connections */
+	atomic_bool failed;
+} house = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static const char usage[] =
+    "usage: foloosi-webhook [--config PATH] [--listen PATH] [--threads N]\n"
+    "       foloosi-webhook [--config PATH] --check-config\n"
+    "       foloosi-webhook --help | --version\n"
+    "\n"
+    "Receives Foloosi's payment webhooks by FastCGI or CGI and records them in PostgreSQL.\n"
+    "\n"
+    "  --config PATH    configuration file (default $" CONFIG_PATH_ENV ",\n"
+    "                   then " CONFIG_DEFAULT_PATH ")\n"
+    "  --listen PATH    make this socket, whatever else there is\n"
+    "  --threads N      accept threads, 1 to 1024\n"
+    "  --check-config   print the effective settings, secrets masked; exit 0 or 1\n"
+    "  --help           print this\n"
+    "  --version        print the version\n"
+    "\n"
+    "SIGHUP reads the configuration again; SIGTERM and SIGINT answer what is in flight\n"
+    "and stop. See foloosi-webhook(8) and foloosi-webhook.conf(5).\n";
+
+static void
+parse_options(int argc, char **argv, struct options *o)
+{
+	enum {
+		CONFIG = 1,
+		LISTEN,
+		THREADS,
+		CHECK,
+		HELP,
+		SHOW_VERSION
+	};
+	static const struct option known[] = {
+	    {"config", required_argument, NULL, CONFIG},
+	    {"listen", required_argument, NULL, LISTEN},
+	    {"threads", required_argument, NULL, THREADS},
+	    {"check-config", no_argument, NULL, CHECK},
+	    {"help", no_argument, NULL, HELP},
+	    {"version", no_argument, NULL, SHOW_VERSION},
+	    {NULL, 0, NULL, 0},
+	};
+	int option;
+	long number;
+	char *end;
+
+	*o = (struct options){.config = getenv(CONFIG_PATH_ENV)};
+	if (o->config == NULL || *o->config == '\0')
+		o->config = CONFIG_DEFAULT_PATH;
+	while ((option = getopt_long(argc, argv, "", known, NULL)) != -1)
+		switch (option) {
+		case CONFIG:
+			o->config = optarg;
+			break;
+		case LISTEN:
+			o->listen = optarg;
+			break;
+		case THREADS:
+			number = strtol(optarg, &end, 10);
+			if (*optarg < '0' || *optarg > '9' || *end != '\0' || number < 1 ||
+			    number > THREADS_MAX) {
+				fprintf(stderr, "foloosi-webhook: --threads takes 1 to %d\n",
+				    THREADS_MAX);
+				exit(2);
+			}
+			o->threads = (int)number;
+			break;
+		case CHECK:
+			o->check = true;
+			break;
+		case HELP:
+			fputs(usage, stdout);
+			exit(0);
+		case SHOW_VERSION:
+			puts("foloosi-webhook " VERSION);
+			exit(0);
+		default:
+			fputs(usage, stderr);
+			exit(2);
+		}
+	if (optind < argc) {
+		fputs(usage, stderr);
+		exit(2);
+	}
+}
+
+/* 0 to 2 must be open, or a socket would get one of their numbers and the log go into it. */
+static void
+open_standard_files(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd > STDERR_FILENO)
+		close(fd);
+}
+
+/* Each thread has two descriptors of its connection: the soft limit may be too low. */
+static void
+raise_file_limit(void)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
+static struct config *
+pin_config(void)
+{
+	struct config *pinned;
+
+	pthread_mutex_lock(&house.lock);
+	pinned = config_ref(house.config);
+	pthread_mutex_unlock(&house.lock);
+	return pinned;
+}
+
+static bool
+same(const char *a, const char *b)
+{
+	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+static void
+warn_restart(const char *setting)
+{
+	log_event(LOG_WARNING, "restart_needed", "setting", setting, "reason",
+	    "it was changed in the configuration and is only read at the start",
+	    (const char *)NULL);
+}
+
+/* SIGHUP. A wrong configuration changes nothing: the old one stays in force. */
+static void
+reload(const char *path)
+{
+	struct config *old, *fresh;
+	char *error = NULL;
+
+	if ((fresh = config_load(path, &error)) == NULL) {
+		log_event(LOG_ERROR, "reload_failed", "reason", error, "remedy",
+		    "the old configuration stays in force", (const char *)NULL);
+		free(error);
+		return;
+	}
+	pthread_mutex_lock(&house.lock);
+	old = house.config;
+	house.config = fresh;
+	pthread_mutex_unlock(&house.lock);
+
+	log_set_level((enum log_level)fresh->log_level);
+	log_event(LOG_INFO, "reloaded", "merchants", log_number((int64_t)fresh->merchant_count),
+	    (const char *)NULL);
+	if (!same(old->database, fresh->database))
+		warn_restart("database");
+	if (!same(old->listen, fresh->listen))
+		warn_restart("listen");
+	if (old->socket_mode != fresh->socket_mode)
+		warn_restart("socket_mode");
+	if (!same(old->socket_group, fresh->socket_group))
+		warn_restart("socket_group");
+	if (old->threads != fresh->threads)
+		warn_restart("threads");
+	config_unref(old);
+}
+
+static void
+serve(struct accept_thread *t)
+{
+	struct config *pinned = pin_config();
+
+	handler_serve(t->handler, pinned, t->request);
+	config_unref(pinned);
+}
+
+static void *
+accept_thread(void *arg)
+{
+	struct accept_thread *t = arg;
+
+	for (;;) {
+		enum http_accepted accepted = http_accept(t->request);
+
+		if (accepted == HTTP_REQUEST)
+			serve(t);
+		else if (accepted == HTTP_CLOSED && !atomic_exchange(&house.failed, true)) {
+			log_event(LOG_ERROR, "socket_gone", (const char *)NULL);
+			kill(getpid(), SIGTERM); /* to the main thread, which waits for it */
+		}
+		if (accepted == HTTP_CLOSED)
+			break;
+		/* The door is closed, but who stands in it already is served. */
+		if (atomic_load(&house.stopping) &&
+		    (accepted == HTTP_NOTHING || clock_ms() >= atomic_load(&house.open_until)))
+			break;
+	}
+	pthread_mutex_lock(&house.lock);
+	house.running--;
+	pthread_cond_signal(&house.left);
+	pthread_mutex_unlock(&house.lock);
+	return NULL;
+}
+
+/* Wait until all accept threads have left, or until the given clock_ms(). */
+static void
+wait_for_threads(int64_t until)
+{
+	const struct timespec end = {
+	    .tv_sec = until / 1000, .tv_nsec = (long)(until % 1000 * 1000000)};
+	int rc = 0;
+
+	pthread_mutex_lock(&house.lock);
+	while (house.running > 0 && rc != ETIMEDOUT)
+		rc = pthread_cond_clockwait(&house.left, &house.lock, CLOCK_MONOTONIC, &end);
+	pthread_mutex_unlock(&house.lock);
+}
+
+/* The signals that the main thread waits for, blocked before there is any other thread. */
+static sigset_t
+block_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	return set;
+}
+
+/*
+ * FastCGI, until a signal ends it. own: the socket is ours alone. One that was passed to
+ * us may have another server behind it, which takes what we leave in it.
+ */
+static int
+serve_fastcgi(const struct options *options, struct writer *writer, int fd, int threads, bool own,
+    const sigset_t *signals)
+{
+	struct accept_thread *crew = xcalloc((size_t)threads, sizeof *crew);
+	pthread_attr_t attributes;
+	int64_t now;
+	int signal;
+
+	if (pthread_attr_init(&attributes) != 0 ||
+	    pthread_attr_setstacksize(&attributes, STACK) != 0)
+		abort();
+	house.running = threads;
+	for (int i = 0; i < threads; i++) {
+		crew[i].request = http_request_new(fd);
+		crew[i].handler = handler_new(writer);
+	}
+	for (int i = 0; i < threads; i++)
+		if ((errno = pthread_create(&crew[i].id, &attributes, accept_thread, &crew[i])) !=
+		    0)
+			fatal("thread %d of %d cannot be made: %s (fewer threads, or a higher "
+			      "limit of tasks)",
+			    i + 1, threads, strerror(errno));
+	pthread_attr_destroy(&attributes);
+
+	for (;;) {
+		if (sigwait(signals, &signal) != 0)
+			continue;
+		if (signal != SIGHUP)
+			break;
+		reload(options->config);
+	}
+	log_event(LOG_INFO, "stopping", "signal", sigabbrev_np(signal), (const char *)NULL);
+
+	now = clock_ms();
+	http_unlisten();
+	atomic_store(&house.open_until, own ? now + PATIENCE_MS : now);
+	atomic_store(&house.stopping, true);
+	wait_for_threads(now + PATIENCE_MS);
+	http_hang_up();
+	for (int i = 0; i < threads; i++) {
+		pthread_join(crew[i].id, NULL);
+		http_request_free(crew[i].request);
+		handler_free(crew[i].handler);
+	}
+	free(crew);
+	return atomic_load(&house.failed) ? 1 : 0;
+}
+
+/* Plain CGI: the one request of this process. */
+static int
+serve_cgi(struct writer *writer)
+{
+	struct accept_thread self = {
+	    .request = http_request_new(-1),
+	    .handler = handler_new(writer),
+	};
+
+	if (http_accept(self.request) == HTTP_REQUEST)
+		serve(&self);
+	http_request_free(self.request);
+	handler_free(self.handler);
+	return 0;
+}
+
+static void
+log_stop(struct writer *writer)
+{
+	struct writer_stats n;
+
+	writer_stats(writer, &n);
+	log_event(LOG_INFO, "stopped", "batches", log_number((int64_t)n.batches), "deliveries",
+	    log_number((int64_t)n.deliveries), "busy", log_number((int64_t)n.busy), "connects",
+	    log_number((int64_t)n.connects), "failures", log_number((int64_t)n.failures),
+	    (const char *)NULL);
+}
+
+int
+main(int argc, char **argv)
+{
+	static const char *const ways[] = {
+	    [HTTP_WAY_CGI] = "cgi", [HTTP_WAY_FCGID] = "fcgid", [HTTP_WAY_FASTCGI] = "fastcgi"};
+	struct options options;
+	const struct config *config;
+	struct writer *writer;
+	enum http_way way;
+	sigset_t signals;
+	const char *path = NULL; /* of the socket, if it is ours to make */
+	char *error = NULL;
+	int fd, threads, rc;
+
+	open_standard_files();
+	parse_options(argc, argv, &options);
+	if ((house.config = config_load(options.config, &error)) == NULL) {
+		if (options.check) {
+			fprintf(stderr, "foloosi-webhook: %s\n", error);
+			free(error);
+			return 1;
+		}
+		fatal("%s", error);
+	}
+	config = house.config;
+	if (options.check) {
+		config_print(config, stdout);
+		config_unref(house.config);
+		return fflush(stdout) == 0 ? 0 : 1;
+	}
+	log_set_level((enum log_level)config->log_level);
+	umask(0077);
+	raise_file_limit();
+
+	way = http_detect(&fd);
+	if (options.listen != NULL) {
+		way = HTTP_WAY_FASTCGI;
+		path = options.listen;
+	} else if (way == HTTP_WAY_FASTCGI && fd < 0) {
+		if ((path = config->listen) == NULL)
+			fatal("no socket: set listen in %s, or give --listen PATH, or pass a "
+			      "listening socket as descriptor 0 or by LISTEN_FDS",
+			    options.config);
+	}
+	if (way != HTTP_WAY_CGI) /* a web server ends its CGI programs with SIGTERM as it is */
+		signals = block_signals();
+	http_init();
+	if (path != NULL &&
+	    (fd = http_listen(path, config->socket_mode, config->socket_group, &error)) < 0)
+		fatal("%s", error);
+
+	writer = writer_start(&(struct writer_options){.database = config->database});
+	if (way == HTTP_WAY_CGI) {
+		rc = serve_cgi(writer);
+	} else {
+		/* mod_fcgid starts a process for each request that it has at a time. */
+		threads = options.threads > 0     ? options.threads
+			  : way == HTTP_WAY_FCGID ? 1
+						  : config->threads;
+		log_event(LOG_INFO, "started", "version", VERSION, "way", ways[way], "socket",
+		    path != NULL ? path : "inherited", "threads", log_number(threads), "merchants",
+		    log_number((int64_t)config->merchant_count), (const char *)NULL);
+		rc = serve_fastcgi(&options, writer, fd, threads, path != NULL, &signals);
+		log_stop(writer);
+	}
+	writer_stop(writer);
+	config_unref(house.config);
+	return rc;
+}

@@ -24,7 +24,7 @@ WARN	= -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototy
 HARDEN	= -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE
 OPT	= -O2 -g $(HARDEN)
 CFLAGS	= -std=c17 -D_GNU_SOURCE $(WARN) $(OPT) $(SAN)
-CPPFLAGS = -DVERSION='"$(VERSION)"' -DFOLOOSI_SQLDIR='"$(DATADIR)/sql"' -I/usr/include/postgresql
+CPPFLAGS = -DVERSION='"$(VERSION)"' -DFOLOOSI_SQLDIR='"$(DATADIR)/sql"' -I/usr/include/postgresql -I/usr/include/json-c
 LDFLAGS	= -pie -Wl,-z,relro,-z,now $(SAN)
 SAN	=
 
@@ -125,7 +125,8 @@ lint:
 	$(MAKE) B=$B/clang CC=clang all
 	clang-format --dry-run -Werror $(C_FILES) $(H_FILES)
 	cppcheck -q --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
-	    --suppress=missingIncludeSystem -D_GNU_SOURCE -DVERSION='""' -DFOLOOSI_SQLDIR='""' cgi-src
+	    --suppress=missingIncludeSystem -D_GNU_SOURCE -DVERSION='""' -DFOLOOSI_SQLDIR='""' \
+	    --suppress=varFuncNullUB cgi-src # glibc's NULL is a pointer
 	mandoc -Tlint -Wwarning cgi-src/man/*.[158]
 	$(MAKE) tidy
 

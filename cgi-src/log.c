@@ -74,6 +74,13 @@ is_plain(const char *value)
 	return true;
 }
 
+/* What stands for a byte that is not printable ASCII. Returns its length. */
+static size_t
+escaped(char escape[5], unsigned char byte)
+{
+	return (size_t)snprintf(escape, 5, "\\x%02x", byte);
+}
+
 static void
 put_value(struct line *l, const char *value)
 {
@@ -84,7 +91,7 @@ put_value(struct line *l, const char *value)
 	if (l->cut)
 		return;
 	for (const unsigned char *p = (const unsigned char *)value; *p != '\0' && !l->cut; p++) {
-		char escape[8];
+		char escape[5] = "";
 
 		if (*p == '"' || *p == '\\')
 			put(l, (char[]){'\\', (char)*p}, 2);
@@ -95,8 +102,7 @@ put_value(struct line *l, const char *value)
 		else if (*p >= ' ' && *p < 0x7f)
 			put(l, (const char *)p, 1);
 		else
-			put(l, escape,
-			    (size_t)snprintf(escape, sizeof escape, "\\x%02x", (unsigned)*p));
+			put(l, escape, escaped(escape, *p));
 	}
 	if (quoted)
 		put_tail(l, "\"");

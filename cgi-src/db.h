@@ -13,17 +13,34 @@
 
 #include "delivery.h"
 
+/* Deliveries a call: record_deliveries()' own limit, which bounds the locks that it takes. */
+#define BATCH_MAX 256
+
 struct db;
 
 enum db_status {
-	DB_OK,     /* committed: the verdicts are filled */
-	DB_LOST,   /* the connection broke, was cut by the deadline, or the commit was not confirmed:
-	              it is not known whether the batch was kept. Asking again is harmless. The
-	              connection is closed */
-	DB_LOCKED, /* rolled back: a lock, deadlock, serialization or statement timeout; try again */
-	DB_DATA,   /* rolled back: the server refused something in the data; try one at a time */
-	DB_DOWN,   /* rolled back or never begun: no connection, server out of resources, wrong password,
-	              missing privilege, unknown schema version. The connection is closed */
+	/* Committed: the verdicts are filled. */
+	DB_OK,
+
+	/* The connection broke, was cut by the deadline, or the commit was not confirmed: it is
+	 * not known whether the batch was kept. Asking again is harmless. The connection is
+	 * closed. */
+	DB_LOST,
+
+	/* Rolled back: a lock, deadlock, serialization or statement timeout; try again. */
+	DB_LOCKED,
+
+	/* Rolled back: the server refused something in the data; try one at a time. */
+	DB_DATA,
+
+	/* Rolled back or never begun: no connection, server out of resources, wrong password,
+	 * missing privilege. The connection is closed. */
+	DB_DOWN,
+
+	/* Schema and program do not fit: there is no schema, or its version is unknown (rolled
+	 * back or never begun), or the answer was not understood (it may have been kept). The
+	 * connection is closed. */
+	DB_SCHEMA,
 };
 
 /*
@@ -34,7 +51,8 @@ struct db *db_new(const char *conninfo);
 
 /*
  * Connect, and check that the schema is one that this program knows.
- * deadline: clock_ms(). Returns DB_OK or DB_DOWN; does nothing if connected.
+ * deadline: clock_ms(); only the resolver (getaddrinfo) does not know it. Returns
+ * DB_OK, DB_DOWN or DB_SCHEMA; does nothing if connected.
  */
 enum db_status db_connect(struct db *, int64_t deadline);
 

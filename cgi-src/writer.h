@@ -8,8 +8,6 @@
 
 #include "delivery.h"
 
-#define BATCH_MAX 256 /* deliveries a commit; bounds the locks that one transaction takes */
-
 struct writer;
 
 struct writer_options {
@@ -19,7 +17,7 @@ struct writer_options {
 /*
  * Start the writer's two lanes (threads). It connects by itself, in the
  * background, and again whenever the connection is lost. Returns an owned
- * writer, to be ended by writer_stop(). Aborts when a thread cannot be made.
+ * writer, to be ended by writer_stop(). Fatal when a thread cannot be made.
  */
 struct writer *writer_start(const struct writer_options *);
 

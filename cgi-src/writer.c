@@ -1,0 +1,550 @@
+/*
+ * writer.c - collects waiting deliveries, commits them together, hands back outcomes.
+ *
+ * Who may touch a delivery when. writer_record() wraps the delivery in a struct
+ * waiting on the calling thread's own stack and puts it into a lane's queue. From
+ * there it goes one of two ways:
+ *
+ *   queued --take()--> in hand --answer()--> the waiting thread has it back
+ *      |                  |
+ *      |                  +--later()--> queued again, in the second lane
+ *      +--withdraw(), by the waiting thread, when its deadline has come
+ *
+ * While it is queued, nobody touches the delivery, and both sides may change
+ * struct waiting, under the mutex. While it is in hand, both belong to the lane's thread
+ * alone, without the mutex. The semaphore ends that: posting it is the last thing
+ * that a lane does with either, because the waiting thread may return, and
+ * its stack go, at once. A thread that cannot withdraw, because its delivery is in
+ * hand, waits for the post without a limit; the lane has promised it (below).
+ *
+ * Two lanes, each a thread with a connection of its own. The main lane takes all
+ * that wait, in the order in which they came, and commits them as one batch; while
+ * it does, the next batch collects by itself. It never waits for anybody's lock: what
+ * the database calls busy, and every batch that it rolled back, moves to the second lane,
+ * which tries again with growing pauses, a rolled back batch one delivery at a time. So
+ * neither a stuck order nor a poisonous delivery holds up the others. The second lane
+ * connects when it is first needed.
+ *
+ * Deadlines. A call's deadline is the smallest of its deliveries' less a margin,
+ * and db.c keeps it whatever happens; so a lane answers in time all that it has in
+ * hand. It takes nothing that has less time left than a call needs (it would cut the
+ * call short for the others), and it has nothing in hand while it connects, which
+ * may block in the resolver, or backs off. What stands in the queue meanwhile is
+ * withdrawn by its own thread.
+ *
+ * A lost reply. The batch may have been committed; recording it again is harmless, and
+ * tells. So it goes back to the head of the queue, in doubt, and the lane connects at
+ * once and asks once more. A server that restarted between two batches is noticed in
+ * this way, and costs no 503. If that fails too, or if the database says by itself that
+ * it cannot, the lane is down: all that it has, and all that comes, is refused at once
+ * until a probe connects.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "db.h"
+#include "log.h"
+#include "mem.h"
+#include "writer.h"
+
+/* All in milliseconds. */
+#define MARGIN 20         /* between a call's deadline and its first delivery's: time to say so */
+#define LEAST 50          /* what has less time left than this is not taken any more */
+#define CONNECT 3000      /* an attempt to connect while no delivery is in hand */
+#define BACKOFF_FIRST 100 /* between attempts to connect: doubled up to … */
+#define BACKOFF_LAST 2000
+#define PAUSE_FIRST 20 /* before a busy delivery is tried again: doubled up to … */
+#define PAUSE_LAST 200
+
+#define BATCH_BYTES (16u << 20) /* of bodies a batch: bounds the memory that a connection keeps */
+
+#define NEVER INT64_MAX
+
+struct lane;
+
+/* A delivery on loan. On the stack of the thread that waits for it. */
+struct waiting {
+	struct delivery *d;
+	struct lane *lane;    /* in whose queue it stands; NULL: in hand */
+	struct waiting *next; /* in that queue */
+	int64_t due;          /* clock_ms() before which it is not tried */
+	int pause;            /* ms before the try after that */
+	bool alone;           /* not to be tried together with others */
+	bool in_doubt;        /* a try ended without an answer */
+	const char *reason;   /* what to say when its time is up */
+	sem_t answered;
+	atomic_bool posted;
+};
+
+struct lane {
+	struct writer *writer;
+	const char *name;
+	pthread_t thread;
+	struct db *db;
+	bool eager; /* connects before there is anything to do */
+
+	/* under the mutex */
+	pthread_cond_t work;   /* something was queued, or the writer stops */
+	struct waiting *first; /* the queue, oldest first */
+	struct waiting **last; /* where the next one is hung in */
+	const char *down;      /* NULL, or the reason to refuse with */
+
+	/* the lane's thread only */
+	struct waiting *hand[BATCH_MAX];
+	struct delivery *batch[BATCH_MAX];
+	int backoff;   /* ms before the next attempt to connect */
+	unsigned seed; /* of rand_r() */
+};
+
+struct writer {
+	pthread_mutex_t mutex; /* the only lock of this program's own */
+	bool stop;
+	struct writer_stats stats;
+	struct lane main, second;
+};
+
+/* -- the waiting thread's side, and what both sides share -- */
+
+/* Hang w into a lane's queue. Mutex held. */
+static void
+queue(struct lane *lane, struct waiting *w)
+{
+	w->lane = lane;
+	w->next = NULL;
+	*lane->last = w;
+	lane->last = &w->next;
+	pthread_cond_signal(&lane->work);
+}
+
+/* Hang w in before all others. Mutex held; the lane is awake. */
+static void
+queue_first(struct lane *lane, struct waiting *w)
+{
+	w->lane = lane;
+	w->next = lane->first;
+	if (lane->first == NULL)
+		lane->last = &w->next;
+	lane->first = w;
+}
+
+/* Take the element that *at points to out of a lane's queue. Mutex held. */
+static struct waiting *
+unqueue(struct lane *lane, struct waiting **at)
+{
+	struct waiting *w = *at;
+
+	*at = w->next;
+	if (lane->last == &w->next)
+		lane->last = at;
+	w->lane = NULL;
+	return w;
+}
+
+/* Nothing was kept, as far as is known. */
+static void
+unavailable(struct delivery *d, const char *reason)
+{
+	assert(strlen(reason) < REASON_SIZE);
+	d->outcome = OUTCOME_UNAVAILABLE;
+	d->order[0] = d->order_state[0] = '\0';
+	strcpy(d->reason, reason);
+	d->delivery_id = 0;
+	d->merchant_known = true; /* as far as we know: no ground to warn */
+}
+
+/* Take the delivery back if it is still queued. False: a lane has it, and will answer. */
+static bool
+withdraw(struct writer *writer, struct waiting *w)
+{
+	struct lane *lane;
+
+	pthread_mutex_lock(&writer->mutex);
+	lane = w->lane;
+	if (lane != NULL) {
+		struct waiting **at = &lane->first;
+		while (*at != w)
+			at = &(*at)->next;
+		unqueue(lane, at);
+	}
+	pthread_mutex_unlock(&writer->mutex);
+	return lane != NULL;
+}
+
+/* A moment of clock_ms() for the functions that wait. */
+static struct timespec
+moment(int64_t ms)
+{
+	return (struct timespec){.tv_sec = (time_t)(ms / 1000), .tv_nsec = (ms % 1000) * 1000000};
+}
+
+/* Wait for the answer. False: not before the deadline. */
+static bool
+wait_until(sem_t *answered, int64_t deadline)
+{
+	struct timespec until = moment(deadline);
+	int rc;
+
+	while ((rc = sem_clockwait(answered, CLOCK_MONOTONIC, &until)) != 0 && errno == EINTR)
+		continue;
+	return rc == 0;
+}
+
+void
+writer_record(struct writer *writer, struct delivery *d)
+{
+	struct waiting w = {.d = d, .pause = PAUSE_FIRST, .reason = "database"};
+	const char *down;
+
+	sem_init(&w.answered, 0, 0);
+	pthread_mutex_lock(&writer->mutex);
+	down = writer->main.down;
+	if (down == NULL)
+		queue(&writer->main, &w);
+	pthread_mutex_unlock(&writer->mutex);
+
+	if (down != NULL) {
+		unavailable(d, down);
+	} else if (!wait_until(&w.answered, d->deadline)) {
+		if (withdraw(writer, &w))
+			unavailable(d, w.in_doubt ? "in_doubt" : w.reason);
+		else
+			wait_until(&w.answered, NEVER);
+	}
+	(void)atomic_load(&w.posted); /* see answer() */
+	sem_destroy(&w.answered);
+}
+
+/* -- a lane's side -- */
+
+/*
+ * Give a delivery back: neither it nor w may be touched after this. The semaphore
+ * alone would do; the flag says the same in words that thread sanitizers follow, who do not
+ * know sem_clockwait().
+ */
+static void
+answer(struct waiting *w)
+{
+	atomic_store(&w->posted, true);
+	sem_post(&w->answered);
+}
+
+static void
+refuse(struct waiting *w, const char *reason)
+{
+	unavailable(w->d, w->in_doubt ? "in_doubt" : reason);
+	answer(w);
+}
+
+/* ms, or up to a quarter less, so that processes which fail together do not come back together. */
+static int
+jitter(struct lane *lane, int ms)
+{
+	return ms - rand_r(&lane->seed) % (ms / 4 + 1);
+}
+
+/* Until then, or until something happens. Mutex held. */
+static void
+sleep_until(struct lane *lane, int64_t then)
+{
+	struct timespec until = moment(then);
+
+	if (then == NEVER)
+		pthread_cond_wait(&lane->work, &lane->writer->mutex);
+	else
+		pthread_cond_timedwait(&lane->work, &lane->writer->mutex, &until);
+}
+
+/*
+ * Move what can be tried now from the queue into lane->hand. Mutex held. Returns how
+ * many; with 0, *wake is when to look again. What has too little time left stays
+ * for its thread to withdraw.
+ */
+static size_t
+take(struct lane *lane, int64_t *wake)
+{
+	int64_t now = clock_ms();
+	struct waiting **at = &lane->first;
+	size_t n = 0, bytes = 0;
+
+	*wake = NEVER;
+	while (*at != NULL && n < BATCH_MAX) {
+		struct waiting *w = *at;
+
+		if (w->d->deadline - now >= LEAST && w->due <= now) {
+			if (n > 0 && (w->alone || bytes + w->d->body_len > BATCH_BYTES))
+				break; /* the next batch begins with it */
+			bytes += w->d->body_len;
+			lane->hand[n++] = unqueue(lane, at);
+			if (w->alone)
+				break;
+			continue;
+		}
+		if (w->d->deadline - w->due >= LEAST && w->due > now && w->due < *wake)
+			*wake = w->due;
+		at = &w->next;
+	}
+	return n;
+}
+
+/* Have w tried again by the second lane, ms from now. Mutex held. False: it is down. */
+static bool
+later(struct lane *lane, struct waiting *w, int ms)
+{
+	struct lane *second = &lane->writer->second;
+
+	if (second->down != NULL)
+		return false;
+	w->due = clock_ms() + ms;
+	queue(second, w);
+	return true;
+}
+
+/* The n in hand lost their reply. Mutex held. False if asking again is no use. */
+static bool
+ask_again(struct lane *lane, size_t n)
+{
+	int64_t now = clock_ms();
+	bool worth = false;
+
+	for (size_t i = 0; i < n; i++) {
+		if (lane->hand[i]->in_doubt) /* this was the second time */
+			return false;
+		worth |= lane->hand[i]->d->deadline - now >= LEAST;
+	}
+	for (size_t i = n; worth && i-- > 0;) {
+		lane->hand[i]->in_doubt = true;
+		queue_first(lane, lane->hand[i]);
+	}
+	return worth;
+}
+
+/* The word for the log and the answer. */
+static const char *
+reason_of(enum db_status status)
+{
+	switch (status) {
+	case DB_LOST:
+		return "in_doubt";
+	case DB_DATA:
+		return "refused";
+	case DB_SCHEMA:
+		return "schema";
+	default:
+		return "database";
+	}
+}
+
+/* Refuse all that is queued and all that will come, until a probe connects. Mutex held. */
+static void
+go_down(struct lane *lane, enum db_status status)
+{
+	lane->down = status == DB_SCHEMA ? "schema" : "database";
+	while (lane->first != NULL)
+		refuse(unqueue(lane, &lane->first), lane->down);
+}
+
+/* Commit the n in hand. Mutex not held. */
+static enum db_status
+record(struct lane *lane, size_t n)
+{
+	struct writer_stats *stats = &lane->writer->stats;
+	int64_t deadline = NEVER;
+	enum db_status status;
+	uint64_t busy = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		lane->batch[i] = lane->hand[i]->d;
+		if (lane->batch[i]->deadline < deadline)
+			deadline = lane->batch[i]->deadline;
+	}
+	status = db_record(lane->db, lane->batch, n, deadline - MARGIN);
+	for (size_t i = 0; status == DB_OK && i < n; i++)
+		busy += lane->batch[i]->outcome == OUTCOME_BUSY;
+
+	pthread_mutex_lock(&lane->writer->mutex);
+	stats->batches += status == DB_OK;
+	stats->deliveries += status == DB_OK ? n : 0;
+	stats->busy += busy;
+	stats->failures += status != DB_OK;
+	pthread_mutex_unlock(&lane->writer->mutex);
+
+	if (status == DB_OK)
+		lane->backoff = BACKOFF_FIRST;
+	else if (status == DB_DATA && n == 1)
+		log_event(LOG_ERROR, "refused", "lane", lane->name, "request",
+		    lane->batch[0]->request_id, "error", db_error(lane->db), NULL);
+	else
+		log_event(status == DB_LOCKED ? LOG_INFO : LOG_WARNING, "batch_failed", "lane",
+		    lane->name, "deliveries", log_number((int64_t)n), "reason",
+		    status == DB_LOCKED ? "locked" : reason_of(status), "error", db_error(lane->db),
+		    NULL);
+	return status;
+}
+
+/* Commit the n in hand, and send each where the result sends it. Mutex not held. */
+static void
+commit(struct lane *lane, size_t n)
+{
+	enum db_status status = record(lane, n);
+	bool single = n == 1;
+	size_t answers = 0;
+
+	/* What is to be answered moves to the front of the hand, and is answered behind the
+	 * mutex: the threads that wake up would all run into it. */
+	pthread_mutex_lock(&lane->writer->mutex);
+	if (status == DB_LOST && ask_again(lane, n))
+		n = 0;
+	for (size_t i = 0; i < n; i++) {
+		struct waiting *w = lane->hand[i];
+		bool busy =
+		    status == DB_LOCKED || (status == DB_OK && w->d->outcome == OUTCOME_BUSY);
+		bool suspect = (status == DB_LOCKED || status == DB_DATA) && !single;
+		int pause = busy ? jitter(lane, w->pause) : 0;
+
+		if (busy) {
+			w->pause = w->pause * 2 < PAUSE_LAST ? w->pause * 2 : PAUSE_LAST;
+			w->reason = "busy";
+		}
+		w->alone |= suspect;
+		if ((busy || suspect) && later(lane, w, pause))
+			continue;
+		if (busy || suspect)
+			unavailable(w->d, w->in_doubt ? "in_doubt" : lane->writer->second.down);
+		else if (status != DB_OK)
+			unavailable(w->d, w->in_doubt ? "in_doubt" : reason_of(status));
+		lane->hand[answers++] = w;
+	}
+	if (n > 0 && !db_connected(lane->db))
+		go_down(lane, status);
+	pthread_mutex_unlock(&lane->writer->mutex);
+	for (size_t i = 0; i < answers; i++)
+		answer(lane->hand[i]);
+}
+
+/* Connect, with nothing in hand; if the lane is down, back off before. Mutex held. */
+static void
+connect_lane(struct lane *lane)
+{
+	pthread_mutex_t *mutex = &lane->writer->mutex;
+	enum db_status status;
+
+	if (lane->down != NULL) {
+		int64_t then = clock_ms() + jitter(lane, lane->backoff);
+		while (!lane->writer->stop && clock_ms() < then)
+			sleep_until(lane, then);
+		if (lane->writer->stop)
+			return;
+		lane->backoff = lane->backoff * 2 < BACKOFF_LAST ? lane->backoff * 2 : BACKOFF_LAST;
+	}
+	pthread_mutex_unlock(mutex);
+	status = db_connect(lane->db, clock_ms() + CONNECT);
+	if (status == DB_OK)
+		log_event(LOG_INFO, "database", "lane", lane->name, "state", "up", NULL);
+	else /* the first time somebody must act; the probes that follow only say it again */
+		log_event(lane->down == NULL ? LOG_ERROR : LOG_DEBUG, "database", "lane",
+		    lane->name, "state", "down", "error", db_error(lane->db), NULL);
+	pthread_mutex_lock(mutex);
+	if (status == DB_OK) {
+		lane->down = NULL;
+		lane->writer->stats.connects++;
+	} else {
+		go_down(lane, status);
+	}
+}
+
+static void *
+run(void *arg)
+{
+	struct lane *lane = arg;
+	struct writer *writer = lane->writer;
+	int64_t wake;
+	size_t n;
+
+	pthread_mutex_lock(&writer->mutex);
+	while (!writer->stop) {
+		if (!db_connected(lane->db) &&
+		    (lane->eager || lane->down != NULL || lane->first != NULL)) {
+			connect_lane(lane);
+		} else if ((n = take(lane, &wake)) == 0) {
+			sleep_until(lane, wake);
+		} else {
+			pthread_mutex_unlock(&writer->mutex);
+			commit(lane, n);
+			pthread_mutex_lock(&writer->mutex);
+		}
+	}
+	pthread_mutex_unlock(&writer->mutex);
+	return NULL;
+}
+
+/* -- the writer -- */
+
+static void
+start_lane(struct writer *writer, struct lane *lane, const char *name, const char *database)
+{
+	pthread_condattr_t attr;
+
+	lane->writer = writer;
+	lane->name = name;
+	lane->db = db_new(database);
+	lane->last = &lane->first;
+	lane->backoff = BACKOFF_FIRST;
+	lane->seed = (unsigned)clock_ms() ^ (unsigned)(uintptr_t)lane;
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&lane->work, &attr);
+	pthread_condattr_destroy(&attr);
+	if (pthread_create(&lane->thread, NULL, run, lane) != 0)
+		fatal("the writer's thread cannot be started");
+}
+
+struct writer *
+writer_start(const struct writer_options *options)
+{
+	struct writer *writer = xcalloc(1, sizeof *writer);
+
+	pthread_mutex_init(&writer->mutex, NULL);
+	writer->main.eager = true;
+	start_lane(writer, &writer->second, "second", options->database);
+	start_lane(writer, &writer->main, "main", options->database);
+	return writer;
+}
+
+void
+writer_stats(struct writer *writer, struct writer_stats *stats)
+{
+	pthread_mutex_lock(&writer->mutex);
+	*stats = writer->stats;
+	pthread_mutex_unlock(&writer->mutex);
+}
+
+static void
+stop_lane(struct lane *lane)
+{
+	pthread_join(lane->thread, NULL);
+	assert(lane->first == NULL); /* who still waits would wait for ever */
+	pthread_cond_destroy(&lane->work);
+	db_free(lane->db);
+}
+
+void
+writer_stop(struct writer *writer)
+{
+	if (writer == NULL)
+		return;
+	pthread_mutex_lock(&writer->mutex);
+	writer->stop = true;
+	pthread_cond_signal(&writer->main.work);
+	pthread_cond_signal(&writer->second.work);
+	pthread_mutex_unlock(&writer->mutex);
+	stop_lane(&writer->main);
+	stop_lane(&writer->second);
+	pthread_mutex_destroy(&writer->mutex);
+	free(writer);
+}

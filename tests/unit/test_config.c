@@ -1,0 +1,775 @@
+// objects: config.c auth.c log.c transfer.c rfc8259.c money.c
+/*
+ * Configuration files, good and bad. A bad one must be refused with the file, the line
+ * and the words of the remedy, and without a word of any secret in it.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <grp.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "log.h"
+#include "mem.h"
+
+#define TOKEN "Zm9vYmFy-secret_1"
+#define PASSWORD "pAss;word#1 = x"
+#define WHSEC "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+#define SHOP "[merchant shop]\ntoken = " TOKEN "\n"
+#define X64 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+#define X16 "xxxxxxxxxxxxxxxx"
+#define NINE(line) line line line line line line line line line
+
+static char dir[] = "/tmp/test_config.XXXXXX";
+
+static int
+make_dir(void **state)
+{
+	(void)state;
+	return mkdtemp(dir) == NULL ? -1 : chdir(dir);
+}
+
+static int
+remove_dir(void **state)
+{
+	char *command = xasprintf("rm -rf %s", dir);
+	int rc = chdir("/");
+
+	(void)state;
+	rc |= system(command);
+	free(command);
+	return rc;
+}
+
+static void
+write_bytes(const char *name, const char *bytes, size_t len, mode_t mode)
+{
+	FILE *f = fopen(name, "w");
+
+	assert_non_null(f);
+	assert_int_equal(fwrite(bytes, 1, len, f), len);
+	assert_int_equal(fclose(f), 0);
+	assert_int_equal(chmod(name, mode), 0);
+}
+
+static void
+write_file(const char *name, const char *text)
+{
+	write_bytes(name, text, strlen(text), 0600);
+}
+
+/* The configuration of this text, which must be good. */
+static struct config *
+good(const char *text)
+{
+	struct config *c;
+	char *error = NULL;
+
+	write_file("good.conf", text);
+	c = config_load("good.conf", &error);
+	if (c == NULL)
+		fail_msg("refused: %s", error);
+	return c;
+}
+
+/* What config_print() says; owned by the caller. */
+static char *
+printed(const struct config *c)
+{
+	char *text;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+
+	assert_non_null(f);
+	config_print(c, f);
+	fclose(f);
+	return text;
+}
+
+static void
+assert_words(const char *what, const char *text, const char *word)
+{
+	if (strstr(text, word) == NULL)
+		fail_msg("%s: \"%s\" is not in \"%s\"", what, word, text);
+}
+
+static void
+assert_no_secret(const char *text)
+{
+	static const char *const secrets[] = {
+	    TOKEN, "pAss", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "word#1", "hunter2"};
+
+	for (size_t i = 0; i < sizeof secrets / sizeof *secrets; i++)
+		if (strstr(text, secrets[i]) != NULL)
+			fail_msg("a secret shows: %s", text);
+}
+
+/* Loads path, which must be refused with "path:line: …" (line 0: "path: …") and the words. */
+static void
+refused(const char *what, const char *path, unsigned line, const char *fault, const char *remedy)
+{
+	char *error = NULL, *start;
+	struct config *c = config_load(path, &error);
+
+	if (c != NULL)
+		fail_msg("%s: accepted", what);
+	start = line == 0 ? xasprintf("%s: ", path) : xasprintf("%s:%u: ", path, line);
+	if (strncmp(error, start, strlen(start)) != 0)
+		fail_msg("%s: does not begin with %s: %s", what, start, error);
+	assert_words(what, error, fault);
+	assert_words(what, error, remedy);
+	assert_null(strchr(error, '\n'));
+	assert_no_secret(error);
+	free(start);
+	free(error);
+}
+
+static const struct bad {
+	const char *what, *text;
+	unsigned line;
+	const char *fault, *remedy;
+} bad[] = {
+    /* clang-format off */
+    {"nothing", "", 1, "no merchant", "add a section [merchant NAME]"},
+    {"comments only", "# a\n; b\n\n", 3, "no merchant", "add a section"},
+    {"no merchant", "[foloosi-webhook]\nthreads = 3\n", 2, "no merchant", "add a section"},
+    {"no token", "\n[merchant shop]\norder_key = optional1\n", 2, "shop has no token", "add token_file"},
+    {"no token in the first of two", "[merchant a]\n" SHOP, 1, "a has no token", "add token_file"},
+    {"no token in the last", SHOP "[merchant b]\n", 3, "b has no token", "add token_file"},
+    {"basic alone is no token", "[merchant b]\nbasic_user = u\nbasic_password = " PASSWORD "\n", 1,
+	"no token", "add token_file"},
+
+    {"unknown section", SHOP "[shop]\n", 3, "section is unknown", "[merchant NAME]"},
+    {"section in capitals", "[Foloosi-Webhook]\n", 1, "section is unknown", "[foloosi-webhook]"},
+    {"merchant without a name", "[merchant]\n", 1, "section is unknown", "[merchant NAME]"},
+    {"merchant with an empty name", "[merchant ]\n", 1, "section is unknown", "[merchant NAME]"},
+    {"merchant run together", "[merchantshop]\n", 1, "section is unknown", "[merchant NAME]"},
+    {"merchant name with a slash", "[merchant a/b]\n", 1, "cannot stand in a URL", "A-Z"},
+    {"merchant name with a space", "[merchant a b]\n", 1, "cannot stand in a URL", "A-Z"},
+    {"merchant name with a percent", "[merchant a%20]\n", 1, "cannot stand in a URL", "A-Z"},
+    {"merchant name of a dot", "[merchant .]\n", 1, "cannot stand in a URL", "A-Z"},
+    {"merchant name of two dots", "[merchant ..]\n", 1, "cannot stand in a URL", "A-Z"},
+    {"merchant name beyond ASCII", "[merchant caf\xc3\xa9]\n", 1, "cannot stand in a URL", "A-Z"},
+    {"merchant name of 65", "[merchant " X64 "x]\n", 1, "cannot stand in a URL", "1 to 64"},
+    {"merchant twice", SHOP "[merchant  shop ]\n", 3, "second time", "line 1"},
+    {"globals twice", "[foloosi-webhook]\n" SHOP "[foloosi-webhook]\n", 4, "second time", "line 1"},
+    {"section not closed", "[merchant shop\n", 1, "does not end with ]", "on a line of its own"},
+    {"text behind a section", "[merchant shop] token=" TOKEN "\n", 1, "does not end with ]",
+	"on a line of its own"},
+    {"comment behind a section", "[merchant shop] # mine\n", 1, "does not end with ]",
+	"on a line of its own"},
+
+    {"setting before a section", "threads = 3\n" SHOP, 1, "before any section", "begin with [foloosi-webhook]"},
+    {"unknown setting", "[foloosi-webhook]\nthread = 3\n" SHOP, 2, "thread is no setting",
+	"foloosi-webhook.conf(5)"},
+    {"setting in capitals", "[foloosi-webhook]\nThreads = 3\n" SHOP, 2, "is no setting", "conf(5)"},
+    {"global among a merchant's", SHOP "threads = 3\n", 3, "threads is no setting of this section",
+	"belongs into [foloosi-webhook]"},
+    {"a merchant's among the globals", "[foloosi-webhook]\n\ntoken = " TOKEN "\n", 3,
+	"token is no setting of this section", "belongs into [merchant NAME]"},
+    {"secret in the place of a name", SHOP TOKEN " = token\n", 3, "what stands here is no setting", "remove"},
+    {"secret on a line of its own", SHOP TOKEN "\n", 3, "is no setting", "name = value"},
+    {"no equals sign", SHOP "order_key\n", 3, "is no setting", "name = value"},
+    {"continuation line", "[foloosi-webhook]\ndatabase = dbname=a\n  port=5\n" SHOP, 3, "port is no setting",
+	"remove the line"},
+    {"set twice", "[foloosi-webhook]\nthreads = 3\nthreads = 3\n" SHOP, 3, "already set in line 2", "remove"},
+    {"order_key twice", SHOP "order_key = optional2\norder_key = optional3\n", 4, "already set in line 3",
+	"remove"},
+    {"password twice", SHOP "basic_password = a\nbasic_password = b\n", 4, "already set in line 3", "remove"},
+
+    {"no value", "[foloosi-webhook]\nthreads =\n" SHOP, 2, "threads has no value", "remove the line"},
+    {"no token's value", "[merchant shop]\ntoken =\n", 2, "token has no value", "remove the line"},
+    {"quotes", "[foloosi-webhook]\ndatabase = \"dbname=a\"\n" SHOP, 2, "stands in quotes", "remove them"},
+    {"quoted password", SHOP "basic_password = 'hunter2'\n", 3, "stands in quotes", "basic_file"},
+    {"comment behind a value", "[foloosi-webhook]\nthreads = 3 ; few\n" SHOP, 2, "followed by a comment",
+	"line of its own"},
+    {"hash behind a value", "[foloosi-webhook]\ndatabase = dbname=a # main\n" SHOP, 2, "followed by a comment",
+	"line of its own"},
+    {"comment behind a password", SHOP "basic_password = hunter2 ;x\n", 3, "followed by a comment",
+	"basic_file"},
+    {"mask read back", "[merchant shop]\ntoken = ********\n", 2, "holds the mask", "the secret itself"},
+    {"masked database read back", "[foloosi-webhook]\ndatabase = ********\n", 2, "holds the mask",
+	"the secret itself"},
+
+    {"threads 0", "[foloosi-webhook]\nthreads = 0\n", 2, "threads has a bad value", "from 1 to 1024"},
+    {"threads 1025", "[foloosi-webhook]\nthreads = 1025\n", 2, "bad value", "for example threads = 128"},
+    {"threads -1", "[foloosi-webhook]\nthreads = -1\n", 2, "bad value", "from 1 to 1024"},
+    {"threads +1", "[foloosi-webhook]\nthreads = +1\n", 2, "bad value", "from 1 to 1024"},
+    {"threads 0x10", "[foloosi-webhook]\nthreads = 0x10\n", 2, "bad value", "from 1 to 1024"},
+    {"threads 1e2", "[foloosi-webhook]\nthreads = 1e2\n", 2, "bad value", "from 1 to 1024"},
+    {"threads 2^64+1", "[foloosi-webhook]\nthreads = 18446744073709551617\n", 2, "bad value", "from 1 to 1024"},
+    {"threads of two", "[foloosi-webhook]\nthreads = 1 2\n", 2, "bad value", "from 1 to 1024"},
+    {"body_limit 1023", "[foloosi-webhook]\nbody_limit = 1023\n", 2, "bad value", "from 1024 to 16m"},
+    {"body_limit 17m", "[foloosi-webhook]\nbody_limit = 17m\n", 2, "bad value", "from 1024 to 16m"},
+    {"body_limit in GiB", "[foloosi-webhook]\nbody_limit = 1g\n", 2, "bad value", "k for KiB"},
+    {"body_limit with a space", "[foloosi-webhook]\nbody_limit = 64 k\n", 2, "bad value", "k for KiB"},
+    {"deadline without unit", "[foloosi-webhook]\ndeadline = 3\n", 2, "bad value", "with its unit"},
+    {"deadline fraction", "[foloosi-webhook]\ndeadline = 2.5s\n", 2, "bad value", "ms or s"},
+    {"deadline 9ms", "[foloosi-webhook]\ndeadline = 9ms\n", 2, "bad value", "from 10ms to 60s"},
+    {"deadline 61s", "[foloosi-webhook]\ndeadline = 61s\n", 2, "bad value", "from 10ms to 60s"},
+    {"socket_mode decimal", "[foloosi-webhook]\nsocket_mode = 0980\n", 2, "bad value", "octal"},
+    {"socket_mode in letters", "[foloosi-webhook]\nsocket_mode = rw-rw----\n", 2, "bad value", "octal"},
+    {"socket_mode setuid", "[foloosi-webhook]\nsocket_mode = 4660\n", 2, "bad value", "0777"},
+    {"socket_mode short", "[foloosi-webhook]\nsocket_mode = 60\n", 2, "bad value", "socket_mode = 0660"},
+    {"socket_group unknown", "[foloosi-webhook]\nsocket_group = no-such-group\n", 2, "bad value",
+	"a group of this machine"},
+    {"listen relative", "[foloosi-webhook]\nlisten = run/socket\n", 2, "bad value", "absolute path"},
+    {"listen too long", "[foloosi-webhook]\nlisten = /" X64 X16 X16 "xxxx\n", 2, "bad value", "at most 100"},
+    {"log_level", "[foloosi-webhook]\nlog_level = verbose\n", 2, "bad value", "error, warning, info or debug"},
+    {"order_key unknown", SHOP "order_key = order_id\n", 3, "bad value", "optional1, optional2"},
+    {"order_key an amount", SHOP "order_key = transaction_amount\n", 3, "bad value", "payment_reference"},
+    {"order_key personal", SHOP "order_key = customer_email\n", 3, "bad value", "payment_reference"},
+    {"order_prefix empty", SHOP "order_prefix =\n", 3, "bad value", "1 to 254 bytes"},
+    {"order_prefix too long", SHOP "order_prefix = " X64 X64 X64 X64 "\n", 3, "bad value", "1 to 254 bytes"},
+
+    {"token of 15", "[merchant shop]\ntoken = hunter2hunter2h\n", 2, "token has a bad value", "openssl rand"},
+    {"token with a slash", "[merchant shop]\ntoken = hunter2/hunter2/x\n", 2, "bad value", "A-Z a-z 0-9 _ -"},
+    {"token with a percent", "[merchant shop]\ntoken = hunter2%2fhunter2\n", 2, "bad value", "A-Z a-z"},
+    {"token of 256", "[merchant shop]\ntoken = " X64 X64 X64 X64 "\n", 2, "bad value", "16 to 255"},
+    {"nine tokens", "[merchant shop]\n" NINE("token = " TOKEN "\n"), 10, "more than 8", "remove those"},
+    {"signature not base64", SHOP "signature_secret = hunter2\n", 3, "bad value", "base64 of 24 to 64 bytes"},
+    {"signature of 23 bytes", SHOP "signature_secret = whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n", 3,
+	"bad value", "base64 of 24 to 64 bytes"},
+    {"nine signature secrets", SHOP NINE("signature_secret = " WHSEC "\n"), 11, "more than 8", "remove those"},
+    {"user without password", SHOP "basic_user = u\n[merchant b]\n", 3, "has no password",
+	"add basic_password to [merchant shop]"},
+    {"password without user", SHOP "basic_password = " PASSWORD "\n", 3, "has no user",
+	"add basic_user to [merchant shop]"},
+    {"user with a colon", SHOP "basic_password = hunter2\n\nbasic_user = a:b\n", 5, "basic_user has a bad value",
+	"without colon"},
+    {"password does not reach the next merchant",
+	SHOP "basic_user = u\nbasic_password = " PASSWORD
+	     "\n[merchant b]\ntoken = 0123456789abcdef\nbasic_user = u\n",
+	7, "has no password", "[merchant b]"},
+
+    {"escape sequence", SHOP "order_prefix = \x1b[2J\n", 3, "control character", "plain UTF-8"},
+    {"lone CR", "[foloosi-webhook]\rthreads = 3\r" SHOP, 1, "control character", "plain UTF-8"},
+    {"byte order mark", "\xef\xbb\xbf[foloosi-webhook]\n" SHOP, 1, "byte order mark", "without it"},
+    /* clang-format on */
+};
+
+static void
+bad_files_are_refused(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		write_file("bad.conf", bad[i].text);
+		refused(bad[i].what, "bad.conf", bad[i].line, bad[i].fault, bad[i].remedy);
+	}
+}
+
+/* The same with the line ends of Windows, and without one at the end. */
+static void
+line_ends_do_not_matter(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		size_t len = strlen(bad[i].text), n = 0;
+		char *text = xrealloc(NULL, 2 * len + 1);
+
+		for (size_t k = 0; k < len; k++) {
+			if (bad[i].text[k] == '\n')
+				text[n++] = '\r';
+			text[n++] = bad[i].text[k];
+		}
+		write_bytes("crlf.conf", text, n, 0600);
+		refused(bad[i].what, "crlf.conf", bad[i].line, bad[i].fault, bad[i].remedy);
+		free(text);
+		if (len == 0)
+			continue;
+		write_bytes("bare.conf", bad[i].text, len - 1, 0600);
+		if (strcmp(bad[i].what, "comments only") != 0)
+			refused(bad[i].what, "bare.conf", bad[i].line, bad[i].fault, bad[i].remedy);
+	}
+}
+
+/* inih alone would read a line's rest as the next line. */
+static void
+long_lines(void **state)
+{
+	static const char head[] = "[foloosi-webhook]\n";
+	char text[5000], *error;
+	struct config *c;
+
+	(void)state;
+	for (size_t len = 4080; len < 4110; len++) {
+		size_t n;
+
+		strcpy(text, head);
+		n = strlen(text);
+		memset(text + n, 'x', len);
+		memcpy(text + n, "database = ", 11);
+		strcpy(text + n + len, "\n" SHOP);
+		write_file("long.conf", text);
+		if (len > 4096) {
+			refused("long", "long.conf", 2, "longer than 4096 bytes", "shorten it");
+			continue;
+		}
+		c = config_load("long.conf", &error);
+		assert_non_null(c);
+		assert_int_equal(strlen(c->database), len - 11);
+		config_unref(c);
+	}
+	memset(text, 'x', sizeof text);
+	memcpy(text, "# ", 2);
+	text[4997] = '\n';
+	write_bytes("long.conf", text, 4998, 0600);
+	refused("long comment", "long.conf", 1, "longer than 4096 bytes", "shorten it");
+}
+
+static void
+nul_bytes(void **state)
+{
+	static const char utf16[] = "\xff\xfe[\0f\0o\0",
+			  hidden[] = SHOP "order_key\0 = optional2\n";
+
+	(void)state;
+	write_bytes("nul.conf", utf16, sizeof utf16 - 1, 0600);
+	refused("UTF-16", "nul.conf", 1, "control character", "plain UTF-8");
+	write_bytes("nul.conf", hidden, sizeof hidden - 1, 0600);
+	refused("NUL", "nul.conf", 3, "control character", "plain UTF-8");
+}
+
+static void
+unusable_files(void **state)
+{
+	char *large = xrealloc(NULL, (1 << 20) + 1);
+
+	(void)state;
+	refused("absent", "absent.conf", 0, "No such file", "create it");
+	refused("directory", "/tmp", 0, "no regular file", "name another");
+	refused("pipe", "/dev/null", 0, "no regular file", "name another");
+	memset(large, '\n', (1 << 20) + 1);
+	write_bytes("large.conf", large, (1 << 20) + 1, 0600);
+	refused("large", "large.conf", 0, "too long", "name another");
+	free(large);
+	if (geteuid() != 0) {
+		write_bytes("locked.conf", SHOP, strlen(SHOP), 0);
+		refused("locked", "locked.conf", 0, "Permission denied", "name another");
+	}
+}
+
+static void
+open_files(void **state)
+{
+	static const struct {
+		const char *text;
+		unsigned line;
+		const char *setting;
+	} rows[] = {
+	    {SHOP, 2, "token is a secret"},
+	    {"[merchant shop]\ntoken_file = token\nbasic_password = " PASSWORD "\n", 3,
+		"basic_password is a secret"},
+	    {"[merchant shop]\ntoken_file = token\nsignature_secret = " WHSEC "\n", 3,
+		"signature_secret is a secret"},
+	    {"[foloosi-webhook]\ndatabase = dbname=a password=hunter2\n", 2,
+		"database is a secret"},
+	    {"[foloosi-webhook]\ndatabase = postgresql://u:hunter2@h/db\n", 2,
+		"database is a secret"},
+	};
+	static const char clean[] = "[foloosi-webhook]\ndatabase = service=foloosi\n"
+				    "[merchant shop]\ntoken_file = token\nbasic_file = basic\n";
+	struct config *c;
+	char *error;
+
+	(void)state;
+	write_file("token", TOKEN "\n");
+	write_file("basic", "u:hunter2\n");
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		write_bytes("open.conf", rows[i].text, strlen(rows[i].text), 0644);
+		refused(
+		    "readable", "open.conf", rows[i].line, rows[i].setting, "chmod o= open.conf");
+	}
+	write_bytes("open.conf", clean, strlen(clean), 0644);
+	c = config_load("open.conf", &error);
+	assert_non_null(c);
+	config_unref(c);
+	write_bytes("open.conf", clean, strlen(clean), 0646);
+	refused("writable", "open.conf", 0, "may change the configuration", "chmod o-w open.conf");
+	write_bytes("open.conf", SHOP, strlen(SHOP), 0660);
+	c = config_load("open.conf", &error);
+	assert_non_null(c);
+	config_unref(c);
+}
+
+static void
+secret_files(void **state)
+{
+	static const struct {
+		const char *setting, *bytes;
+		mode_t mode;
+		const char *fault, *remedy;
+	} rows[] = {
+	    {"token_file", TOKEN "\n", 0644, "token_file ./secret is open to every user",
+		"chmod o= ./secret"},
+	    {"token_file", TOKEN "\n", 0602, "open to every user", "chmod o= ./secret"},
+	    {"token_file", "", 0600, "is empty", "write a secret"},
+	    {"token_file", "\n\n", 0600, "is empty", "write a secret"},
+	    {"token_file", TOKEN "\n\nhunter2\n", 0600, "line 3 is bad", "16 to 255 characters"},
+	    {"token_file", TOKEN " \n", 0600, "line 1 is bad", "16 to 255 characters"},
+	    {"token_file", "# " TOKEN "\n", 0600, "line 1 is bad", "16 to 255 characters"},
+	    {"token_file", "\xef\xbb\xbf" TOKEN "\n", 0600, "line 1 begins with a byte order mark",
+		"UTF-8"},
+	    {"token_file", TOKEN "\x01\n", 0600, "line 1 holds a control character", "UTF-8"},
+	    {"token_file", NINE(TOKEN "\n"), 0600, "more than 8", "remove those"},
+	    {"basic_file", "hunter2\n", 0600, "line 1 is bad", "a user without colon"},
+	    {"basic_file", ":hunter2\n", 0600, "line 1 is bad", "a user without colon"},
+	    {"basic_file", "user:\n", 0600, "line 1 is bad", "not empty"},
+	    {"signature_secret_file", WHSEC "\nwhsec_\n", 0600, "line 2 is bad",
+		"base64 of 24 to 64"},
+	};
+	char text[200];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		write_bytes("secret", rows[i].bytes, strlen(rows[i].bytes), rows[i].mode);
+		snprintf(text, sizeof text, "[merchant shop]\n\n%s = secret\n", rows[i].setting);
+		write_file("secret.conf", text);
+		/* A relative path is looked for beside the configuration. */
+		refused(rows[i].bytes, "./secret.conf", 3, rows[i].fault, rows[i].remedy);
+	}
+	write_file("secret.conf", "[merchant shop]\ntoken_file = absent\n");
+	refused("absent", "secret.conf", 2, "token_file absent cannot be read: No such file",
+	    "create it");
+	write_file("secret.conf", "[merchant shop]\ntoken_file = /dev/zero\n");
+	refused("endless", "secret.conf", 2, "no regular file", "create it");
+	if (geteuid() != 0) {
+		write_bytes("secret", TOKEN, strlen(TOKEN), 0);
+		write_file("secret.conf", "[merchant shop]\ntoken_file = secret\n");
+		refused("locked", "secret.conf", 2, "Permission denied",
+		    "let the program's user read it");
+	}
+}
+
+static bool
+basic_ok(const struct merchant *m, const char *authorization)
+{
+	const struct auth_headers h = {.authorization = authorization};
+	struct auth_check check;
+
+	return auth_begin(&check, &m->credentials, &h, 0) && auth_end(&check);
+}
+
+static void
+defaults(void **state)
+{
+	struct config *c = good(SHOP);
+
+	(void)state;
+	assert_string_equal(c->database, "");
+	assert_null(c->listen);
+	assert_int_equal(c->socket_mode, 0660);
+	assert_null(c->socket_group);
+	assert_int_equal(c->threads, 128);
+	assert_int_equal(c->body_limit, 65536);
+	assert_int_equal(c->deadline_ms, 3000);
+	assert_int_equal(c->log_level, LOG_INFO);
+	assert_int_equal(c->merchant_count, 1);
+	assert_string_equal(c->merchants[0].name, "shop");
+	assert_int_equal(c->merchants[0].order_key, TRANSFER_OPTIONAL1);
+	assert_null(c->merchants[0].order_prefix);
+	assert_int_equal(c->merchants[0].credentials.basic_count, 0);
+	assert_int_equal(c->merchants[0].credentials.signature_count, 0);
+	config_unref(c);
+}
+
+static void
+every_setting(void **state)
+{
+	struct group *group = getgrgid(getgid());
+	char *text = xasprintf("; a comment\n"
+			       "[merchant b.2_C-x]\n"
+			       "token=" TOKEN "\n"
+			       "token : 0123456789abcdef\n"
+			       "basic_user = user\n"
+			       "  basic_password   =   " PASSWORD "   \n"
+			       "signature_secret = " WHSEC "\n"
+			       "order_key = payment_reference\n"
+			       "order_prefix = a=b:c\n"
+			       "\n"
+			       "\t# another\n"
+			       "[foloosi-webhook]\n"
+			       "database = host=/run dbname=f options='-c x=y'\n"
+			       "listen = /run/foloosi-webhook/socket\n"
+			       "socket_mode = 600\n"
+			       "socket_group = %s\n"
+			       "threads = 1024\n"
+			       "body_limit = 1M\n"
+			       "deadline = 2500ms\n"
+			       "log_level = debug\n"
+			       "[\tmerchant\t a ]\t\n"
+			       "token = 0123456789ABCDEF\n"
+			       "order_key = transaction_no",
+	    group->gr_name);
+	struct config *c = good(text);
+	const struct merchant *m;
+
+	(void)state;
+	assert_string_equal(c->database, "host=/run dbname=f options='-c x=y'");
+	assert_string_equal(c->listen, "/run/foloosi-webhook/socket");
+	assert_int_equal(c->socket_mode, 0600);
+	assert_string_equal(c->socket_group, group->gr_name);
+	assert_int_equal(c->threads, 1024);
+	assert_int_equal(c->body_limit, 1 << 20);
+	assert_int_equal(c->deadline_ms, 2500);
+	assert_int_equal(c->log_level, LOG_DEBUG);
+	assert_int_equal(c->merchant_count, 2);
+	m = config_merchant(c, "b.2_C-x/", 7);
+	assert_non_null(m);
+	assert_string_equal(m->name, "b.2_C-x");
+	assert_true(auth_token(&m->credentials, TOKEN, strlen(TOKEN)));
+	assert_true(auth_token(&m->credentials, "0123456789abcdef", 16));
+	assert_false(auth_token(&m->credentials, "0123456789ABCDEF", 16));
+	assert_true(basic_ok(&(struct merchant){.credentials = {.token_count = 0}}, NULL));
+	assert_int_equal(m->credentials.basic_count, 1);
+	assert_int_equal(m->credentials.signature_count, 1);
+	assert_int_equal(m->order_key, TRANSFER_REFERENCE);
+	assert_string_equal(m->order_prefix, "a=b:c");
+	m = config_merchant(c, "a", 1);
+	assert_non_null(m);
+	assert_int_equal(m->order_key, TRANSFER_NO);
+	assert_int_equal(m->credentials.basic_count, 0);
+	config_unref(c);
+	free(text);
+}
+
+/* user:pAss;word#1 = x, as the client would send it. */
+static void
+passwords_hold_what_ini_files_dislike(void **state)
+{
+	struct config *c = good(SHOP "basic_user = user\nbasic_password = " PASSWORD "\n");
+
+	(void)state;
+	assert_true(basic_ok(&c->merchants[0], "Basic dXNlcjpwQXNzO3dvcmQjMSA9IHg="));
+	assert_false(basic_ok(&c->merchants[0], "Basic dXNlcjpwQXNz"));
+	config_unref(c);
+}
+
+static void
+secrets_from_files(void **state)
+{
+	struct config *c;
+	char *error;
+
+	(void)state;
+	mkdir("sub", 0700);
+	write_file("sub/tokens", TOKEN "\r\n0123456789abcdef");
+	write_file("sub/more", "fedcba9876543210\n\n");
+	write_file("basic", "Aladdin:open sesame\nuser: a:b \n");
+	write_file("whsec", WHSEC "\n" WHSEC "\n");
+	write_file("sub/files.conf", "[merchant shop]\ntoken_file = tokens\ntoken_file = more\n"
+				     "basic_file = ../basic\nsignature_secret_file = ../whsec\n");
+	c = config_load("sub/files.conf", &error);
+	if (c == NULL)
+		fail_msg("%s", error);
+	assert_int_equal(c->merchants[0].credentials.token_count, 3);
+	assert_true(auth_token(&c->merchants[0].credentials, TOKEN, strlen(TOKEN)));
+	assert_true(auth_token(&c->merchants[0].credentials, "0123456789abcdef", 16));
+	assert_true(auth_token(&c->merchants[0].credentials, "fedcba9876543210", 16));
+	assert_int_equal(c->merchants[0].credentials.signature_count, 2);
+	c->merchants[0].credentials.signature_count = 0; /* ask for Basic alone */
+	assert_true(basic_ok(&c->merchants[0], "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="));
+	assert_true(
+	    basic_ok(&c->merchants[0], "Basic dXNlcjogYTpiIA==")); /* blanks are the password's */
+	c->merchants[0].credentials.signature_count = 2;
+	config_unref(c);
+}
+
+static void
+merchants_are_found_by_their_whole_name(void **state)
+{
+	/* inih keeps 49 bytes of a section: these two would be one. */
+	static const char a[] = X64,
+			  b[] = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxy";
+	static const char *const names[] = {"zeta", b, "shop-test", "shop", "Shop", a, "a", "0"};
+	static const char *const strangers[] = {
+	    "", "sho", "shop-", "shop-tes", "shop-test2", "SHOP", "zz", "-"};
+	char text[2000] = "";
+	struct config *c;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		sprintf(text + strlen(text), "[merchant %s]\ntoken = 0123456789abcde%zu\n",
+		    names[i], i);
+	c = good(text);
+	assert_int_equal(c->merchant_count, sizeof names / sizeof *names);
+	for (size_t i = 1; i < c->merchant_count; i++)
+		assert_true(strcmp(c->merchants[i - 1].name, c->merchants[i].name) < 0);
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		const struct merchant *m = config_merchant(c, names[i], strlen(names[i]));
+		char token[20];
+
+		assert_non_null(m);
+		assert_string_equal(m->name, names[i]);
+		sprintf(token, "0123456789abcde%zu", i);
+		assert_true(auth_token(&m->credentials, token, 16));
+	}
+	for (size_t i = 0; i < sizeof strangers / sizeof *strangers; i++)
+		assert_null(config_merchant(c, strangers[i], strlen(strangers[i])));
+	assert_null(config_merchant(c, "shop\0x", 6));
+	config_unref(c);
+}
+
+static void
+printed_secrets_are_masked(void **state)
+{
+	static const char *const databases[] = {"dbname=a password=hunter2", "PASSWORD = hunter2",
+	    "postgresql://u:hunter2@h/db", "postgres://h/db?password=hunter2&x=y",
+	    "sslpassword='hunter2'"};
+	char *text;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof databases / sizeof *databases; i++) {
+		char *conf = xasprintf("[foloosi-webhook]\ndatabase = %s\n" SHOP
+				       "basic_user = Frank\nbasic_password = " PASSWORD
+				       "\nsignature_secret = " WHSEC "\n",
+		    databases[i]);
+		struct config *c = good(conf);
+		char *error;
+
+		text = printed(c);
+		assert_no_secret(text);
+		assert_words("print", text, "\ndatabase = ********\n");
+		assert_words("print", text, "\n[merchant shop]\n");
+		assert_words("print", text, "\ntoken = ********\n");
+		assert_words("print", text, "\nbasic_user = Frank\n");
+		assert_words("print", text, "\nbasic_password = ********\n");
+		assert_words("print", text, "\nsignature_secret = ********\n");
+		/* A masked file must not start: its token would be known to all. */
+		write_file("masked.conf", text);
+		assert_null(config_load("masked.conf", &error));
+		assert_words("masked", error, "holds the mask");
+		free(error);
+		free(text);
+		config_unref(c);
+		free(conf);
+	}
+}
+
+static void
+printed_file_reads_back(void **state)
+{
+	static const char conf[] =
+	    "[foloosi-webhook]\ndatabase = service=foloosi\nlisten = /run/x\nsocket_mode = 0666\n"
+	    "threads = 7\nbody_limit = 100k\ndeadline = 59s\nlog_level = error\n"
+	    "[merchant b]\ntoken_file = token\nbasic_file = basic\nsignature_secret_file = whsec\n"
+	    "order_key = optional3\norder_prefix = SHOP #\n[merchant a]\ntoken_file = token\n"
+	    "token_file = token\n";
+	struct config *c, *again;
+	char *first, *second;
+
+	(void)state;
+	write_file("token", TOKEN "\n");
+	write_file("basic", "u:hunter2\n");
+	write_file("whsec", WHSEC "\n");
+	write_file("prefix.conf", conf);
+	refused("prefix with a blank and #", "prefix.conf", 14, "followed by a comment",
+	    "line of its own");
+	first = xstrdup(conf);
+	*strstr(first, " #") = '_';
+	c = good(first);
+	free(first);
+	first = printed(c);
+	again = good(first);
+	second = printed(again);
+	assert_string_equal(first, second);
+	assert_string_equal(again->database, "service=foloosi");
+	assert_int_equal(again->socket_mode, 0666);
+	assert_int_equal(again->threads, 7);
+	assert_int_equal(again->body_limit, 102400);
+	assert_int_equal(again->deadline_ms, 59000);
+	assert_int_equal(again->log_level, LOG_ERROR);
+	assert_int_equal(again->merchants[0].credentials.token_count, 2);
+	assert_int_equal(again->merchants[1].credentials.basic_count, 1);
+	assert_string_equal(again->merchants[1].order_prefix, "SHOP_#");
+	assert_memory_equal(again->merchants[1].credentials.token,
+	    c->merchants[1].credentials.token, sizeof c->merchants[1].credentials.token);
+	free(first);
+	free(second);
+	config_unref(c);
+	config_unref(again);
+}
+
+/* All defaults, printed, uncommented where commented: every setting is there once and reads back. */
+static void
+printed_defaults_name_every_setting(void **state)
+{
+	static const char *const names[] = {"database", "listen", "socket_mode", "socket_group",
+	    "threads", "body_limit", "deadline", "log_level", "token", "token_file", "basic_user",
+	    "basic_password", "basic_file", "signature_secret", "signature_secret_file",
+	    "order_key", "order_prefix"};
+	struct config *c = good(SHOP);
+	char *text = printed(c);
+	char line[64];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		snprintf(line, sizeof line, "\n%s =", names[i]);
+		if (strstr(text, line) == NULL) {
+			snprintf(line, sizeof line, "\n#%s =", names[i]);
+			assert_words("defaults", text, line);
+		}
+	}
+	free(text);
+	config_unref(c);
+}
+
+static void *
+pin_and_release(void *c)
+{
+	for (int i = 0; i < 20000; i++)
+		config_unref(config_ref(c));
+	config_unref(c);
+	return NULL;
+}
+
+/* Under ASan and TSan: freed once, by whoever is last. */
+static void
+references_are_counted_across_threads(void **state)
+{
+	struct config *c = good(SHOP);
+	pthread_t threads[4];
+
+	(void)state;
+	for (size_t i = 0; i < 4; i++)
+		assert_int_equal(
+		    pthread_create(&threads[i], NULL, pin_and_release, config_ref(c)), 0);
+	config_unref(c);
+	for (size_t i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
+	config_unref(NULL);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(bad_files_are_refused),
+	    cmocka_unit_test(line_ends_do_not_matter),
+	    cmocka_unit_test(long_lines),
+	    cmocka_unit_test(nul_bytes),
+	    cmocka_unit_test(unusable_files),
+	    cmocka_unit_test(open_files),
+	    cmocka_unit_test(secret_files),
+	    cmocka_unit_test(defaults),
+	    cmocka_unit_test(every_setting),
+	    cmocka_unit_test(passwords_hold_what_ini_files_dislike),
+	    cmocka_unit_test(secrets_from_files),
+	    cmocka_unit_test(merchants_are_found_by_their_whole_name),
+	    cmocka_unit_test(printed_secrets_are_masked),
+	    cmocka_unit_test(printed_file_reads_back),
+	    cmocka_unit_test(printed_defaults_name_every_setting),
+	    cmocka_unit_test(references_are_counted_across_threads),
+	};
+
+	return cmocka_run_group_tests_name("config", tests, make_dir, remove_dir);
+}

@@ -93,7 +93,9 @@ text_add_json(struct text *t, const char *s)
 			plain++;
 		text_put(t, s, plain);
 		s += plain;
-		if (*s != '\0')
+		if (*s == '"' || *s == '\\')
+			text_add(t, "\\%c", *s++);
+		else if (*s != '\0')
 			text_add(t, "\\u%04x", (unsigned char)*s++);
 	}
 	text_put(t, "\"", 1);

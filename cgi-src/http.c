@@ -260,6 +260,12 @@ http_accept(struct http_request *q)
 		let_go(q);
 		return HTTP_NOTHING;
 	}
+	/* It takes parameters that broke off for all there are. */
+	if (FCGX_GetError(q->fcgx.in) != 0) {
+		FCGX_Free(&q->fcgx, 0);
+		let_go(q);
+		return HTTP_NOTHING;
+	}
 	q->envp = q->fcgx.envp;
 	return HTTP_REQUEST;
 }
@@ -396,6 +402,7 @@ http_read_body(struct http_request *q, size_t limit, int64_t until,
 /*
  * A peer that still sends its body would find the connection reset and might lose the
  * answer. So say that no more comes, and swallow what it sends until it has seen that.
+ * For plain CGI too: mod_cgid has one socket for both directions.
  */
 static void
 linger(int fd)
@@ -406,8 +413,7 @@ linger(int fd)
 
 	shutdown(fd, SHUT_WR);
 	while ((wait = until - clock_ms()) > 0)
-		if (poll(&readable, 1, (int)wait) <= 0 ||
-		    recv(fd, trash, sizeof trash, MSG_DONTWAIT) <= 0)
+		if (poll(&readable, 1, (int)wait) <= 0 || read(fd, trash, sizeof trash) <= 0)
 			break;
 }
 
@@ -440,6 +446,8 @@ http_finish(struct http_request *q, int status, const char *title, const char *h
 		write_all(STDOUT_FILENO, head, strlen(head));
 		write_all(STDOUT_FILENO, body, len);
 		q->answered = true;
+		if (!q->whole)
+			linger(STDIN_FILENO);
 	} else {
 		FCGX_PutStr(head, (int)strlen(head), q->fcgx.out);
 		FCGX_PutStr(body, (int)len, q->fcgx.out);

@@ -722,6 +722,15 @@ verify(const struct migration_run *r)
 	return ok;
 }
 
+/* Will closing the connection now undo everything? */
+static bool
+in_transaction(const PGconn *conn)
+{
+	PGTransactionStatusType status = PQtransactionStatus(conn);
+
+	return status == PQTRANS_INTRANS || status == PQTRANS_INERROR;
+}
+
 /* COMMIT of a transaction that failed is answered by success, and the tag ROLLBACK. */
 static bool
 commit(const struct migration_run *r)
@@ -750,17 +759,16 @@ migrate(const char *conninfo, const char *dir)
 {
 	struct migration_run r = {.dir = dir};
 	size_t applied = 0;
-	bool ok, renew = false, in_transaction = false;
+	bool ok, renew = false;
 
-	ok = read_files(&r) && connect_database(&r, conninfo) &&
-	     (in_transaction = tell(r.conn, begin_sql, 0, NULL)) && take_lock(&r) &&
-	     script_run(&r, &r.roles) && tell(r.conn, owner_sql, 0, NULL) &&
+	ok = read_files(&r) && connect_database(&r, conninfo) && tell(r.conn, begin_sql, 0, NULL) &&
+	     take_lock(&r) && script_run(&r, &r.roles) && tell(r.conn, owner_sql, 0, NULL) &&
 	     digest_files(&r, &r.migrations) && digest_files(&r, &r.code) && read_ledger(&r) &&
 	     apply_migrations(&r, &applied);
 	if (ok)
 		renew = applied > 0 || !code_is_current(&r, &ok);
 	ok = ok && (!renew || renew_code(&r)) && verify(&r);
-	if (!ok && in_transaction)
+	if (!ok && in_transaction(r.conn))
 		warnx("nothing was changed");
 	ok = ok && commit(&r);
 

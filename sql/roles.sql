@@ -81,8 +81,8 @@ $$;
 -- standbys if there are any. A cluster may have it off for other programs.
 --
 -- The log settings keep customers' data out of PostgreSQL's log when a statement
--- fails: the values stand in the message (invalid input syntax … "…"), in
--- DETAIL (Failing row contains …), in CONTEXT, in the parameters and, when a
+-- fails: the values stand in the message (invalid input syntax: "value"), in
+-- DETAIL (Failing row contains ...), in CONTEXT, in the parameters and, when a
 -- person calls functions from psql, in the statement itself.
 -- log_min_messages = log keeps errors and warnings out whole: these programs
 -- report their own, and a person at psql sees them. The others clean what

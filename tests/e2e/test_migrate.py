@@ -1,0 +1,601 @@
+"""foloosictl migrate and sql/install.sql, on a PostgreSQL of their own.
+
+Roles belong to a whole cluster, so what is said about the first run in a cluster
+is tried in clusters that no other test has touched.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SQL = ROOT / "sql"
+CTL = Path(os.environ.get("B", "build"))
+CTL = (CTL if CTL.is_absolute() else ROOT / CTL) / "foloosictl"
+PG_BIN = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: int(p.parent.name))
+LOCK = 28832959141213033
+
+
+class Cluster:
+    """A PostgreSQL under a short path, as user postgres if we are root."""
+
+    def __init__(self):
+        self.dir = Path(tempfile.mkdtemp(prefix="fm"))
+        self.as_user = []
+        if os.geteuid() == 0:
+            shutil.chown(self.dir, "postgres", "postgres")
+            self.as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+        os.chmod(self.dir, 0o755)
+        self.count = 0
+        self._run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "-N")
+        with open(self.data / "postgresql.conf", "a") as conf:
+            conf.write(f"listen_addresses=''\nunix_socket_directories='{self.dir}'\nfsync=off\n")
+            conf.write("log_min_duration_statement=0\nlog_statement=none\n")
+        self._run("pg_ctl", "-D", self.data, "-l", self.log, "-w", "start")
+
+    @property
+    def data(self):
+        return self.dir / "data"
+
+    @property
+    def log(self):
+        return self.dir / "pg.log"
+
+    def _run(self, program, *args):
+        subprocess.run([*self.as_user, PG_BIN / program, *args], check=True, cwd=self.dir, stdout=subprocess.DEVNULL)
+
+    def stop(self):
+        self._run("pg_ctl", "-D", self.data, "-m", "immediate", "stop")
+        shutil.rmtree(self.dir)
+
+    def connect(self, database="postgres", user="postgres"):
+        return psycopg.connect(host=str(self.dir), dbname=database, user=user, autocommit=True)
+
+    def create(self, options=""):
+        self.count += 1
+        name = f"t{self.count}"
+        with self.connect() as c:
+            c.execute(f"create database {name} {options}")
+        return Database(self, name)
+
+
+class Database:
+    def __init__(self, cluster, name):
+        self.cluster, self.name = cluster, name
+
+    def connect(self, user="postgres"):
+        return self.cluster.connect(self.name, user)
+
+    def conninfo(self, user="postgres"):
+        return f"host={self.cluster.dir} dbname={self.name} user={user}"
+
+    def command(self, sql=SQL, user="postgres"):
+        return [CTL, "migrate", "--database", self.conninfo(user), "--sql", sql]
+
+    def migrate(self, sql=SQL, user="postgres"):
+        return subprocess.run(self.command(sql, user), capture_output=True, text=True)
+
+    def psql(self, file, user="postgres"):
+        # From another directory: \ir must find its files.
+        return subprocess.run(["psql", "-X", "-d", self.conninfo(user), "-f", file], capture_output=True, text=True, cwd="/")
+
+    def dump(self, *options):
+        text = subprocess.run([PG_BIN / "pg_dump", *options, self.conninfo()], check=True, capture_output=True, text=True).stdout
+        return re.sub(r"^\\(un)?restrict .*\n", "", text, flags=re.M)  # a random word, since 15.14
+
+    def ledger(self):
+        with self.connect() as c:
+            return c.execute("select version, name, encode(digest, 'hex') from foloosi.schema_migrations order by 1").fetchall()
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    c = Cluster()
+    yield c
+    c.stop()
+
+
+@pytest.fixture
+def fresh_cluster():
+    c = Cluster()
+    yield c
+    c.stop()
+
+
+@pytest.fixture
+def db(cluster):
+    return cluster.create()
+
+
+@pytest.fixture
+def sql(tmp_path):
+    """A copy of sql/ to do things to."""
+    return Path(shutil.copytree(SQL, tmp_path / "sql"))
+
+
+def files(sub="migrations"):
+    return sorted(p.name for p in (SQL / sub).glob("*.sql"))
+
+
+def expected_ledger():
+    return [
+        (int(n[:4]), n[5:-4], hashlib.sha256((SQL / "migrations" / n).read_bytes()).hexdigest()) for n in files()
+    ]
+
+
+LATEST = expected_ledger()[-1][0]
+NEXT = f"{LATEST + 1:04d}"
+
+
+def ok(run):
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""
+    return run.stdout
+
+
+def refused(run):
+    assert run.returncode == 1, run.stdout
+    assert run.stdout == ""
+    return run.stderr
+
+
+# ---- the usual runs
+
+
+def test_empty_database(db):
+    out = ok(db.migrate())
+    for name in files():
+        assert f"migrations/{name} applied\n" in out
+    assert out.endswith(f"renewed\nschema is at version {LATEST}\n")
+    assert db.ledger() == expected_ledger()
+    with db.connect() as c:
+        assert c.execute("select foloosi.schema_version()").fetchone() == (LATEST,)
+
+
+def test_twice_changes_nothing(db):
+    ok(db.migrate())
+    before = db.dump()
+    assert ok(db.migrate()) == f"schema is at version {LATEST}, nothing to do\n"
+    assert db.dump() == before
+
+
+def test_everything_belongs_to_the_owner(db):
+    ok(db.migrate())
+    with db.connect() as c:
+        others = c.execute(
+            """
+            select 'schema', nspname from pg_namespace where nspname = 'foloosi' and nspowner <> 'foloosi_owner'::regrole
+            union all select 'class', relname from pg_class
+                where relnamespace = 'foloosi'::regnamespace and relowner <> 'foloosi_owner'::regrole
+            union all select 'function', proname from pg_proc
+                where pronamespace = 'foloosi'::regnamespace and proowner <> 'foloosi_owner'::regrole
+            """
+        ).fetchall()
+    assert others == []
+
+
+def test_grants_are_exactly_these(db):
+    ok(db.migrate())
+    with db.connect() as c:
+        may = c.execute(
+            """
+            select r.rolname, p.proname
+            from pg_proc p, pg_roles r
+            where pronamespace = 'foloosi'::regnamespace and has_function_privilege(r.oid, p.oid, 'execute')
+                and r.rolname in ('foloosi_handler', 'foloosi_consumer', 'pg_monitor')
+            order by 1, 2
+            """
+        ).fetchall()
+        assert may == [
+            ("foloosi_consumer", "schema_version"),
+            ("foloosi_handler", "record_deliveries"),
+            ("foloosi_handler", "schema_version"),
+        ]
+        tables = c.execute(
+            """
+            select r.rolname, c.relname, p.privilege
+            from pg_class c, pg_roles r, unnest(array['select', 'insert', 'update', 'delete', 'truncate', 'references', 'trigger']) as p (privilege)
+            where relnamespace = 'foloosi'::regnamespace and relkind in ('r', 'p', 'v', 'm')
+                and r.rolname in ('foloosi_handler', 'foloosi_consumer', 'foloosi_operator', 'pg_monitor')
+                and has_table_privilege(r.oid, c.oid, p.privilege)
+                and (r.rolname, p.privilege) <> ('foloosi_operator', 'select')
+            """
+        ).fetchall()
+        assert tables == []
+        unseen = c.execute(
+            """
+            select relname from pg_class where relnamespace = 'foloosi'::regnamespace and relkind in ('r', 'p', 'v', 'm')
+                and not has_table_privilege('foloosi_operator', oid, 'select')
+            """
+        ).fetchall()
+        assert unseen == []
+    with db.connect("foloosi_operator") as c:
+        c.execute("select id from foloosi.orders for update")
+        c.execute("select id from foloosi.transactions for update")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            c.execute("update foloosi.orders set state = 'paid'")
+
+
+def test_four_at_once(db):
+    """All four wait for the lock before the first may begin."""
+    with db.connect() as holder:
+        holder.execute("begin")
+        holder.execute("select pg_advisory_xact_lock(%s)", (LOCK,))
+        runs = [subprocess.Popen(db.command(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+        waiting = 0
+        deadline = time.monotonic() + 20
+        while waiting < 4 and time.monotonic() < deadline:
+            waiting = holder.execute(
+                "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+            ).fetchone()[0]
+            time.sleep(0.02)
+        assert waiting == 4
+        holder.execute("commit")
+    outs = [run.communicate() for run in runs]
+    assert [run.returncode for run in runs] == [0, 0, 0, 0], outs
+    assert all("waiting for another migration" in err for _, err in outs)
+    assert sorted("nothing to do" in out for out, _ in outs) == [False, True, True, True]
+    assert db.ledger() == expected_ledger()
+
+
+# ---- from older to newer
+
+
+def test_older_schema_ends_like_a_new_one(db, cluster, sql, tmp_path):
+    """Only the first migration yesterday, all of them and one more today."""
+    old = tmp_path / "old"
+    shutil.copytree(sql, old)
+    for path in [*sorted((old / "migrations").glob("*.sql"))[1:], *(old / "views").glob("*.sql")]:
+        path.unlink()
+    for path in (old / "functions").glob("*.sql"):
+        if path.name != "schema_version.sql":
+            path.unlink()
+    (sql / "migrations" / f"{NEXT}_later.sql").write_text("create table foloosi.later (id int);\n")
+
+    assert "schema is at version 0\n" in ok(db.migrate(old))
+    out = ok(db.migrate(sql))
+    assert "0000_ledger" not in out and f"migrations/{NEXT}_later.sql applied" in out
+
+    other = cluster.create()
+    ok(other.migrate(sql))
+    assert db.dump("--schema-only") == other.dump("--schema-only")
+    assert db.ledger() == other.ledger()
+
+
+def test_one_migration_more(db, sql):
+    ok(db.migrate(sql))
+    (sql / "migrations" / f"{NEXT}_later.sql").write_text("create table foloosi.later (id int);\n")
+    out = ok(db.migrate(sql))
+    assert out == (
+        f"migrations/{NEXT}_later.sql applied\nfunctions, views and grants renewed\n"
+        f"schema is at version {LATEST + 1}\n"
+    )
+    with db.connect("foloosi_operator") as c:
+        c.execute("select from foloosi.later")
+    assert "nothing to do" in ok(db.migrate(sql))
+
+
+def test_a_changed_function_is_renewed(db, sql):
+    ok(db.migrate(sql))
+    (sql / "functions" / "schema_version.sql").open("a").write(
+        "comment on function foloosi.schema_version() is 'another word';\n"
+    )
+    assert ok(db.migrate(sql)) == f"functions, views and grants renewed\nschema is at version {LATEST}\n"
+    assert "another word" in db.dump("--schema-only")
+    assert "nothing to do" in ok(db.migrate(sql))
+
+
+def test_a_removed_file_renews_too(db, sql):
+    extra = sql / "functions" / "zz_extra.sql"
+    extra.write_text("create or replace function foloosi.zz() returns int language sql as 'select 1';\n")
+    ok(db.migrate(sql))
+    extra.unlink()
+    assert "renewed" in ok(db.migrate(sql))
+    assert "nothing to do" in ok(db.migrate(sql))
+
+
+# ---- ledgers and files that do not fit
+
+
+def test_edited_migration_is_refused(db, sql):
+    ok(db.migrate(sql))
+    before = db.dump()
+    path = sql / "migrations" / files()[-1]
+    path.open("a").write("\n")
+    err = refused(db.migrate(sql))
+    assert f"{path}: was edited after it had been applied" in err
+    assert "nothing was changed" in err
+    assert db.dump() == before
+
+
+def test_newer_database_is_refused(db, sql):
+    (sql / "migrations" / f"{NEXT}_later.sql").write_text("create table foloosi.later (id int);\n")
+    ok(db.migrate(sql))
+    before = db.dump()
+    err = refused(db.migrate())
+    assert f"newer than these files: it has migration {NEXT}_later" in err and "release" in err
+    assert db.psql(SQL / "install.sql").returncode == 3
+    assert db.dump() == before
+
+
+def test_missing_and_late_migrations_are_refused(db, sql):
+    (sql / "migrations" / f"{LATEST + 2:04d}_last.sql").write_text("select 1;\n")
+    ok(db.migrate(sql))
+    (sql / "migrations" / f"{NEXT}_late.sql").write_text("select 1;\n")
+    assert f"{NEXT}_late.sql: is not applied, but {LATEST + 2:04d} is" in refused(db.migrate(sql))
+    (sql / "migrations" / f"{NEXT}_late.sql").unlink()
+    (sql / "migrations" / "0000_ledger.sql").unlink()
+    assert "0000_ledger.sql was applied to this database and is missing here" in refused(db.migrate(sql))
+
+
+@pytest.mark.parametrize(
+    "name", ["1_short.sql", "0001x.sql", "0001_.sql", "0001_Big.sql", "00001_five.sql", "later.sql"]
+)
+def test_odd_names_are_refused(db, sql, name):
+    (sql / "migrations" / name).write_text("select 1;\n")
+    assert f"{name}: a migration's name is NNNN_words.sql" in refused(db.migrate(sql))
+
+
+def test_one_number_twice_is_refused(db, sql):
+    (sql / "migrations" / f"{LATEST:04d}_zz.sql").write_text("select 1;\n")
+    assert "has the number of" in refused(db.migrate(sql))
+
+
+def test_what_editors_leave_is_not_read(db, sql):
+    for name in [".0001_schema.sql", "0001_schema.sql~", "README"]:
+        (sql / "migrations" / name).write_text("this is no sql")
+    ok(db.migrate(sql))
+
+
+# ---- errors name file and line
+
+
+@pytest.mark.parametrize(
+    "text, line, message",
+    [
+        ("select 1;\n-- Größe €\nselect nonsense;\n", 3, 'column "nonsense" does not exist'),
+        ("select 1;\n\n\nselect ;; from;\n", 4, "syntax error"),
+        # No position comes with these: the statement is counted.
+        ("create table foloosi.a ();\n/* ; /* ; */ ; */\n\ncreate table\nfoloosi.a ();\n", 4, "already exists"),
+        (
+            "do $$ begin perform ';'; end $$;\nselect 'it''s; ', E'\\'; ', \"?column?\" from (select 1) as x(\"?column?\");\n"
+            "do $x$ begin\n  perform '$$;'; raise exception 'own words';\nend $x$;\n",
+            3,
+            "own words",
+        ),
+        (";;\n;\nselect 1/0;\n", 3, "division by zero"),
+        ("create rule r as on insert to foloosi.merchants do also (select 1; select 2);\nselect 1/0", 2, "division by zero"),
+        ("copy foloosi.merchants from stdin;\n", 1, "COPY"),
+        ("copy foloosi.merchants to stdout;\n", 1, "COPY"),
+    ],
+)
+def test_errors_name_file_and_line(db, sql, text, line, message):
+    ok(db.migrate(sql))
+    before = db.dump()
+    path = sql / "migrations" / f"{NEXT}_wrong.sql"
+    path.write_text("select 0;\n" + text)
+    err = refused(db.migrate(sql))
+    assert f"{path}:{line + 1}: " in err and message in err
+    assert db.dump() == before
+
+
+def test_a_failure_on_an_empty_database_leaves_it_empty(db, sql):
+    (sql / "views" / "zz.sql").write_text("create view foloosi.zz as select nonsense;\n")
+    err = refused(db.migrate(sql))
+    assert f"{sql}/views/zz.sql:1: " in err and "nothing was changed" in err
+    assert "foloosi" not in db.dump("--schema-only")
+
+
+def test_a_file_must_not_end_the_transaction(db, sql):
+    ok(db.migrate(sql))
+    (sql / "migrations" / f"{NEXT}_commit.sql").write_text("commit;\n")
+    err = refused(db.migrate(sql))
+    assert "ends the transaction" in err
+    assert "nothing was changed" not in err  # that would be a guess
+
+
+def test_rows_are_not_quoted(db, sql):
+    ok(db.migrate(sql))
+    path = sql / "migrations" / f"{NEXT}_unique.sql"
+    path.write_text("create table foloosi.u (m text unique);\ninsert into foloosi.u values ('ann@example.org'), ('ann@example.org');\n")
+    err = refused(db.migrate(sql))
+    assert f"{path}:2: duplicate key" in err
+    assert "ann@example.org" not in err
+
+
+def test_a_held_table_is_not_waited_for_forever(db, sql):
+    ok(db.migrate(sql))
+    (sql / "migrations" / f"{NEXT}_alter.sql").write_text("alter table foloosi.merchants add column later int;\n")
+    with db.connect() as holder:
+        holder.execute("begin")
+        holder.execute("select from foloosi.merchants")
+        start = time.monotonic()
+        err = refused(db.migrate(sql))
+        assert 3 < time.monotonic() - start < 15
+        assert "Somebody holds that lock" in err
+    assert "applied" in ok(db.migrate(sql))
+
+
+def test_wrong_places(db, tmp_path):
+    assert "roles.sql: No such file" in refused(db.migrate(tmp_path))
+    run = subprocess.run([CTL, "migrate", "-d", f"host={tmp_path} dbname=x", "--sql", SQL], capture_output=True, text=True)
+    assert "foloosictl: database: " in refused(run)
+    run = subprocess.run([CTL, "migrate", "surplus"], capture_output=True, text=True)
+    assert run.returncode == 2 and run.stderr.startswith("usage: foloosictl migrate ")
+
+
+def test_encoding(cluster):
+    latin = cluster.create("encoding 'LATIN1' template template0")
+    err = refused(latin.migrate())
+    assert "0000_ledger.sql:" in err and "the database's encoding is LATIN1" in err and "template0" in err
+
+
+def test_somebody_elses_schema(db):
+    with db.connect() as c:
+        c.execute("create schema foloosi")
+    assert "schema foloosi belongs to postgres" in refused(db.migrate())
+
+
+# ---- psql alone
+
+
+def test_psql_gives_the_same(db, cluster):
+    run = db.psql(SQL / "install.sql")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout == f"schema is at version {LATEST}\n"
+    other = cluster.create()
+    ok(other.migrate())
+    assert db.dump("--schema-only") == other.dump("--schema-only")
+    assert db.ledger() == expected_ledger()
+
+    before = db.dump()
+    assert db.psql(SQL / "install.sql").returncode == 0
+    assert db.dump() == before
+
+    # Either may follow the other.
+    assert ok(db.migrate()) == f"functions, views and grants renewed\nschema is at version {LATEST}\n"
+    assert "nothing to do" in ok(db.migrate())
+    assert db.psql(SQL / "install.sql").returncode == 0
+    assert db.dump() == before
+
+
+def test_install_names_every_file():
+    text = (SQL / "install.sql").read_text()
+    named = re.findall(r"^\\ir (.+)$", text, flags=re.M)
+    there = ["roles.sql"] + [f"{sub}/{n}" for sub in ("migrations", "functions", "views") for n in files(sub)] + ["grants.sql"]
+    assert named == there, "sql/install.sql has one \\ir line a file, in the order of foloosictl migrate"
+    recorded = [(int(v), n, d) for v, n, d in re.findall(r"^ +\((\d+), '(\w+)', '\\x([0-9a-f]{64})'\);$", text, flags=re.M)]
+    assert recorded == expected_ledger(), "sql/install.sql records other digests than: sha256sum sql/migrations/*.sql"
+
+
+def test_psql_fails_whole(db, sql):
+    (sql / "functions" / "write.sql").write_text("select nonsense;\n")
+    run = db.psql(sql / "install.sql")
+    assert run.returncode == 3 and 'column "nonsense" does not exist' in run.stderr
+    assert "foloosi" not in db.dump("--schema-only")
+
+
+# ---- roles
+
+
+def test_an_owner_without_superuser(cluster):
+    """Once the roles exist, membership and CREATE on the database are enough."""
+    ok(cluster.create().migrate())
+    with cluster.connect() as c:
+        c.execute("create role plain login")
+    db = cluster.create("owner plain")
+    err = refused(db.migrate(user="plain"))
+    assert "plain may not act as foloosi_owner" in err and "grant foloosi_owner to plain" in err
+    with cluster.connect() as c:
+        c.execute("grant foloosi_owner to plain")
+    assert f"schema is at version {LATEST}\n" in ok(db.migrate(user="plain"))
+    assert "nothing to do" in ok(db.migrate(user="plain"))
+    by_psql = cluster.create("owner plain")
+    assert by_psql.psql(SQL / "install.sql", "plain").returncode == 0
+    assert by_psql.dump("--schema-only") == db.dump("--schema-only")
+
+
+LOG_SETTINGS = [
+    "log_error_verbosity=terse",
+    "log_min_error_statement=panic",
+    "log_min_messages=log",
+    "log_parameter_max_length=0",
+    "log_parameter_max_length_on_error=0",
+]
+
+
+def settings(cluster):
+    with cluster.connect() as c:
+        return {name: sorted(config or []) for name, config in c.execute("select rolname, rolconfig from pg_roles where rolname ~ '^foloosi_'")}
+
+
+def test_settings_of_the_roles(fresh_cluster):
+    """First by one who may create roles and nothing else, who is told what to ask for."""
+    with fresh_cluster.connect() as c:
+        c.execute("create role maker login createrole")
+    db = fresh_cluster.create("owner maker")
+    run = db.migrate(user="maker")
+    assert run.returncode == 0, run.stderr
+    assert run.stderr.count("alter role ") == 12  # the fifth of the log settings is free for all
+    found = settings(fresh_cluster)
+    assert found["foloosi_handler"] == [
+        "idle_in_transaction_session_timeout=10s",
+        "lock_timeout=2s",
+        "log_parameter_max_length_on_error=0",
+        "statement_timeout=5s",
+        "synchronous_commit=on",
+    ]
+    assert found["foloosi_operator"] == ["log_parameter_max_length_on_error=0"]
+    assert found["foloosi_owner"] == []
+
+    # What the hint says is what a superuser has to do.
+    with fresh_cluster.connect() as c:
+        c.execute(re.search(r"Ask a superuser for: (.*)", run.stderr).group(1))
+    assert "nothing to do" in ok(db.migrate(user="maker"))
+    found = settings(fresh_cluster)
+    for role in ("foloosi_handler", "foloosi_operator", "foloosi_consumer"):
+        assert set(LOG_SETTINGS) <= set(found[role])
+
+    # A DBA's own choice stays.
+    with fresh_cluster.connect() as c:
+        c.execute("alter role foloosi_handler set statement_timeout = '7s'")
+    ok(db.migrate())
+    assert "statement_timeout=7s" in settings(fresh_cluster)["foloosi_handler"]
+
+
+def test_two_databases_of_one_cluster_at_once(fresh_cluster):
+    """The lock is the database's, the roles are the cluster's."""
+    dbs = [fresh_cluster.create() for _ in range(3)]
+    runs = [subprocess.Popen(db.command(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for db in dbs]
+    for run in runs:
+        _, err = run.communicate()
+        assert run.returncode == 0, err
+
+
+SECRET = "ann@example.org"
+
+
+def fail_in_every_way(connection):
+    """Statements that fail with the secret in message, detail, context, statement or parameter."""
+    connection.execute("set client_min_messages = warning")
+    for statement, parameters in [
+        (f"select '{SECRET}'::int", None),
+        ("select %s::text::int", [SECRET]),
+        (f"do $$ begin raise exception 'x' using detail = '{SECRET}', hint = '{SECRET}'; end $$", None),
+        (f"do $$ begin raise warning '{SECRET}'; end $$", None),
+        (f"do $$ begin execute 'select 1/0 /* {SECRET} */'; end $$", None),
+        (f"select nonsense /* {SECRET} */", None),
+    ]:
+        try:
+            connection.execute(statement, parameters)
+        except psycopg.Error:
+            connection.rollback()
+    # A slow statement is logged with its text, but without its parameters.
+    connection.execute("select length(%s::text)", [SECRET])
+
+
+@pytest.mark.parametrize("role", ["foloosi_handler", "foloosi_operator", "foloosi_consumer", "postgres"])
+def test_personal_data_stay_out_of_the_servers_log(db, cluster, role):
+    ok(db.migrate())
+    start = cluster.log.stat().st_size
+    with db.connect(role) as c:
+        fail_in_every_way(c)
+        c.execute("select 'the end'")
+    with db.connect() as c:
+        c.execute("select 1")
+    log = cluster.log.read_bytes()[start:].decode()
+    if role == "postgres":
+        assert log.count(SECRET) >= 6  # so that the other runs prove something
+    else:
+        assert "the end" in log
+        leaks = [line for line in log.splitlines() if SECRET in line and "duration:" not in line]
+        assert leaks == []
+        assert "length($1::text)" in log and f"$1 = '{SECRET}'" not in log

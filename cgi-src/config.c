@@ -21,6 +21,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <ini.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -48,7 +49,7 @@ enum scope {
 enum type {
 	TYPE_TEXT,     /* char *, min and max in bytes */
 	TYPE_PATH,     /* char *, absolute, max in bytes */
-	TYPE_GROUP,    /* char *, a group of this system */
+	TYPE_GROUP,    /* char *, a group's name, or number of at most 9 digits */
 	TYPE_COUNT,    /* int, min to max */
 	TYPE_SIZE,     /* size_t, bytes */
 	TYPE_DURATION, /* int, milliseconds */
@@ -191,7 +192,7 @@ wanted(const struct setting *s)
 	case TYPE_PATH:
 		return xasprintf("an absolute path of at most %lld bytes", s->max);
 	case TYPE_GROUP:
-		return xstrdup("the name of a group of this machine");
+		return xstrdup("the name or number of a group of this machine");
 	case TYPE_COUNT:
 		return xasprintf("a whole number from %lld to %lld", s->min, s->max);
 	case TYPE_SIZE:
@@ -290,7 +291,7 @@ parse_value(const struct setting *s, void *field, const char *value)
 		set_text(field, value);
 		return true;
 	case TYPE_GROUP:
-		if (getgrnam(value) == NULL)
+		if (!parse_number(value, counts, 0, INT_MAX, &n) && getgrnam(value) == NULL)
 			return false;
 		set_text(field, value);
 		return true;

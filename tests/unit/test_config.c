@@ -98,8 +98,8 @@ printed(const struct config *c)
 static void
 assert_words(const char *what, const char *text, const char *word)
 {
-	if (strstr(text, word) == NULL)
-		fail_msg("%s: \"%s\" is not in \"%s\"", what, word, text);
+	if (text == NULL || strstr(text, word) == NULL)
+		fail_msg("%s: \"%s\" is not in \"%s\"", what, word, text == NULL ? "" : text);
 }
 
 static void
@@ -221,7 +221,9 @@ static const struct bad {
     {"socket_mode setuid", "[foloosi-webhook]\nsocket_mode = 4660\n", 2, "bad value", "0777"},
     {"socket_mode short", "[foloosi-webhook]\nsocket_mode = 60\n", 2, "bad value", "socket_mode = 0660"},
     {"socket_group unknown", "[foloosi-webhook]\nsocket_group = no-such-group\n", 2, "bad value",
-	"a group of this machine"},
+	"of a group of this machine"},
+    {"socket_group number", "[foloosi-webhook]\nsocket_group = 4294967295\n", 2, "bad value",
+	"of a group of this machine"},
     {"listen relative", "[foloosi-webhook]\nlisten = run/socket\n", 2, "bad value", "absolute path"},
     {"listen too long", "[foloosi-webhook]\nlisten = /" X64 X16 X16 "xxxx\n", 2, "bad value", "at most 100"},
     {"log_level", "[foloosi-webhook]\nlog_level = verbose\n", 2, "bad value", "error, warning, info or debug"},
@@ -479,6 +481,9 @@ defaults(void **state)
 	assert_null(c->merchants[0].order_prefix);
 	assert_int_equal(c->merchants[0].credentials.basic_count, 0);
 	assert_int_equal(c->merchants[0].credentials.signature_count, 0);
+	config_unref(c);
+	c = good("[foloosi-webhook]\nsocket_group = 0\n" SHOP); /* a number needs no name */
+	assert_string_equal(c->socket_group, "0");
 	config_unref(c);
 }
 

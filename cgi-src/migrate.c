@@ -272,9 +272,7 @@ skip_quoted(const char *p, bool backslash)
 	char quote = *p++;
 
 	for (; *p != '\0'; p++) {
-		if (backslash && *p == '\\' && p[1] != '\0')
-			p++;
-		else if (*p == quote && p[1] == quote)
+		if ((backslash && *p == '\\' && p[1] != '\0') || (*p == quote && p[1] == quote))
 			p++;
 		else if (*p == quote)
 			return p + 1;

@@ -5,10 +5,10 @@ is tried in clusters that no other test has touched.
 """
 
 import hashlib
-import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -17,52 +17,32 @@ import psycopg
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+import stack  # noqa: E402
+
 SQL = ROOT / "sql"
-CTL = Path(os.environ.get("B", "build"))
-CTL = (CTL if CTL.is_absolute() else ROOT / CTL) / "foloosictl"
-PG_BIN = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: int(p.parent.name))
+CTL = stack.build_dir() / "foloosictl"
 LOCK = 28832959141213033
 
 
-class Cluster:
-    """A PostgreSQL under a short path, as user postgres if we are root."""
+class Cluster(stack.Postgres):
+    """A PostgreSQL that logs every statement, and databases in it."""
 
     def __init__(self):
-        self.dir = Path(tempfile.mkdtemp(prefix="fm"))
-        self.as_user = []
-        if os.geteuid() == 0:
-            shutil.chown(self.dir, "postgres", "postgres")
-            self.as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-        os.chmod(self.dir, 0o755)
+        self.root = Path(tempfile.mkdtemp(prefix="fm"))
+        stack.give(self.root, None, mode=0o711)
+        super().__init__(self.root / "pg", self.root / "logs", {"fsync": "off", "log_min_duration_statement": "0"})
         self.count = 0
-        self._run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "-N")
-        with open(self.data / "postgresql.conf", "a") as conf:
-            conf.write(f"listen_addresses=''\nunix_socket_directories='{self.dir}'\nfsync=off\n")
-            conf.write("log_min_duration_statement=0\nlog_statement=none\n")
-        self._run("pg_ctl", "-D", self.data, "-l", self.log, "-w", "start")
+        self.start()
 
-    @property
-    def data(self):
-        return self.dir / "data"
+    def remove(self):
+        self.stop()
+        shutil.rmtree(self.root)
 
-    @property
-    def log(self):
-        return self.dir / "pg.log"
-
-    def _run(self, program, *args):
-        subprocess.run([*self.as_user, PG_BIN / program, *args], check=True, cwd=self.dir, stdout=subprocess.DEVNULL)
-
-    def stop(self):
-        self._run("pg_ctl", "-D", self.data, "-m", "immediate", "stop")
-        shutil.rmtree(self.dir)
-
-    def connect(self, database="postgres", user="postgres"):
-        return psycopg.connect(host=str(self.dir), dbname=database, user=user, autocommit=True)
-
-    def create(self, options=""):
+    def create_database_with(self, options=""):
         self.count += 1
         name = f"t{self.count}"
-        with self.connect() as c:
+        with self.connect(dbname="postgres") as c:
             c.execute(f"create database {name} {options}")
         return Database(self, name)
 
@@ -72,10 +52,10 @@ class Database:
         self.cluster, self.name = cluster, name
 
     def connect(self, user="postgres"):
-        return self.cluster.connect(self.name, user)
+        return self.cluster.connect(user, self.name)
 
     def conninfo(self, user="postgres"):
-        return f"host={self.cluster.dir} dbname={self.name} user={user}"
+        return self.cluster.conninfo(user, self.name)
 
     def command(self, sql=SQL, user="postgres"):
         return [CTL, "migrate", "--database", self.conninfo(user), "--sql", sql]
@@ -88,7 +68,7 @@ class Database:
         return subprocess.run(["psql", "-X", "-d", self.conninfo(user), "-f", file], capture_output=True, text=True, cwd="/")
 
     def dump(self, *options):
-        text = subprocess.run([PG_BIN / "pg_dump", *options, self.conninfo()], check=True, capture_output=True, text=True).stdout
+        text = subprocess.run([stack.pg_program("pg_dump"), *options, self.conninfo()], check=True, capture_output=True, text=True).stdout
         return re.sub(r"^\\(un)?restrict .*\n", "", text, flags=re.M)  # a random word, since 15.14
 
     def ledger(self):
@@ -100,19 +80,19 @@ class Database:
 def cluster():
     c = Cluster()
     yield c
-    c.stop()
+    c.remove()
 
 
 @pytest.fixture
 def fresh_cluster():
     c = Cluster()
     yield c
-    c.stop()
+    c.remove()
 
 
 @pytest.fixture
 def db(cluster):
-    return cluster.create()
+    return cluster.create_database_with()
 
 
 @pytest.fixture
@@ -264,7 +244,7 @@ def test_older_schema_ends_like_a_new_one(db, cluster, sql, tmp_path):
     out = ok(db.migrate(sql))
     assert "0000_ledger" not in out and f"migrations/{NEXT}_later.sql applied" in out
 
-    other = cluster.create()
+    other = cluster.create_database_with()
     ok(other.migrate(sql))
     assert db.dump("--schema-only") == other.dump("--schema-only")
     assert db.ledger() == other.ledger()
@@ -433,7 +413,7 @@ def test_wrong_places(db, tmp_path):
 
 
 def test_encoding(cluster):
-    latin = cluster.create("encoding 'LATIN1' template template0")
+    latin = cluster.create_database_with("encoding 'LATIN1' locale 'C' template template0")
     err = refused(latin.migrate())
     assert "0000_ledger.sql:" in err and "the database's encoding is LATIN1" in err and "template0" in err
 
@@ -451,7 +431,7 @@ def test_psql_gives_the_same(db, cluster):
     run = db.psql(SQL / "install.sql")
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout == f"schema is at version {LATEST}\n"
-    other = cluster.create()
+    other = cluster.create_database_with()
     ok(other.migrate())
     assert db.dump("--schema-only") == other.dump("--schema-only")
     assert db.ledger() == expected_ledger()
@@ -488,17 +468,17 @@ def test_psql_fails_whole(db, sql):
 
 def test_an_owner_without_superuser(cluster):
     """Once the roles exist, membership and CREATE on the database are enough."""
-    ok(cluster.create().migrate())
-    with cluster.connect() as c:
+    ok(cluster.create_database_with().migrate())
+    with cluster.connect(dbname="postgres") as c:
         c.execute("create role plain login")
-    db = cluster.create("owner plain")
+    db = cluster.create_database_with("owner plain")
     err = refused(db.migrate(user="plain"))
     assert "plain may not act as foloosi_owner" in err and "grant foloosi_owner to plain" in err
-    with cluster.connect() as c:
+    with cluster.connect(dbname="postgres") as c:
         c.execute("grant foloosi_owner to plain")
     assert f"schema is at version {LATEST}\n" in ok(db.migrate(user="plain"))
     assert "nothing to do" in ok(db.migrate(user="plain"))
-    by_psql = cluster.create("owner plain")
+    by_psql = cluster.create_database_with("owner plain")
     assert by_psql.psql(SQL / "install.sql", "plain").returncode == 0
     assert by_psql.dump("--schema-only") == db.dump("--schema-only")
 
@@ -513,15 +493,15 @@ LOG_SETTINGS = [
 
 
 def settings(cluster):
-    with cluster.connect() as c:
+    with cluster.connect(dbname="postgres") as c:
         return {name: sorted(config or []) for name, config in c.execute("select rolname, rolconfig from pg_roles where rolname ~ '^foloosi_'")}
 
 
 def test_settings_of_the_roles(fresh_cluster):
     """First by one who may create roles and nothing else, who is told what to ask for."""
-    with fresh_cluster.connect() as c:
+    with fresh_cluster.connect(dbname="postgres") as c:
         c.execute("create role maker login createrole")
-    db = fresh_cluster.create("owner maker")
+    db = fresh_cluster.create_database_with("owner maker")
     run = db.migrate(user="maker")
     assert run.returncode == 0, run.stderr
     assert run.stderr.count("alter role ") == 12  # the fifth of the log settings is free for all
@@ -537,7 +517,7 @@ def test_settings_of_the_roles(fresh_cluster):
     assert found["foloosi_owner"] == []
 
     # What the hint says is what a superuser has to do.
-    with fresh_cluster.connect() as c:
+    with fresh_cluster.connect(dbname="postgres") as c:
         c.execute(re.search(r"Ask a superuser for: (.*)", run.stderr).group(1))
     assert "nothing to do" in ok(db.migrate(user="maker"))
     found = settings(fresh_cluster)
@@ -545,7 +525,7 @@ def test_settings_of_the_roles(fresh_cluster):
         assert set(LOG_SETTINGS) <= set(found[role])
 
     # A DBA's own choice stays.
-    with fresh_cluster.connect() as c:
+    with fresh_cluster.connect(dbname="postgres") as c:
         c.execute("alter role foloosi_handler set statement_timeout = '7s'")
     ok(db.migrate())
     assert "statement_timeout=7s" in settings(fresh_cluster)["foloosi_handler"]
@@ -553,7 +533,7 @@ def test_settings_of_the_roles(fresh_cluster):
 
 def test_two_databases_of_one_cluster_at_once(fresh_cluster):
     """The lock is the database's, the roles are the cluster's."""
-    dbs = [fresh_cluster.create() for _ in range(3)]
+    dbs = [fresh_cluster.create_database_with() for _ in range(3)]
     runs = [subprocess.Popen(db.command(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for db in dbs]
     for run in runs:
         _, err = run.communicate()

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -17,8 +18,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-CTL = Path(os.environ.get("B", "build"))
-CTL = (CTL if CTL.is_absolute() else ROOT / CTL) / "foloosictl"
+sys.path.insert(0, str(ROOT / "tests"))
+import stack  # noqa: E402
+
+CTL = stack.build_dir() / "foloosictl"
 TOKEN = "a-token-that-nobody-prints"
 
 
@@ -30,7 +33,7 @@ class Endpoint(ThreadingHTTPServer):
         self.seen = []
         self.status, self.headers, self.body = 200, {}, b'{"outcome":"recorded","order":{"ref":"x","state":"paid"}}'
         self.url = f"http://127.0.0.1:{self.server_port}/webhooks/foloosi/demo/{TOKEN}"
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     def payloads(self):
         return [json.loads(body)["data"]["transfer"] for _, _, body in self.seen]

@@ -423,6 +423,9 @@ main(int argc, char **argv)
 	int fd, threads, rc;
 
 	open_standard_files();
+	/* RFC 3875 section 4.4: a CGI's arguments are the query's words, and anybody's to choose. */
+	if (getenv("GATEWAY_INTERFACE") != NULL)
+		argc = 1;
 	parse_options(argc, argv, &options);
 	if ((house.config = config_load(options.config, &error)) == NULL) {
 		if (options.check) {

@@ -91,7 +91,7 @@ struct setting {
 static const struct setting settings[] = {
     ROW("database", TYPE_TEXT, GLOBAL(database), "", 0, LINE_BYTES, "service=foloosi",
 	"how libpq connects; empty: by its environment and service file"),
-    ROW("listen", TYPE_PATH, GLOBAL(listen), NULL, 1, SOCKET_PATH_MAX, "/run/foloosi-webhook/socket",
+    ROW("listen", TYPE_PATH, GLOBAL(listen), NULL, 1, SOCKET_PATH_MAX, "/run/foloosi-webhook/foloosi-webhook.sock",
 	"unix socket to bind; not set: one is inherited"),
     ROW("socket_mode", TYPE_MODE, GLOBAL(socket_mode), "0660", 0, 0777, "0660",
 	"permissions of that socket"),

@@ -30,11 +30,33 @@
 #define NINE(line) line line line line line line line line line
 
 static char dir[] = "/tmp/test_config.XXXXXX";
+static char *sample, *manual; /* the text of the files that are delivered */
+
+/* A file of the source tree, by its place beside this one; owned by the caller. */
+static char *
+source_file(const char *name)
+{
+	char *path = xasprintf(
+	    "%.*s%s", (int)(strlen(__FILE__) - strlen("tests/unit/test_config.c")), __FILE__, name);
+	char *text = xcalloc(1 << 17, 1);
+	FILE *f = fopen(path, "r");
+
+	if (f == NULL || fread(text, 1, (1 << 17) - 1, f) == 0) {
+		print_error(
+		    "%s: cannot be read; run this in the directory it was built in\n", path);
+		exit(1);
+	}
+	fclose(f);
+	free(path);
+	return text;
+}
 
 static int
 make_dir(void **state)
 {
 	(void)state;
+	sample = source_file("cgi-src/foloosi-webhook.conf");
+	manual = source_file("cgi-src/man/foloosi-webhook.conf.5");
 	return mkdtemp(dir) == NULL ? -1 : chdir(dir);
 }
 
@@ -46,6 +68,8 @@ remove_dir(void **state)
 
 	(void)state;
 	rc |= system(command);
+	free(sample);
+	free(manual);
 	free(command);
 	return rc;
 }
@@ -704,20 +728,21 @@ printed_file_reads_back(void **state)
 	config_unref(again);
 }
 
-/* All defaults, printed, uncommented where commented: every setting is there once and reads back. */
+static const char *const names[] = {"database", "listen", "socket_mode", "socket_group", "threads",
+    "body_limit", "deadline", "log_level", "token", "token_file", "basic_user", "basic_password",
+    "basic_file", "signature_secret", "signature_secret_file", "order_key", "order_prefix"};
+#define NAMES (sizeof names / sizeof *names)
+
+/* Every setting shows, set or commented. */
 static void
 printed_defaults_name_every_setting(void **state)
 {
-	static const char *const names[] = {"database", "listen", "socket_mode", "socket_group",
-	    "threads", "body_limit", "deadline", "log_level", "token", "token_file", "basic_user",
-	    "basic_password", "basic_file", "signature_secret", "signature_secret_file",
-	    "order_key", "order_prefix"};
 	struct config *c = good(SHOP);
 	char *text = printed(c);
 	char line[64];
 
 	(void)state;
-	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+	for (size_t i = 0; i < NAMES; i++) {
 		snprintf(line, sizeof line, "\n%s =", names[i]);
 		if (strstr(text, line) == NULL) {
 			snprintf(line, sizeof line, "\n#%s =", names[i]);
@@ -726,6 +751,61 @@ printed_defaults_name_every_setting(void **state)
 	}
 	free(text);
 	config_unref(c);
+}
+
+static void
+manual_has_every_setting(void **state)
+{
+	char line[64];
+
+	(void)state;
+	for (size_t i = 0; i < NAMES; i++) {
+		snprintf(line, sizeof line, "\n.It Ic %s No = Ar ", names[i]);
+		assert_words("manual", manual, line);
+	}
+}
+
+/* As delivered it starts nothing; with a token it does; with all its comments taken off too. */
+static void
+sample_file(void **state)
+{
+	char *text = xstrdup(sample), *p = text, *remedy;
+	struct config *c;
+
+	(void)state;
+	write_bytes("sample.conf", sample, strlen(sample), 0644);
+	remedy = NULL;
+	assert_null(config_load("sample.conf", &remedy));
+	assert_words("sample", remedy, "merchant shop has no token");
+	free(remedy);
+
+	write_file("shop.token", TOKEN "\n");
+	write_file("shop.basic", "foloosi:" PASSWORD "\n");
+	write_file("shop.whsec", WHSEC "\n");
+	while ((p = strstr(p, "\n#")) != NULL) {
+		size_t name = strspn(p + 2, "abcdefghijklmnopqrstuvwxyz_");
+
+		if (name > 0 && strncmp(p + 2 + name, " = ", 3) == 0)
+			p[1] = ' ';
+		p += 2;
+	}
+	c = good(text);
+	assert_string_equal(c->listen, "/run/foloosi-webhook/foloosi-webhook.sock");
+	assert_int_equal(c->socket_mode, 0660);
+	assert_string_equal(c->socket_group, "www-data");
+	assert_int_equal(c->threads, 128);
+	assert_int_equal(c->body_limit, 65536);
+	assert_int_equal(c->deadline_ms, 3000);
+	assert_int_equal(c->log_level, LOG_INFO);
+	assert_int_equal(c->merchants[0].order_key, TRANSFER_OPTIONAL1);
+	assert_string_equal(c->merchants[0].order_prefix, "SHOP-");
+	assert_int_equal(c->merchants[0].credentials.token_count, 1);
+	assert_int_equal(c->merchants[0].credentials.basic_count, 1);
+	assert_int_equal(c->merchants[0].credentials.signature_count, 1);
+	config_unref(c);
+	free(text);
+	for (size_t i = 0; i < NAMES; i++)
+		assert_words("sample", sample, names[i]);
 }
 
 static void *
@@ -773,6 +853,8 @@ main(void)
 	    cmocka_unit_test(printed_secrets_are_masked),
 	    cmocka_unit_test(printed_file_reads_back),
 	    cmocka_unit_test(printed_defaults_name_every_setting),
+	    cmocka_unit_test(manual_has_every_setting),
+	    cmocka_unit_test(sample_file),
 	    cmocka_unit_test(references_are_counted_across_threads),
 	};
 

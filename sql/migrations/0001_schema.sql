@@ -179,8 +179,8 @@ create table foloosi.transactions (
     constraint transactions_pkey primary key (id)
 );
 create unique index transactions_no_key on foloosi.transactions (transaction_no, merchant) where transaction_no is not null;
-create index transactions_reference_idx on foloosi.transactions (payment_reference, merchant) where payment_reference is not null;
-create index transactions_order_idx on foloosi.transactions (order_ref, merchant) where order_ref is not null;
+create index transactions_reference_idx on foloosi.transactions using hash (payment_reference) where payment_reference is not null;
+create index transactions_order_idx on foloosi.transactions using hash (order_ref) where order_ref is not null;
 create trigger transactions_keep_identity before update of id, merchant on foloosi.transactions
     for each statement execute function foloosi.keep_identity();
 comment on table foloosi.transactions is 'Payment attempts at Foloosi, as the provider last described them.';

@@ -160,7 +160,6 @@ credentials_add_signature(struct credentials *c, const char *secret)
 {
 	static const char prefix[] = "whsec_";
 	unsigned char key[KEY_MAX];
-	struct secret_key *slot;
 	size_t len;
 
 	if (c->signature_count == SECRETS_MAX)
@@ -169,7 +168,8 @@ credentials_add_signature(struct credentials *c, const char *secret)
 		secret += sizeof prefix - 1;
 	len = base64_decode(secret, strlen(secret), key, sizeof key);
 	if (len >= KEY_MIN) {
-		slot = &c->signature[c->signature_count++];
+		struct secret_key *slot = &c->signature[c->signature_count++];
+
 		slot->bytes = memcpy(xrealloc(NULL, len), key, len);
 		slot->len = len;
 	}

@@ -868,7 +868,7 @@ next_line(char *buffer, int room, void *arg)
 		explicit_bzero(buffer, (size_t)room);
 		return NULL;
 	}
-	return strcpy(buffer, line);
+	return memcpy(buffer, line, strlen(line) + 1);
 }
 
 static int

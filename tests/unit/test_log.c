@@ -108,6 +108,7 @@ hostile_values_stay_in_their_quotes(void **state)
 		"\"x\\n2026-01-01 level=error event=forged\""},
 	    {"tab\there", "\"tab\\there\""},
 	    {"\r\x1b[2J\x7f", "\"\\x0d\\x1b[2J\\x7f\""},
+	    {"\x7f", "\"\\x7f\""},
 	    {"\xc3\xbc\xff", "\"\\xc3\\xbc\\xff\""},
 	};
 	char expected[256];

@@ -1,0 +1,328 @@
+// objects: outcome.c log.c
+/*
+ * What db.c does without a server: encode, classify, understand. It is included, for its
+ * functions are static. PQmakeEmptyPGresult() and its like build the answers.
+ * test_db_server.c has the rest.
+ */
+#include <setjmp.h>
+
+#include "../../cgi-src/db.c"
+
+#include <cmocka.h>
+
+/* -- the encoder -- */
+
+static void
+array_in_binary(void **state)
+{
+	static const unsigned char want[] = {0, 0, 0, 1,   /* one dimension */
+	    0, 0, 0, 1,                                    /* with nulls */
+	    0, 0, 0, 25,                                   /* of text */
+	    0, 0, 0, 4,                                    /* elements */
+	    0, 0, 0, 1,                                    /* from subscript 1 */
+	    0, 0, 0, 3, '"', ',', '}', 255, 255, 255, 255, /* null */
+	    0, 0, 0, 0,                                    /* '' */
+	    0, 0, 0, 4, 'N', 'U', 'L', 'L'};
+	struct piece pieces[] = {text("\",}"), text(NULL), text(""), text("NULL")};
+	struct buffer b = {0};
+
+	(void)state;
+	put_array(&b, TEXT, pieces, 4);
+	assert_int_equal(b.len, sizeof want);
+	assert_memory_equal(b.bytes, want, sizeof want);
+
+	b.len = 0;
+	put_array(&b, TEXT, pieces, 1);
+	assert_int_equal(b.bytes[7], 0); /* no nulls, and it says so */
+	free(b.bytes);
+}
+
+static void
+array_of_any_bytes(void **state)
+{
+	struct piece piece = {"\0\xff\\", 3};
+	struct buffer b = {0};
+
+	(void)state;
+	put_array(&b, BYTEA, &piece, 1);
+	assert_int_equal(b.len, 20 + 4 + 3);
+	assert_int_equal(b.bytes[11], BYTEA);
+	assert_memory_equal(b.bytes + 24, "\0\xff\\", 3);
+	free(b.bytes);
+}
+
+static void
+array_of_numbers(void **state)
+{
+	struct piece pieces[] = {text("100"), text(NULL), text("0.5"), text("999999999999.9999")};
+	struct buffer b = {0};
+
+	(void)state;
+	put_number_array(&b, pieces, 4);
+	assert_string_equal(b.bytes, "{100,NULL,0.5,999999999999.9999}");
+	assert_int_equal(b.len, strlen(b.bytes) + 1);
+	b.len = 0;
+	put_number_array(&b, pieces + 1, 1);
+	assert_string_equal(b.bytes, "{NULL}");
+	free(b.bytes);
+}
+
+static void
+buffer_grows_and_stays(void **state)
+{
+	struct buffer b = {0};
+	char *large = xcalloc(1, 100000);
+	struct piece pieces[] = {{large, 100000}, {large, 1}};
+
+	(void)state;
+	memset(large, 'x', 100000);
+	put_array(&b, BYTEA, pieces, 2);
+	assert_int_equal(b.len, 20 + 4 + 100000 + 4 + 1);
+	assert_memory_equal(b.bytes + 24, large, 100000);
+	char *where = b.bytes;
+	b.len = 0;
+	put_array(&b, BYTEA, pieces, 2);
+	assert_ptr_equal(b.bytes, where); /* the second batch allocates nothing */
+	free(b.bytes);
+	free(large);
+}
+
+static void
+every_parameter_has_its_type(void **state)
+{
+	static const struct {
+		int parameter;
+		Oid type;
+	} odd[] = {{P_ORDINAL, INT4_ARRAY}, {P_DIGEST, BYTEA_ARRAY}, {P_BODY, BYTEA_ARRAY},
+	    {10, NUMERIC_ARRAY}};
+	struct delivery d = {.merchant = "shop",
+	    .order_ref = "1042",
+	    .faults = "/data: missing",
+	    .body = (const unsigned char *)"{}",
+	    .body_len = 2};
+	char names[TRANSFER__MAX][2];
+
+	(void)state;
+	for (int i = 0; i < TRANSFER__MAX; i++) {
+		names[i][0] = (char)('a' + i);
+		names[i][1] = '\0';
+		d.transfer.field[i] = names[i];
+	}
+	for (int p = 0; p < PARAMETERS; p++) {
+		Oid want = TEXT_ARRAY;
+		for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++)
+			if (odd[i].parameter == p)
+				want = odd[i].type;
+		assert_int_equal(type_of(p), want);
+	}
+	assert_string_equal(piece_of(&d, P_MERCHANT, NULL).at, "shop");
+	assert_string_equal(piece_of(&d, P_ORDER_REF, NULL).at, "1042");
+	assert_string_equal(piece_of(&d, P_FAULTS, NULL).at, "/data: missing");
+	assert_ptr_equal(piece_of(&d, P_DIGEST, NULL).at, d.digest);
+	assert_int_equal(piece_of(&d, P_DIGEST, NULL).len, 32);
+	assert_int_equal(piece_of(&d, P_BODY, NULL).len, 2);
+	assert_null(piece_of(&d, P_SOURCE, NULL).at);
+	for (int i = 0; i < TRANSFER__MAX; i++) /* in the order of the header's enum */
+		assert_ptr_equal(piece_of(&d, P_TRANSFER + i, NULL).at, names[i]);
+
+	d.body = NULL; /* an empty body is not an absent one */
+	d.body_len = 0;
+	assert_non_null(piece_of(&d, P_BODY, NULL).at);
+}
+
+/* -- SQLSTATE -- */
+
+static void
+every_class_has_its_meaning(void **state)
+{
+	static const struct {
+		const char *sqlstate;
+		enum db_status want;
+	} rows[] = {
+	    {NULL, DB_LOST}, /* libpq's own errors have none */
+	    {"08006", DB_LOST},
+	    {"08P01", DB_LOST},
+	    {"57P01", DB_LOST},
+	    {"57P02", DB_LOST},
+	    {"57P03", DB_LOST},
+	    {"25006", DB_LOST},
+	    {"25P03", DB_LOST},
+	    {"40003", DB_LOST},
+	    {"40001", DB_LOCKED},
+	    {"40P01", DB_LOCKED},
+	    {"55P03", DB_LOCKED},
+	    {"57014", DB_LOCKED},
+	    {"22P02", DB_DATA},
+	    {"22021", DB_DATA},
+	    {"23505", DB_DATA},
+	    {"23514", DB_DATA},
+	    {"21000", DB_DATA},
+	    {"P0001", DB_DATA},
+	    {"54000", DB_DATA},
+	    {"38000", DB_DATA},
+	    {"SHOP1", DB_DATA}, /* a merchant's trigger may raise what it likes */
+	    {"28000", DB_DOWN},
+	    {"28P01", DB_DOWN},
+	    {"3D000", DB_DOWN},
+	    {"42501", DB_DOWN},
+	    {"42703", DB_DOWN},
+	    {"53100", DB_DOWN},
+	    {"53300", DB_DOWN},
+	    {"58030", DB_DOWN},
+	    {"XX000", DB_DOWN},
+	    {"XX001", DB_DOWN},
+	    {"0A000", DB_DOWN},
+	    {"3F000", DB_SCHEMA},
+	    {"42883", DB_SCHEMA},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+		if (classify(rows[i].sqlstate) != rows[i].want)
+			fail_msg("%s is %d", rows[i].sqlstate, classify(rows[i].sqlstate));
+}
+
+static void
+sentences_are_lines(void **state)
+{
+	struct db db = {0};
+
+	(void)state;
+	explain(&db, "%s", "one host failed\nthe other\tfailed\n\n");
+	assert_string_equal(db_error(&db), "one host failed the other failed");
+	explain(&db, "%s", "");
+	assert_string_equal(db_error(&db), "");
+	char long_one[2 * ERROR_SIZE];
+	memset(long_one, 'x', sizeof long_one - 1);
+	long_one[sizeof long_one - 1] = '\0';
+	explain(&db, "%s", long_one);
+	assert_int_equal(strlen(db_error(&db)), ERROR_SIZE - 1);
+}
+
+/* -- the answer -- */
+
+/* An answer of the shape that record_sql asks for; each row is C__MAX strings. */
+static PGresult *
+answer_of(int rows, const char *const (*values)[C__MAX])
+{
+	PGresAttDesc columns[C__MAX] = {0};
+	PGresult *r = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
+	char name[] = "c";
+
+	for (int c = 0; c < C__MAX; c++)
+		columns[c].name = name;
+	assert_true(PQsetResultAttrs(r, C__MAX, columns));
+	for (int row = 0; row < rows; row++)
+		for (int c = 0; c < C__MAX; c++) {
+			const char *v = values[row][c];
+			char *copied = v != NULL ? xstrdup(v) : NULL;
+			assert_true(PQsetvalue(r, row, c, copied, v != NULL ? (int)strlen(v) : -1));
+			free(copied);
+		}
+	return r;
+}
+
+static void
+answer_in_any_order(void **state)
+{
+	static const char *const rows[][C__MAX] = {
+	    {"3", "busy", NULL, NULL, NULL, NULL, "f"},
+	    {"1", "recorded", "1042", "paid", NULL, "9007199254740993", "t"},
+	    {"2", "review", "Bestellung-\xc3\xa4", "verifying", "order_verifying", "12", "f"},
+	};
+	struct delivery d[3] = {0};
+	struct delivery *batch[] = {&d[0], &d[1], &d[2]};
+
+	(void)state;
+	PGresult *r = answer_of(3, rows);
+	assert_true(understand(r, batch, 3));
+	assert_int_equal(d[0].outcome, OUTCOME_RECORDED);
+	assert_string_equal(d[0].order, "1042");
+	assert_string_equal(d[0].order_state, "paid");
+	assert_string_equal(d[0].reason, "");
+	assert_true(d[0].delivery_id == 9007199254740993);
+	assert_true(d[0].merchant_known);
+	assert_int_equal(d[1].outcome, OUTCOME_REVIEW);
+	assert_string_equal(d[1].order, "Bestellung-\xc3\xa4");
+	assert_string_equal(d[1].reason, "order_verifying");
+	assert_false(d[1].merchant_known);
+	assert_int_equal(d[2].outcome, OUTCOME_BUSY);
+	assert_string_equal(d[2].order, "");
+	assert_true(d[2].delivery_id == 0);
+	PQclear(r);
+}
+
+static void
+answers_that_are_refused(void **state)
+{
+	static char long_order[ORDER_REF_SIZE + 1], long_state[ORDER_STATE_SIZE + 1],
+	    long_reason[REASON_SIZE + 1];
+	memset(long_order, 'x', ORDER_REF_SIZE);
+	memset(long_state, 'x', ORDER_STATE_SIZE);
+	memset(long_reason, 'x', REASON_SIZE);
+	const char *const good[C__MAX] = {"1", "recorded", "1", "paid", NULL, "1", "t"};
+	const struct {
+		int column;
+		const char *value;
+	} wrong[] = {
+	    {C_ORDINAL, "2"}, /* twice */
+	    {C_ORDINAL, "0"},
+	    {C_ORDINAL, "3"},
+	    {C_ORDINAL, "-1"},
+	    {C_ORDINAL, NULL},
+	    {C_OUTCOME, "lost"},
+	    {C_OUTCOME, NULL},
+	    {C_OUTCOME, "spooled"}, /* a word of ours, but not the database's */
+	    {C_OUTCOME, "not_found"},
+	    {C_OUTCOME, "unavailable"},
+	    {C_ORDER_REF, long_order},
+	    {C_ORDER_STATE, long_state},
+	    {C_REASON, long_reason},
+	};
+	struct delivery d[2] = {{.outcome = OUTCOME__MAX}, {.outcome = OUTCOME__MAX}};
+	struct delivery *batch[] = {&d[0], &d[1]};
+	PGresult *r;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+		const char *rows[2][C__MAX] = {{"2", "recorded", "1", "paid", NULL, "1", "t"}};
+		memcpy(rows[1], good, sizeof good);
+		rows[1][wrong[i].column] = wrong[i].value;
+		r = answer_of(2, (const char *const(*)[C__MAX])rows);
+		if (understand(r, batch, 2))
+			fail_msg("row %zu was believed", i);
+		assert_int_equal(d[0].outcome, OUTCOME__MAX); /* all or none */
+		assert_int_equal(d[1].outcome, OUTCOME__MAX);
+		PQclear(r);
+	}
+	const char *const both[2][C__MAX] = {{"2", "recorded", "1", "paid", NULL, "1", "t"},
+	    {"1", "recorded", "1", "paid", NULL, "1", "t"}};
+	r = answer_of(1, both); /* one row too few */
+	assert_false(understand(r, batch, 2));
+	PQclear(r);
+	r = answer_of(2, both); /* one too many */
+	assert_false(understand(r, batch, 1));
+	assert_true(understand(r, batch, 2)); /* the very rows are good */
+	PQclear(r);
+	r = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK); /* no columns */
+	assert_false(understand(r, batch, 1));
+	PQclear(r);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(array_in_binary),
+	    cmocka_unit_test(array_of_any_bytes),
+	    cmocka_unit_test(array_of_numbers),
+	    cmocka_unit_test(buffer_grows_and_stays),
+	    cmocka_unit_test(every_parameter_has_its_type),
+	    cmocka_unit_test(every_class_has_its_meaning),
+	    cmocka_unit_test(sentences_are_lines),
+	    cmocka_unit_test(answer_in_any_order),
+	    cmocka_unit_test(answers_that_are_refused),
+	};
+
+	return cmocka_run_group_tests_name("db", tests, NULL, NULL);
+}

@@ -518,7 +518,7 @@ defaults(void **state)
 static void
 every_setting(void **state)
 {
-	struct group *group = getgrgid(getgid());
+	struct group *group = getgrgid(0);
 	char *text = xasprintf("; a comment\n"
 			       "[merchant b.2_C-x]\n"
 			       "token=" TOKEN "\n"

@@ -24,7 +24,7 @@ WARN	= -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototy
 HARDEN	= -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE
 OPT	= -O2 -g $(HARDEN)
 CFLAGS	= -std=c17 -D_GNU_SOURCE $(WARN) $(OPT) $(SAN)
-CPPFLAGS = -DVERSION='"$(VERSION)"' -DFOLOOSI_SQLDIR='"$(DATADIR)/sql"' -I/usr/include/postgresql -I/usr/include/json-c
+CPPFLAGS = -DVERSION='"$(VERSION)"' -DFOLOOSI_SQLDIR='"$(DATADIR)/sql"' -Icgi-src -I/usr/include/postgresql -I/usr/include/json-c
 LDFLAGS	= -pie -Wl,-z,relro,-z,now $(SAN)
 SAN	=
 
@@ -131,7 +131,8 @@ lint:
 	$(MAKE) tidy
 
 tidy:
-	clang-tidy --quiet --warnings-as-errors='*' $(wildcard cgi-src/*.c) -- -std=c17 -D_GNU_SOURCE $(CPPFLAGS)
+	@for f in cgi-src/*.c; do clang-tidy --quiet $$f -- -std=c17 -D_GNU_SOURCE $(CPPFLAGS) 2>$B/tidy.log || \
+	    { cat $B/tidy.log; exit 1; }; done
 
 format:
 	clang-format -i $(C_FILES) $(H_FILES)

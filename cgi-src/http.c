@@ -42,16 +42,16 @@
 #include "log.h"
 #include "mem.h"
 
-#define ACCEPT_WAIT_MS 500        /* how often an idle thread comes back to be told to stop */
-#define HEAD_WAIT_MS 2000         /* a read of the parameters: a web server sends them at once */
-#define SEND_WAIT_MS 2000         /* a write of the answer: it fits into the socket's buffer */
-#define LINGER_MS 500             /* for the peer to see an answer given before its body's end */
-#define CLOSE_WAIT_MS "100"       /* the same in libfcgi, after an error */
-#define PRESSURE_WAIT_MS 50       /* no descriptor or memory left: somebody must end first */
-#define PRESSURE_LOG_MS 10000     /* and the log says so at most this often */
-#define PIECE 8192                /* bytes read at a time beyond what is kept */
-#define BUFFER_KEPT (1024 * 1024) /* bytes: a larger body buffer is given back */
-#define TEMPORARY_SUFFIX ".new"   /* of the socket path until it is ready */
+#define ACCEPT_WAIT_MS 500      /* how often an idle thread comes back to be told to stop */
+#define HEAD_WAIT_MS 2000       /* a read of the parameters: a web server sends them at once */
+#define SEND_WAIT_MS 2000       /* a write of the answer: it fits into the socket's buffer */
+#define LINGER_MS 500           /* for the peer to see an answer given before its body's end */
+#define CLOSE_WAIT_MS "100"     /* the same in libfcgi, after an error */
+#define PRESSURE_WAIT_MS 50     /* no descriptor or memory left: somebody must end first */
+#define PRESSURE_LOG_MS 10000   /* and the log says so at most this often */
+#define PIECE 8192              /* bytes read at a time beyond what is kept */
+#define BUFFER_KEPT (1UL << 20) /* bytes: a larger body buffer is given back */
+#define TEMPORARY_SUFFIX ".new" /* of the socket path until it is ready */
 
 struct http_request {
 	bool cgi;
@@ -85,10 +85,8 @@ static struct {
 void
 http_init(void)
 {
-	/* The peer may be gone when we answer: that is an error of write(), not of ours. */
 	struct sigaction ignore = {.sa_handler = SIG_IGN}, term, usr1;
 
-	sigaction(SIGPIPE, &ignore, NULL);
 	sigaction(SIGTERM, NULL, &term);
 	sigaction(SIGUSR1, NULL, &usr1);
 	setenv("LIBFCGI_OS_CLOSE_POLL_TIMEOUT", CLOSE_WAIT_MS, 1);
@@ -97,6 +95,8 @@ http_init(void)
 	/* It has taken these two for its own accept loop, which does not run here. */
 	sigaction(SIGTERM, &term, NULL);
 	sigaction(SIGUSR1, &usr1, NULL);
+	/* The peer may be gone when we answer: that is an error of write(), not of ours. */
+	sigaction(SIGPIPE, &ignore, NULL);
 }
 
 static void

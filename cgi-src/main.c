@@ -59,9 +59,9 @@
 #define VERSION "unversioned"
 #endif
 
-#define THREADS_MAX 1024   /* as the configuration's bound */
-#define PATIENCE_MS 1000   /* at the stop, for peers that have not sent all of their request */
-#define STACK (512 * 1024) /* bytes a thread: the deepest is a few dozen KiB of libcrypto */
+#define THREADS_MAX 1024    /* as the configuration's bound */
+#define PATIENCE_MS 1000    /* at the stop, for peers that have not sent all of their request */
+#define STACK (512UL << 10) /* bytes a thread: the deepest is a few dozen KiB of libcrypto */
 #ifdef __has_feature
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define SANITIZED
@@ -69,7 +69,7 @@
 #endif
 #if defined(SANITIZED) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #undef STACK
-#define STACK (8 * 1024 * 1024) /* their frames are many times larger */
+#define STACK (8UL << 20) /* their frames are many times larger */
 #endif
 
 struct options {

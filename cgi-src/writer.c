@@ -153,7 +153,7 @@ unavailable(struct delivery *d, const char *reason)
 	assert(strlen(reason) < REASON_SIZE);
 	d->outcome = OUTCOME_UNAVAILABLE;
 	d->order[0] = d->order_state[0] = '\0';
-	strcpy(d->reason, reason);
+	memcpy(d->reason, reason, strlen(reason) + 1);
 	d->delivery_id = 0;
 	d->merchant_known = true; /* as far as we know: no ground to warn */
 }

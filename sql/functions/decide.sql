@@ -21,7 +21,8 @@ declare
 begin
     select array_agg(row(
             s.i, s.ordinal, s.merchant, s.order_ref, s.digest, s.fault, s.source, s.status, s.transaction_no,
-            s.payment_reference, s.amount, s.currency, s.message, s.optional1, s.optional2, s.optional3,
+            case when not s.conflict or s.t_id is null then s.payment_reference end, -- another's reference is not learned
+            s.amount, s.currency, s.message, s.optional1, s.optional2, s.optional3,
             s.email, s.mobile, s.card, s.assigned, s.keys, s.own_order_ref,
             s.rule, s.outcome, s.reason, s.detail,
             -- waits for a person by itself, unless its order or a payback does
@@ -52,7 +53,9 @@ begin
     from (
         -- what follows from the verdict
         select v.*,
-               case when v.rule in (3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19)
+               case when v.rule in (3, 19) and v.t_status = 'success' -- what succeeded is not rewritten
+                    then case when v.rule = 3 and v.learns then 'learn' end
+                    when v.rule in (3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19)
                     then case when v.t_id is null then 'insert' else 'update' end
                     when v.rule in (4, 5, 6, 7) and v.learns then 'learn' end as transaction_write,
                case when v.rule = 10 or v.rule between 12 and 15

@@ -194,7 +194,8 @@ begin
         null, null, null)::foloosi.element]);
     perform foloosi.write(decided);
 
-    update foloosi.deliveries d set attention = false where d.transaction_id = p_id and d.attention
+    -- what waited for an order; a contradiction goes on waiting
+    update foloosi.deliveries d set attention = false where d.transaction_id = p_id and d.attention and d.rule in (3, 9, 19)
         and d.id in (select x.id from foloosi.deliveries x where x.attention);
     select * into o from foloosi.orders x where x.order_ref = p_order_ref and x.merchant = t.merchant;
     insert into foloosi.decisions (merchant, action, subject_id, order_ref, order_state, order_state_before, order_moved, decided_by, note)

@@ -26,32 +26,40 @@ set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare
-    n         int := coalesce(array_length(ordinals, 1), 0);
+    n         int := coalesce(cardinality(ordinals), 0);
     batch     foloosi.element[];
     free      foloosi.element[]; -- what is neither busy nor rejected
     rejected  foloosi.element[];
     done      foloosi.element[];
     relatives boolean;
 begin
-    if n = 0 then
-        return;
-    end if;
     if n > 256 then
         raise exception 'record_deliveries: % deliveries, at most 256', n using errcode = 'program_limit_exceeded';
     end if;
-    if not (n = all (array[array_length(merchants, 1), array_length(order_refs, 1), array_length(digests, 1), array_length(bodies, 1),
-            array_length(faults, 1), array_length(sources, 1), array_length(transaction_statuses, 1), array_length(transaction_nos, 1),
-            array_length(payment_references, 1), array_length(amounts, 1), array_length(currencies, 1),
-            array_length(transaction_messages, 1), array_length(optional1s, 1), array_length(optional2s, 1),
-            array_length(optional3s, 1), array_length(customer_emails, 1), array_length(customer_mobiles, 1),
-            array_length(card_last_fours, 1)])) then
+    -- "is not true": the length of a null array is null
+    if (n = all (array[cardinality(merchants), cardinality(order_refs), cardinality(digests), cardinality(bodies),
+            cardinality(faults), cardinality(sources), cardinality(transaction_statuses), cardinality(transaction_nos),
+            cardinality(payment_references), cardinality(amounts), cardinality(currencies),
+            cardinality(transaction_messages), cardinality(optional1s), cardinality(optional2s),
+            cardinality(optional3s), cardinality(customer_emails), cardinality(customer_mobiles),
+            cardinality(card_last_fours)])) is not true then
         raise exception 'record_deliveries: the arrays are not of one length' using errcode = 'array_subscript_error';
+    end if;
+    if n = 0 then
+        return;
     end if;
 
     select array_agg(row(
-            a.i, a.ordinal, a.merchant, nullif(a.order_ref, ''), substr(a.digest, 1, 16), a.fault, a.source, a.status,
-            nullif(a.transaction_no, ''), nullif(a.payment_reference, ''), a.amount, a.currency, a.message,
-            a.optional1, a.optional2, a.optional3, a.email, a.mobile, a.card, null,
+            a.i, a.ordinal, a.merchant, nullif(a.order_ref, ''), substr(a.digest, 1, 16),
+            -- what no transfer may lack: the handler has seen to it, a person at psql may forget it
+            coalesce(a.fault, case
+                when coalesce(a.status, '') = '' then 'transaction_status is missing'
+                when a.status = 'success' and a.amount is null then 'transaction_amount of a success is missing'
+                when a.status = 'success' and coalesce(a.currency, '') = '' then 'transaction_currency of a success is missing' end),
+            a.source, a.status,
+            nullif(a.transaction_no, ''), nullif(a.payment_reference, ''), a.amount, nullif(a.currency, ''), nullif(a.message, ''),
+            nullif(a.optional1, ''), nullif(a.optional2, ''), nullif(a.optional3, ''), nullif(a.email, ''), nullif(a.mobile, ''),
+            nullif(a.card, ''), null,
             array_remove(array[
                 foloosi.lock_key('order', a.merchant, nullif(a.order_ref, '')),
                 foloosi.lock_key('number', a.merchant, nullif(a.transaction_no, '')),
@@ -104,6 +112,7 @@ declare
     starts   int[] := '{1}';
     segment  foloosi.element[];
     done     foloosi.element[];
+    state    text;
     message  text;
     context  text;
     culprit  text; -- schema of the object that refused
@@ -119,12 +128,12 @@ begin
         end loop;
         set constraints all immediate;
         return done;
-    exception when others then
+    exception when others or assert_failure then -- "others" leaves out a trigger's assert
         -- connection, wrong kind of transaction, conflict, resources, lock, stop, system: try again
         if sqlstate ~ '^(08|25|40|53|55|57|58|XX)' then
             raise;
         end if;
-        get stacked diagnostics message = message_text, context = pg_exception_context, culprit = schema_name;
+        get stacked diagnostics state = returned_sqlstate, message = message_text, context = pg_exception_context, culprit = schema_name;
         done := null;
     end;
 
@@ -137,9 +146,9 @@ begin
     return array[foloosi.write_refused(free[1],
         -- our own functions are found by the search path, so a qualified name in the context is somebody else's
         case when context ~ 'function (?!foloosi[.])[^ (]+[.][^ (]+[(]' or context ~ '(^|\n)(SQL function|PL/(?!pgSQL))'
-                  or culprit not in ('', 'foloosi') or sqlstate like 'P0%'
+                  or culprit not in ('', 'foloosi') or state like 'P0%'
              then 'hook_failed' else 'refused' end,
-        sqlstate || ' ' || message)];
+        state || ' ' || message)];
 end $$;
 comment on function foloosi.decide_and_write(foloosi.element[], boolean) is
 'Decide and write elements whose locks are taken; contain what their data or a merchant''s trigger breaks. Parameters: free, in queue order; relatives: they may concern each other. Returns them decided. Calls: cut, decide, write, write_refused.';
@@ -154,9 +163,9 @@ begin
     element.outcome := 'review';
     element.reason := p_reason;
     element.detail := left(p_detail, 1000);
-    element.order_named := left(element.order_ref, 255);
+    element.order_named := left(coalesce(element.order_ref, element.own_order_ref), 255);
     select o.state into element.order_state from foloosi.orders o
-    where o.order_ref = element.order_ref and o.merchant = element.merchant;
+    where o.order_ref = coalesce(element.order_ref, element.own_order_ref) and o.merchant = element.merchant;
     element.merchant_known := exists (select from foloosi.merchants m where m.merchant = element.merchant);
 
     select d.id into known from foloosi.deliveries d where d.digest = element.digest and d.merchant = element.merchant;

@@ -36,7 +36,7 @@ begin
     if has.transactions then
         update foloosi.transactions t
         set transaction_no = coalesce(t.transaction_no, e.transaction_no),
-            payment_reference = case when e.rule = 19 then t.payment_reference else coalesce(t.payment_reference, e.payment_reference) end,
+            payment_reference = coalesce(t.payment_reference, e.payment_reference),
             order_ref = e.transaction_order, state = e.transaction_state, transaction_status = e.status,
             amount = coalesce(e.amount, t.amount), currency = coalesce(e.currency, t.currency),
             transaction_message = coalesce(e.message, t.transaction_message),

@@ -190,11 +190,12 @@ postmaster(void)
 	return pid;
 }
 
-/* The server process behind our connection. */
+/* The server process behind our connection: the newest, for earlier ones may still be asleep. */
 static pid_t
 backend(void)
 {
-	return atoi(sql("select pid from pg_stat_activity where usename = 'handler'"));
+	return atoi(sql("select pid from pg_stat_activity where usename = 'handler'"
+			" order by backend_start desc limit 1"));
 }
 
 static int

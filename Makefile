@@ -27,6 +27,8 @@ CFLAGS	= -std=c17 -D_GNU_SOURCE $(WARN) $(OPT) $(SAN)
 CPPFLAGS = -DVERSION='"$(VERSION)"' -DFOLOOSI_SQLDIR='"$(DATADIR)/sql"' -Icgi-src -I/usr/include/postgresql -I/usr/include/json-c
 LDFLAGS	= -pie -Wl,-z,relro,-z,now $(SAN)
 SAN	=
+# make Q= shows the commands
+Q	= @
 
 # -- what there is -------------------------------------------------------------
 
@@ -151,10 +153,12 @@ run-fuzz: $(FUZZ)
 # -- how things are made -----------------------------------------------------------
 
 $B/foloosi-webhook: $(addprefix $B/,$(HANDLER_OBJS))
-	$(CC) $(LDFLAGS) -o $@ $^ $(HANDLER_LIBS)
+	@echo '  LD $@'
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(HANDLER_LIBS)
 
 $B/foloosictl: $(addprefix $B/,$(CTL_OBJS))
-	$(CC) $(LDFLAGS) -o $@ $^ $(CTL_LIBS)
+	@echo '  LD $@'
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(CTL_LIBS)
 
 # Objects depend on the flags too: another SAN or CC in the same folder builds anew.
 $B/.flags: .FORCE
@@ -162,20 +166,24 @@ $B/.flags: .FORCE
 	    echo '$(CC) $(CFLAGS) $(CPPFLAGS) $(LDFLAGS)' >$@
 
 $B/%.o: cgi-src/%.c $B/.flags
-	$(CC) $(CFLAGS) $(CPPFLAGS) -MMD -MP -c -o $@ $<
+	@echo '  CC $@'
+	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -MMD -MP -c -o $@ $<
 
 $B/fake_%.o: tests/unit/fake_%.c $B/.flags
-	$(CC) $(CFLAGS) $(CPPFLAGS) -MMD -MP -c -o $@ $<
+	@echo '  CC $@'
+	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -MMD -MP -c -o $@ $<
 
 # A test links the objects that its first line names:  // objects: a.c b.c
 .SECONDEXPANSION:
 objects_of = $(addprefix $B/,$(patsubst %.c,%.o,$(shell sed -n '1s,^// objects:,,p' $(1))))
 
 $(UNIT): $B/%: tests/unit/%.c $$(call objects_of,tests/unit/%.c) $B/.flags
-	$(CC) $(CFLAGS) $(CPPFLAGS) -MMD -MP $(LDFLAGS) -o $@ $(filter %.c %.o,$^) -lcmocka $(HANDLER_LIBS)
+	@echo '  LD $@'
+	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -MMD -MP $(LDFLAGS) -o $@ $(filter %.c %.o,$^) -lcmocka $(HANDLER_LIBS)
 
 $(FUZZ): $B/%: tests/fuzz/%.c $B/.flags $(C_FILES)
-	$(CC) $(CFLAGS) $(CPPFLAGS) -fsanitize=fuzzer,address,undefined -o $@ $< \
+	@echo '  LD $@'
+	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -fsanitize=fuzzer,address,undefined -o $@ $< \
 	    $(addprefix cgi-src/,$(shell sed -n '1s,^// objects:,,p' $<)) $(HANDLER_LIBS)
 
 .PHONY: .FORCE

@@ -143,7 +143,8 @@ begin
             element.outcome := 'rejected';
             element.merchant_known := quota.merchant_known;
             element.delivery_new := false;
-            select d.id, d.outcome into known from foloosi.deliveries d
+            select d.id, d.outcome, d.order_ref, o.state into known
+            from foloosi.deliveries d left join foloosi.orders o on o.order_ref = d.order_ref and o.merchant = d.merchant
             where d.digest = element.digest and d.merchant = element.merchant;
             if found then
                 element.delivery_id := known.id;
@@ -154,6 +155,8 @@ begin
                     where d.id = known.id;
                 else
                     element.outcome := 'duplicate';
+                    element.order_named := known.order_ref;
+                    element.order_state := known.state;
                     update foloosi.deliveries d set repeats = d.repeats + 1, last_seen_at = now() where d.id = known.id;
                 end if;
             else
@@ -177,4 +180,4 @@ begin
     end loop;
 end $$;
 comment on function foloosi.write_rejected(foloosi.element[]) is
-'Keep what the handler rejected, up to the merchant''s quota of the hour; beyond it only count. Parameters: batch. Returns it with outcome and delivery_id (null: only counted). Tables: rejections, deliveries (written).';
+'Keep what the handler rejected, up to the merchant''s quota of the hour; beyond it only count. Parameters: batch. Returns it with outcome and delivery_id (null: only counted). Tables: rejections, deliveries (written), merchants, orders (read).';

@@ -36,7 +36,7 @@ select is(record(merchant(), ('success', 'O-1', 'N-1', null, 100, 'AED', 1, null
 select is(array(select row(d.repeats, d.outcome, d.detail) from foloosi.deliveries d where d.merchant = merchant())::text[],
     array['(3,recorded,)'], 'row 1: all of that is one delivery');
 select is(waiting(), '{}', 'row 1: which waits for nobody any more');
-select is(deliver('success', 'O-1', 'N-1', fault => 'not JSON'), array['duplicate O-1 -'],
+select is(deliver('success', 'O-1', 'N-1', fault => 'not JSON'), array['duplicate O-1 paid'],
     'row 1: a recorded one is not rejected afterwards');
 
 select example('row 1: of an ignored one');

@@ -53,8 +53,11 @@
 #include "mem.h"
 #include "writer.h"
 
-/* All in milliseconds. */
-#define MARGIN 20         /* between a call's deadline and its first delivery's: time to say so */
+/*
+ * All in milliseconds. A call ends MARGIN before its first delivery's deadline, so that
+ * there is time to say so. What still waits half of it before its own is withdrawn.
+ */
+#define MARGIN 20
 #define LEAST 50          /* what has less time left than this is not taken any more */
 #define CONNECT 3000      /* an attempt to connect while no delivery is in hand */
 #define BACKOFF_FIRST 100 /* between attempts to connect: doubled up to … */
@@ -98,8 +101,9 @@ struct lane {
 	/* the lane's thread only */
 	struct waiting *hand[BATCH_MAX];
 	struct delivery *batch[BATCH_MAX];
-	int backoff;   /* ms before the next attempt to connect */
-	unsigned seed; /* of rand_r() */
+	int backoff;     /* ms before the next attempt to connect */
+	bool complained; /* that it cannot connect; what follows only says it again */
+	unsigned seed;   /* of rand_r() */
 };
 
 struct writer {
@@ -210,7 +214,7 @@ writer_record(struct writer *writer, struct delivery *d)
 
 	if (down != NULL) {
 		unavailable(d, down);
-	} else if (!wait_until(&w.answered, d->deadline)) {
+	} else if (!wait_until(&w.answered, d->deadline - MARGIN / 2)) {
 		if (withdraw(writer, &w))
 			unavailable(d, w.in_doubt ? "in_doubt" : w.reason);
 		else
@@ -446,9 +450,10 @@ connect_lane(struct lane *lane)
 	status = db_connect(lane->db, clock_ms() + CONNECT);
 	if (status == DB_OK)
 		log_event(LOG_INFO, "database", "lane", lane->name, "state", "up", NULL);
-	else /* the first time somebody must act; the probes that follow only say it again */
-		log_event(lane->down == NULL ? LOG_ERROR : LOG_DEBUG, "database", "lane",
-		    lane->name, "state", "down", "error", db_error(lane->db), NULL);
+	else
+		log_event(lane->complained ? LOG_DEBUG : LOG_ERROR, "database", "lane", lane->name,
+		    "state", "down", "error", db_error(lane->db), NULL);
+	lane->complained = status != DB_OK;
 	pthread_mutex_lock(mutex);
 	if (status == DB_OK) {
 		lane->down = NULL;

@@ -794,7 +794,9 @@ cgi(const char *length, const char *input, bool read, enum http_body expected, s
 	text[n] = '\0';
 	assert_string_equal(text, "Status: 200 OK\r\nContent-Type: text/plain\r\n"
 				  "Content-Length: 5\r\nX-Test: yes\r\n\r\nwell\n");
-	assert_int_equal(recv(in[0], text, 1, 0), 0); /* the end, and not a reset */
+	/* The end, and not a reset; but who sends more than he announced may see one. */
+	if (length == NULL || strtoul(length, NULL, 10) >= strlen(input))
+		assert_int_equal(recv(in[0], text, 1, 0), 0);
 	close(in[0]);
 }
 

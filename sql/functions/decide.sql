@@ -34,7 +34,7 @@ begin
             s.transaction_write,
             case when s.order_state = 'verifying' and s.order_write is not null then 'verifying'
                  when s.status = 'success' then 'captured' else 'failed' end,
-            case when s.rule in (3, 19) then s.t_order_ref else coalesce(s.t_order_ref, s.order_ref) end,
+            case when s.rule in (3, 7, 19) then s.t_order_ref else coalesce(s.t_order_ref, s.order_ref) end,
             s.order_named, s.order_write,
             case when s.order_write is not null then s.o_state end,
             s.order_state,

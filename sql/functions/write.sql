@@ -81,8 +81,9 @@ begin
     end if;
 
     if has.events then
+        -- the transaction's order: row 7 may name one that has nothing to do with it
         insert into foloosi.events (merchant, type, order_ref, transaction_id, payback_id, reason)
-        select merchant, event, order_named, transaction_id, payback_id, reason
+        select merchant, event, transaction_order, transaction_id, payback_id, reason
         from unnest(decided) where event is not null order by i;
     end if;
 

@@ -216,6 +216,11 @@ select is(deliver('failed', null, 'N-1'), array[
     'review - - (status_contradiction)',
     'event 2: payback.check - N-1 (status_contradiction) payback 1',
     'payback 1: N-1 check status_contradiction 100 AED for -'], 'row 7: money without an order may have to go back too');
+select given_delivery('success', null, 'N-2');
+select is(deliver('failed', 'O-2', 'N-2'), array[
+    'review O-2 - (status_contradiction)',
+    'event 4: payback.check - N-2 (status_contradiction) payback 2',
+    'payback 2: N-2 check status_contradiction 100 AED for -'], 'row 7: an order that only the failure names gets no payback');
 
 -- ---------------------------------------------------------------- rows 8 and 9: no order key
 

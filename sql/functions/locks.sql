@@ -117,9 +117,27 @@ as $$
 declare
     previous int[];   -- position of the nearest earlier relative; null: none
     loner    boolean[]; -- names no order, but may get one from an earlier relative: must stand alone
+    family   int[];     -- first element that may speak of the same transaction
+    wider    int[];
     starts   int[] := '{1}';
     start    int := 1;
 begin
+    -- One element may say that a number and a reference are one transaction. So what names the
+    -- transaction in any way makes a family, spread from neighbour to neighbour until it grows no more.
+    select array_agg(n order by n) into family from generate_subscripts(batch, 1) n;
+    loop
+        select array_agg(s.first order by s.n) into wider
+        from (select p.n, min(p.first) as first
+              from (select e.n, min(family[e.n]) over (partition by k) as first
+                    from (select row_number() over (order by i) as n, keys,
+                                 foloosi.lock_key('order', merchant, coalesce(order_ref, own_order_ref)) as order_key
+                          from unnest(batch)) e, unnest(e.keys) k
+                    where k is distinct from e.order_key) p
+              group by p.n) s;
+        exit when wider = family;
+        family := wider;
+    end loop;
+
     select array_agg(s.previous order by s.n), array_agg(s.loner order by s.n) into previous, loner
     from (
         select p.n, max(p.previous) as previous,
@@ -127,7 +145,7 @@ begin
         from (select e.n, k, e.keyless, lag(e.n) over (partition by k order by e.n) as previous
               from (select row_number() over (order by i) as n, keys,
                            order_ref is null and own_order_ref is null as keyless
-                    from unnest(batch)) e, unnest(e.keys) k) p
+                    from unnest(batch)) e, unnest(e.keys || family[e.n]::bigint) k) p
         group by p.n) s;
     for n in 2 .. coalesce(array_length(batch, 1), 1) loop
         if previous[n] >= start or loner[n] or loner[n - 1] then

@@ -152,7 +152,8 @@ begin
                 if known.outcome in ('rejected', 'ignored') then
                     update foloosi.deliveries d
                     set repeats = d.repeats + 1, last_seen_at = now(), outcome = 'rejected', rule = 0, reason = null,
-                        detail = element.fault
+                        detail = element.fault, attention = d.attention or d.outcome = 'ignored', transaction_id = null,
+                        order_ref = element.order_ref, order_state = null
                     where d.id = known.id;
                 else
                     element.outcome := 'duplicate';

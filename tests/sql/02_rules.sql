@@ -46,6 +46,18 @@ select given_delivery('success', 'O-1', 'N-2');
 select is((deliver('refund', 'O-1', 'N-2'))[1], 'recorded O-1 paid (refunded)', 'row 1: a repeat of an ignored one is tried afresh: now it settles');
 select is(deliver('refund', 'O-1', 'N-2'), array['duplicate O-1 paid'], 'row 1: and then it is a recorded one');
 
+select example('row 1: ignored, then rejected');
+select given_delivery('success', 'O-1', 'N-1');
+select given_delivery('pending', 'O-1', 'N-1');
+select is(record(merchant(), ('pending', null, null, null, null, null, 1, 'not JSON', (d('pending', 'O-1', 'N-1')).body)::delivery),
+    array['rejected - -'], 'row 1: tried afresh, an ignored one may be rejected');
+select is((select row(outcome, rule, reason, detail, order_ref, order_state, transaction_id, attention, repeats)::text from foloosi.deliveries
+           where merchant = merchant() order by id desc limit 1), '(rejected,0,,"not JSON",,,,t,1)', 'row 1: and nothing of the ignored one is left');
+select given('select foloosi.dismiss_attention(max(id)) from foloosi.deliveries where merchant = %m');
+select is(record(merchant(), ('pending', null, null, null, null, null, 1, 'not JSON', (d('pending', 'O-1', 'N-1')).body)::delivery),
+    array['rejected - -'], 'row 1: rejected once more');
+select is(waiting(), '{}', 'row 1: what a person dismissed does not come back with a repeat');
+
 select example('row 1: of another merchant');
 select given_delivery('success', 'O-1', 'N-1');
 select example('row 1: the other merchant');

@@ -370,8 +370,10 @@ def install(name, where):
     where.mkdir(parents=True, exist_ok=True)
     where.chmod(0o755)
     copy = where / name
-    shutil.copy(source, copy)
-    copy.chmod(0o755)
+    new = where / f"{name}.new"
+    shutil.copy(source, new)
+    new.chmod(0o755)
+    new.rename(copy)  # one that runs cannot be written to
     return copy
 
 

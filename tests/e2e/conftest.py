@@ -209,7 +209,8 @@ def encode(value):
 class Site:
     """Everything behind the fronts, and questions to the database."""
 
-    def __init__(self, home):
+    def __init__(self, home, **settings):
+        self.settings = settings  # of the handler
         self.home = pathlib.Path(home)
         self.logs = self.home / "logs"
         self.tokens = {m: stack.token() for m in ("shop", "basic", "signed", "both", "prefixed", "hushed")}
@@ -235,7 +236,7 @@ class Site:
         for merchant in self.merchants:
             self.postgres.query("select foloosi.set_merchant(%s)", [merchant], user="foloosi_operator")
         self.handler = stack.Handler(
-            self.home / "fw", self.logs, self.postgres.conninfo("foloosi_handler"), self.merchants
+            self.home / "fw", self.logs, self.postgres.conninfo("foloosi_handler"), self.merchants, **self.settings
         )
         self.run(self.handler)
         self.fronts["bare"] = BareFront(self.handler.socket)
@@ -269,6 +270,20 @@ class Site:
                 statuses[service.name] = service.stop()
         return statuses
 
+    def close(self):
+        """Stop all, and look whether a sanitizer, valgrind or an assertion had something to say."""
+        statuses = self.stop()
+        complaints = [f"{name} ended with {status}" for name, status in statuses.items()
+                      if name.startswith("handler") and status != 0]
+        for log in self.logs.glob("*.log"):
+            text = log.read_text(errors="replace")
+            complaints += [f"{log.name}: …{text[max(0, text.find(w) - 300):][:4000]}" for w in SANITIZERS if w in text]
+        if os.environ.get("KEEP"):
+            print(f"\nlogs are in {self.logs}")
+        else:
+            shutil.rmtree(self.home, ignore_errors=True)
+        assert not complaints, "\n".join(complaints)
+
     # what became of it
 
     def query(self, sql, params=None):
@@ -282,6 +297,12 @@ class Site:
         )
         return rows[0] if rows else None
 
+    def missing(self, bodies):
+        """Those that no delivery was recorded for."""
+        digests = {hashlib.sha256(b).digest()[:16]: b for b in bodies}
+        found = self.query("select digest from foloosi.deliveries where digest = any(%s)", [list(digests)])
+        return [digests[d] for d in digests.keys() - {bytes(d) for d, in found}]
+
     def kept(self, body):
         """(outcome, repeats, bytes) of the delivery with these bytes, or None."""
         digest = hashlib.sha256(body).digest()[:16]
@@ -294,31 +315,21 @@ class Site:
         return (rows[0][0], rows[0][1], bytes(rows[0][2])) if rows else None
 
 
-@pytest.fixture(scope="session")
-def home():
-    path = tempfile.mkdtemp(prefix="fw-e2e.", dir="/tmp")
-    yield pathlib.Path(path)
-    if os.environ.get("KEEP"):
-        print(f"\nlogs are in {path}/logs")
-    else:
-        shutil.rmtree(path, ignore_errors=True)
+def scratch():
+    """A short path, for sockets. Site.close() removes it, unless KEEP is set."""
+    return tempfile.mkdtemp(prefix="fw-e2e.", dir="/tmp")
 
 
 SANITIZERS = ("AddressSanitizer", "LeakSanitizer", "ThreadSanitizer", "runtime error:", "== ERROR SUMMARY", "Assertion")
 
 
 @pytest.fixture(scope="session")
-def site(home):
-    site = Site(home)
+def site():
+    site = Site(scratch())
     try:
         yield site.start()
     finally:
-        statuses = site.stop()
-    assert statuses.get("handler", 0) == 0, f"the handler ended with {statuses['handler']}"
-    for log in site.logs.glob("*.log"):
-        text = log.read_text(errors="replace")
-        for word in SANITIZERS:
-            assert word not in text, f"{log.name}: {text[max(0, text.find(word) - 500):][:4000]}"
+        site.close()
 
 
 @pytest.fixture(params=FRONTS)

@@ -1,0 +1,188 @@
+"""Many at once: what is counted once is counted once, and what was acknowledged is there."""
+import collections
+import threading
+import time
+
+import conftest
+import pytest
+from conftest import Request, encode, new_order, transfer
+
+MANY = {"nginx": 200, "apache-proxy": 200, "bare": 200, "apache-fcgid": 30, "apache-cgi": 30}
+
+
+def volley(front, requests):
+    """All at the same time. Answers, in the order of the requests."""
+    answers = [None] * len(requests)
+    barrier = threading.Barrier(len(requests))
+
+    def one(i):
+        barrier.wait()
+        answers[i] = front.send(requests[i])
+
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(len(requests))]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    return answers
+
+
+def statuses(answers):
+    return collections.Counter(a.status for a in answers)
+
+
+def outcomes(answers):
+    return collections.Counter(a.outcome for a in answers)
+
+
+def test_copies_of_one_body(front, site):
+    n = MANY[front.name]
+    order = new_order()
+    body = encode(transfer(order=order))
+    answers = volley(front, [Request(site.path(), body=body)] * n)
+    assert statuses(answers) == {200: n}
+    assert outcomes(answers) == {"recorded": 1, "duplicate": n - 1}
+    assert {a.json["order"]["state"] for a in answers} == {"paid"}
+    assert site.kept(body) == ("recorded", n - 1, body)
+    assert site.query("select count(*) from foloosi.events where order_ref = %s", [order]) == [(1,)]
+    assert site.query("select count(*) from foloosi.paybacks where order_ref = %s", [order]) == [(0,)]
+
+
+def test_many_payments_of_one_order(front, site):
+    n = MANY[front.name]
+    order = new_order()
+    answers = volley(front, [Request(site.path(), body=encode(transfer(order=order))) for _ in range(n)])
+    assert statuses(answers) == {200: n}
+    assert outcomes(answers) == {"recorded": n}
+    assert site.order(order)[0] == "paid"
+    assert site.query("select count(*) from foloosi.transactions where order_ref = %s", [order]) == [(n,)]
+    assert site.query(
+        "select state::text, reason, count(*), count(distinct transaction_id) from foloosi.paybacks where order_ref = %s group by 1, 2",
+        [order]) == [("due", "double_payment", n - 1, n - 1)]
+    assert dict(site.query("select type::text, count(*) from foloosi.events where order_ref = %s group by 1", [order])) == {
+        "order.success": 1, "payback.due": n - 1}
+
+
+def test_many_orders(front, site):
+    n = MANY[front.name]
+    orders = [new_order() for _ in range(n)]
+    answers = volley(front, [Request(site.path(), body=encode(transfer(order=o)), chunked=bool(i % 2), pieces=1 + i % 3)
+                             for i, o in enumerate(orders)])
+    assert statuses(answers) == {200: n}
+    assert [a.json["order"] for a in answers] == [{"ref": o, "state": "paid"} for o in orders]
+
+
+def test_slow_senders_do_not_stop_the_others(site):
+    """Forty bodies that crawl, and fifty that do not."""
+    front = site.front("nginx")
+    slow = [Request(site.path(), body=encode(transfer()), pieces=10, delay=0.15) for _ in range(40)]
+    crawl = threading.Thread(target=lambda: answers.extend(volley(front, slow)))
+    answers = []
+    crawl.start()
+    time.sleep(0.3)
+    for _ in range(50):
+        quick = front.send(Request(site.path(), body=encode(transfer())))
+        assert quick.status == 200 and quick.seconds < 1
+    crawl.join()
+    assert statuses(answers) == {200: 40}
+
+
+# -- signals, on a stack of their own ----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def own():
+    site = conftest.Site(conftest.scratch())
+    try:
+        yield site.start()
+    finally:
+        site.close()
+
+
+class Load:
+    """Senders that go on until told to stop. What they were told stays in .answers."""
+
+    def __init__(self, site, front, senders=16):
+        self.site, self.front = site, front
+        self.going = True
+        self.answers = []  # (body, status or the exception's name)
+        self.threads = [threading.Thread(target=self.run) for _ in range(senders)]
+
+    def run(self):
+        while self.going:
+            body = encode(transfer())
+            try:
+                status = self.front.send(Request(self.site.path(), body=body)).status
+            except (OSError, ValueError, conftest.http.client.HTTPException) as error:
+                status = type(error).__name__  # not the error: it would keep its frames and sockets
+                time.sleep(0.01)
+            self.answers.append((body, status))
+
+    def __enter__(self):
+        for t in self.threads:
+            t.start()
+        return self
+
+    def __exit__(self, *_):
+        self.going = False
+        for t in self.threads:
+            t.join()
+
+    def acknowledged(self):
+        return [body for body, status in self.answers if status == 200]
+
+
+@pytest.mark.parametrize("name", ["nginx", "apache-proxy", "bare"])
+def test_sigterm_under_load_loses_nothing_that_was_acknowledged(own, name):
+    front = own.front(name)
+    with Load(own, front) as load:
+        for _ in range(2):
+            time.sleep(0.7)
+            begin = time.monotonic()
+            assert own.handler.stop() == 0
+            assert time.monotonic() - begin < 4
+            own.handler.start()
+        time.sleep(0.5)
+    acknowledged = load.acknowledged()
+    assert len(acknowledged) > 50
+    assert acknowledged[-1] in [body for body, _ in load.answers[-50:]], "it works again"
+    assert own.missing(acknowledged) == []
+    others = {status for _, status in load.answers} - {200}
+    assert others <= ({502, 503, 504} if name != "bare" else {503, "FileNotFoundError", "ConnectionRefusedError",
+                                                            "ConnectionResetError", "BrokenPipeError", "ValueError"})
+
+
+def test_sighup_under_load_fails_no_request(own):
+    front = own.front("nginx")
+    handler = own.handler
+    with Load(own, front) as load:
+        for n in range(20):
+            handler.config.settings["threads"] = 128
+            handler.config.merchants["shop"]["token"] = [own.tokens["shop"], f"another-token-number-{n:04}"]
+            handler.config.write()
+            if n % 5 == 4:
+                handler.config.path.write_text("[foloosi-webhook]\nnonsense = 1\n")
+            handler.signal(conftest.signal.SIGHUP)
+            time.sleep(0.08)
+    assert len(load.answers) > 100
+    assert {status for _, status in load.answers} == {200}
+    handler.config.write()
+    handler.signal(conftest.signal.SIGHUP)
+    time.sleep(0.3)
+    newest = front.send(Request(own.path("shop", "another-token-number-0019"), body=encode(transfer())))
+    assert newest.status == 200
+    assert front.send(Request(own.path("shop", "another-token-number-0018"), body=encode(transfer()))).status == 404
+    assert "nonsense" in handler.log.read_text(), "the log says why a configuration was not taken"
+
+
+def test_a_killed_handler_loses_nothing_that_was_acknowledged(own):
+    front = own.front("nginx")
+    with Load(own, front) as load:
+        time.sleep(0.7)
+        own.handler.signal(conftest.signal.SIGKILL)
+        own.handler.process.wait()
+        own.handler.start()
+        time.sleep(0.5)
+    acknowledged = load.acknowledged()
+    assert len(acknowledged) > 50
+    assert own.missing(acknowledged) == []

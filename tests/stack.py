@@ -326,6 +326,7 @@ pool_mode = transaction
 default_pool_size = {self.pool_size}
 max_client_conn = 500
 query_wait_timeout = 5
+server_login_retry = 1
 """)
         self.spawn([program("pgbouncer"), ini])
         wait_for("PgBouncer", lambda: connects(str(self.socket_dir / f".s.PGSQL.{self.port}")), alive=self.alive)

@@ -150,6 +150,40 @@ run-fuzz: $(FUZZ)
 	    echo "== $$t"; $$t -max_total_time=$(TIME) -close_fd_mask=1 -print_final_stats=0 $$c $$s 2>$$c.log || \
 	        { tail -40 $$c.log; exit 1; }; tail -1 $$c.log; done
 
+# -- the bench ---------------------------------------------------------------------
+
+# Servers next to each other on this machine; see tests/bench/bench.py. deps and bench-deps first.
+.PHONY: bench bench-deps bench-quick bench-growth
+BENCH	= $B/bench/pace $B/bench/noop $B/bench/slowdisk.so
+
+bench-deps:
+	@B=$B sh tests/bench/deps.sh
+
+# all of it, in less than 15 minutes; writes tests/bench/RESULTS.md and throughput.svg
+bench: all $(BENCH) $B/bench/go-handler
+	B=$B $(PYTHON) tests/bench/bench.py full
+
+# the first three ratios, in less than a minute
+bench-quick: all $(BENCH)
+	B=$B $(PYTHON) tests/bench/bench.py quick
+
+# 10 million deliveries (EVENTS=) against none: some 20 GB of disk
+bench-growth: all $(BENCH)
+	B=$B $(PYTHON) tests/bench/bench.py growth
+
+$B/bench/%: tests/bench/%.c $B/.flags
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< -lfcgi -lm -lpthread
+
+$B/bench/%.so: tests/bench/%.c $B/.flags
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIC -shared -o $@ $<
+
+# Debian's packages of Go libraries are sources below GOPATH, not modules
+$B/bench/go-handler: tests/bench/go/main.go
+	@mkdir -p $(@D)
+	GO111MODULE=off GOPATH=/usr/share/gocode GOFLAGS= GOCACHE=$(abspath $B)/bench/go-cache go build -o $@ tests/bench/go/main.go
+
 # -- how things are made -----------------------------------------------------------
 
 $B/foloosi-webhook: $(addprefix $B/,$(HANDLER_OBJS))

@@ -5,6 +5,8 @@
 # packages bring services (nginx, Apache, PostgreSQL, PgBouncer) that this project does not
 # use as such: it starts private ones of its own. So none is left running, enabled or
 # configured that was not before, and PostgreSQL's main cluster is not made.
+#
+# With arguments, these packages instead, and by the same rules: tests/bench/deps.sh.
 set -eu
 
 packages='
@@ -18,7 +20,8 @@ packages='
 	nginx-light apache2 libapache2-mod-fcgid
 	libfcgi-bin spawn-fcgi
 '
-services='nginx apache2 postgresql pgbouncer'
+services='nginx apache2 postgresql pgbouncer php8.2-fpm'
+[ $# -eq 0 ] || packages=$*
 
 installed() {
 	[ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
@@ -36,7 +39,7 @@ done
 
 if [ "$(id -u)" -ne 0 ]; then
 	if sudo -n true 2>/dev/null; then
-		exec sudo -n sh "$0"
+		exec sudo -n sh "$0" "$@"
 	fi
 	echo "make deps: these packages are missing, and only root can install them: run  apt-get install --no-install-recommends$missing  (or \`make deps\`) as root" >&2
 	exit 1

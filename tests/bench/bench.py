@@ -1,0 +1,820 @@
+#!/usr/bin/python3
+"""make bench, bench-quick, bench-growth: how fast, next to what a merchant could take instead.
+
+bench.py full     everything; writes tests/bench/RESULTS.md and throughput.svg        < 15 minutes
+bench.py quick    the first three ratios                                              < 1 minute
+bench.py growth   10 million deliveries against none, in the same run; RESULTS.md too
+
+All servers are private and on this machine: they share its cores with the load generator,
+so what counts is the ratio of two lines of one run. Everything is interleaved (A B C A B C) and
+the medians are given, with the smallest and the largest value.
+
+Each measurement begins with empty tables and a checkpoint, for otherwise whoever comes later
+would have the larger tables. What grown tables cost is what `growth` is for. After each one
+it is counted that every 200 has its row; a measurement with a failed request is an error.
+"""
+import os
+import pathlib
+import platform
+import re
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+import stack  # noqa: E402
+
+PAYLOAD = (HERE / "payload.json").read_text()
+TOKEN = stack.token()
+PATH = f"/webhooks/foloosi/bench/{TOKEN}"
+TICKS = os.sysconf("SC_CLK_TCK")
+
+# What somebody with a small shop on two cores would set; everything else is Debian's default.
+# fsync, synchronous_commit and full_page_writes are on, as they are by default.
+POSTGRES = {
+    "shared_buffers": "256MB",
+    "max_wal_size": "2GB",
+    "max_connections": "200",
+    "wal_compression": "off",
+    "track_wal_io_timing": "off",
+    "fsync": "on",
+    "synchronous_commit": "on",
+}
+SCRIPTS = {"one": "record_deliveries, one event", "scalar": "scalar procedure, one event", "set64": "record_deliveries, sets of 64"}
+EMPTIED = "foloosi.orders, foloosi.transactions, foloosi.deliveries, foloosi.bodies, foloosi.events, foloosi.paybacks, foloosi.decisions"
+
+
+class Failure(Exception):
+    """A measurement that does not count."""
+
+
+def say(text):
+    print(text, flush=True)
+
+
+# -- machine ------------------------------------------------------------------------------------
+
+
+def version(*command):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return done.stdout.strip().splitlines()[0].strip()
+
+
+def machine():
+    model = re.search(r"^model name\s*: (.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
+    memory = int(re.search(r"^MemTotal:\s*(\d+)", pathlib.Path("/proc/meminfo").read_text(), re.M).group(1))
+    return f"{os.cpu_count()} cores ({model.group(1) if model else platform.machine()}), {memory / 1048576:.0f} GiB memory, " \
+           f"Linux {platform.release()}"
+
+
+def versions(contenders):
+    found = {
+        "PostgreSQL": version(stack.pg_program("postgres"), "--version").split()[2],
+        "nginx": version(stack.program("nginx"), "-v").split("/")[-1],
+        "wrk": version(stack.program("wrk"), "-v").split()[1],
+        "gcc": version("gcc", "-dumpfullversion"),
+    }
+    if "php-fpm" in contenders:
+        found["PHP"] = version(stack.program("php-fpm8.2"), "-v").split()[1]
+    if "node" in contenders:
+        found["Node.js"] = version(stack.program("node"), "-v").lstrip("v")
+        for name in ("fastify", "pg"):
+            text = (stack.build_dir() / "bench/node/node_modules" / name / "package.json").read_text()
+            found[name] = re.search(r'"version":\s*"([^"]+)"', text).group(1)
+    if "go" in contenders:
+        found["Go"] = version(stack.program("go"), "version").split()[2].lstrip("go")
+        found["pgx"] = version("dpkg-query", "-W", "-f", "${Version}", "golang-github-jackc-pgx-v4-dev").split("-")[0]
+    return found
+
+
+# -- processes ------------------------------------------------------------------------------------
+
+
+def family(pid):
+    """A process and its children (no grandchildren: nobody here has any)."""
+    pids = [pid]
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal():
+            try:
+                stat = pathlib.Path(f"/proc/{entry}/stat").read_text()
+            except OSError:
+                continue
+            if int(stat.rpartition(")")[2].split()[1]) == pid:
+                pids.append(int(entry))
+    return pids
+
+
+def cpu_seconds(pid):
+    """User and system time of a process and its children, those that have ended included."""
+    total = 0
+    for n, p in enumerate(family(pid)):
+        try:
+            fields = pathlib.Path(f"/proc/{p}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        total += int(fields[11]) + int(fields[12])
+        if n == 0:
+            total += int(fields[13]) + int(fields[14])
+    return total / TICKS
+
+
+def memory_mib(pid):
+    """(RSS of the process itself, PSS of it and its children)."""
+    def kib(path, key):
+        try:
+            found = re.search(rf"^{key}:\s*(\d+)", pathlib.Path(path).read_text(), re.M)
+        except OSError:
+            return 0
+        return int(found.group(1)) if found else 0
+
+    return kib(f"/proc/{pid}/status", "VmRSS") / 1024, sum(kib(f"/proc/{p}/smaps_rollup", "Pss") for p in family(pid)) / 1024
+
+
+# -- servers --------------------------------------------------------------------------------------
+
+
+def install(name, where):
+    """A copy of one of the bench's own programs that system users can run."""
+    where.mkdir(exist_ok=True)
+    where.chmod(0o755)
+    copy = where / name
+    shutil.copy(stack.built(f"bench/{name}"), copy)
+    copy.chmod(0o755)
+    return copy
+
+
+class Postgres(stack.Postgres):
+    """With a slow disk, if told so."""
+
+    def __init__(self, home, logs, settings=None):
+        super().__init__(home, logs, {**POSTGRES, **(settings or {})})
+        self.preload = None
+
+    def spawn(self, argv, env=None, **more):
+        if self.preload:
+            env = {**(env or {}), "LD_PRELOAD": str(self.preload), "SLOWDISK_US": "2000"}
+        return super().spawn(argv, env, **more)
+
+
+class Peer(stack.Service):
+    """A server of its own on a unix socket, for www-data."""
+
+    def __init__(self, name, home, logs):
+        super().__init__(name, home, logs, "www-data")
+        stack.give(self.home, "www-data", mode=0o755)
+        self.socket = self.home / "peer.sock"
+
+    def up(self):
+        try:
+            stack.wait_for(self.name, lambda: stack.connects(str(self.socket)), alive=self.alive)
+        except stack.StackError as e:
+            raise self.failed(e) from None
+        return self
+
+
+class PhpFpm(Peer):
+    CHILDREN = 32
+
+    def __init__(self, home, logs, postgres):
+        super().__init__("php-fpm", home, logs)
+        self.postgres = postgres
+        self.user = None  # the master is root, if we are
+        self.script = self.home / "handler.php"
+
+    def start(self):
+        shutil.copy(HERE / "php/handler.php", self.script)
+        self.script.chmod(0o644)
+        self.socket.unlink(missing_ok=True)
+        p = self.postgres
+        conf = (HERE / "php/fpm.conf").read_text()
+        for name, value in {
+            "LOG": self.logs / "php-fpm-error.log",
+            "USER": "user = www-data\ngroup = www-data\nlisten.owner = www-data" if stack.IS_ROOT else "",
+            "SOCKET": self.socket,
+            "DSN": f"pgsql:host={p.socket_dir};port={p.port};dbname={stack.DATABASE};user=foloosi_handler",
+            "TOKEN": TOKEN,
+        }.items():
+            conf = conf.replace(f"@{name}@", str(value))
+        (self.home / "fpm.conf").write_text(conf)
+        self.spawn([stack.program("php-fpm8.2"), "-F", "-y", self.home / "fpm.conf",
+                    "-d", "opcache.enable=1", "-d", "opcache.validate_timestamps=0", "-d", "opcache.interned_strings_buffer=16"])
+        return self.up()
+
+
+class Node(Peer):
+    POOL = 16
+
+    def __init__(self, home, logs, postgres):
+        super().__init__("node", home, logs)
+        self.postgres = postgres
+        modules = stack.build_dir() / "bench/node/node_modules"
+        if not modules.exists():
+            raise stack.StackError(f"{modules} is missing: run  make bench-deps")
+        shutil.copytree(modules, self.home / "node_modules", symlinks=True)
+        shutil.copy(HERE / "node/server.js", self.home)
+        stack.give(self.home / "server.js", None, mode=0o644)
+
+    def start(self):
+        self.socket.unlink(missing_ok=True)
+        p = self.postgres
+        self.spawn([stack.program("node"), self.home / "server.js"], env={
+            "NODE_ENV": "production", "BENCH_SOCKET": str(self.socket), "BENCH_TOKEN": TOKEN, "BENCH_POOL": str(self.POOL),
+            "PGHOST": str(p.socket_dir), "PGPORT": str(p.port), "PGUSER": "foloosi_handler", "PGDATABASE": stack.DATABASE})
+        return self.up()
+
+
+class Go(Peer):
+    POOL = 32
+
+    def __init__(self, home, logs, postgres):
+        super().__init__("go", home, logs)
+        self.postgres = postgres
+        self.program = install("go-handler", self.home.parent / "bin")
+
+    def start(self):
+        self.socket.unlink(missing_ok=True)
+        self.spawn([self.program], env={
+            "BENCH_SOCKET": str(self.socket), "BENCH_TOKEN": TOKEN,
+            "BENCH_DSN": self.postgres.conninfo("foloosi_handler") + f" pool_max_conns={self.POOL}"})
+        return self.up()
+
+
+class Noop(Peer):
+    THREADS = 32
+
+    def __init__(self, home, logs):
+        super().__init__("noop-fastcgi", home, logs)
+        self.program = install("noop", self.home.parent / "bin")
+
+    def start(self):
+        import socket
+
+        self.socket.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(self.socket))
+            stack.give(self.socket, "www-data", mode=0o660)
+            listener.listen(4096)
+            # FastCGI's convention: the listening socket is descriptor 0
+            with open(self.log, "ab") as log:
+                self.process = subprocess.Popen([self.program, str(self.THREADS)], stdin=listener, stdout=log, stderr=log,
+                                                start_new_session=True, cwd="/", **stack.identity(self.user))
+        return self.up()
+
+
+def location(kind, upstream, extra=""):
+    """nginx/'s location file for a contender: the shipped one, with another way to the upstream."""
+    text = (stack.ROOT / "nginx/foloosi-webhook-location.conf").read_text()
+    if kind == "fastcgi":
+        return text.replace("fastcgi_pass foloosi_webhook;", f"fastcgi_pass {upstream};\n{extra}")
+    before, rest = text.split("\t# -- to the handler and back", 1)
+    after = rest.split("\t# -- what nginx answers by itself", 1)[1]
+    proxy = f"""	proxy_pass http://{upstream};
+	proxy_http_version 1.1;
+	proxy_set_header Connection "";
+	proxy_set_header Host $host;
+	proxy_set_header X-Forwarded-For $remote_addr;
+	proxy_request_buffering on;
+	proxy_buffering on;
+	proxy_max_temp_file_size 0;
+	proxy_connect_timeout 5s;
+	proxy_send_timeout 10s;
+	proxy_read_timeout 10s;
+
+	# -- what nginx answers by itself"""
+    return before + proxy + after.replace("fastcgi_intercept_errors", "proxy_intercept_errors")
+
+
+class Nginx(stack.Service):
+    """One nginx, a port for each contender: the shipped files, and for peers the same settings."""
+
+    def __init__(self, home, logs, contenders):
+        super().__init__("nginx", home, logs)
+        self.contenders = contenders  # name -> (kind, socket, extra)
+        self.ports = {name: stack.free_port() for name in contenders}
+
+    def start(self):
+        home = self.home
+        home.chmod(0o711)
+        servers = ""
+        for name, (kind, socket, extra) in self.contenders.items():
+            upstream = "bench_" + name.replace("-", "_")
+            keepalive = "" if kind == "fastcgi" else "keepalive 64;"
+            servers += f"upstream {upstream} {{ server unix:{socket}; {keepalive} }}\n"
+            servers += f"server {{\n\tlisten 127.0.0.1:{self.ports[name]} backlog=4096;\n"
+            servers += location(kind, upstream, extra) + "\tlocation / { return 404; }\n}\n"
+        servers = servers.replace("/var/log/nginx/", f"{self.logs}/nginx-")
+        common = (stack.ROOT / "nginx/foloosi-webhook.conf").read_text()
+        common = common.replace("unix:/run/foloosi-webhook/foloosi-webhook.sock", "unix:/nowhere")
+        (home / "nginx.conf").write_text(f"""{"user www-data;" if stack.IS_ROOT else ""}
+daemon off;
+worker_processes 2;
+pid {home}/nginx.pid;
+error_log {self.logs}/nginx-error.log;
+events {{ worker_connections 2048; }}
+http {{
+	client_body_temp_path {home}/body; fastcgi_temp_path {home}/fastcgi; proxy_temp_path {home}/proxy;
+	scgi_temp_path {home}/scgi; uwsgi_temp_path {home}/uwsgi;
+{common}
+	access_log {self.logs}/nginx-access.log foloosi_webhook;
+{servers}
+}}
+""")
+        self.spawn([stack.program("nginx"), "-e", self.logs / "nginx-error.log", "-p", home, "-c", home / "nginx.conf"])
+        try:
+            stack.wait_for("nginx", lambda: all(stack.connects(("127.0.0.1", p)) for p in self.ports.values()), alive=self.alive)
+        except stack.StackError as e:
+            raise self.failed(e) from None
+        return self
+
+    def url_of(self, name):
+        return f"http://127.0.0.1:{self.ports[name]}{PATH}"
+
+
+# -- one measurement --------------------------------------------------------------------------------
+
+
+class Sample(dict):
+    """What one measurement gave: rate, p50, p99, p999 (ms), cpu (µs per event by process), wal and fpi per event."""
+
+    __getattr__ = dict.__getitem__
+
+
+def quote(text):
+    return "'" + text.replace("'", "''") + "'"
+
+
+def body_expression():
+    """payload.json as an SQL expression over n13, uuid and h16."""
+    parts = re.split(r"@(NO|REFERENCE|ORDER)@", PAYLOAD)
+    names = {"NO": "n13", "REFERENCE": "uuid", "ORDER": "h16"}
+    return "convert_to(" + " || ".join(names[p] if i % 2 else quote(p) for i, p in enumerate(parts)) + ", 'UTF8')"
+
+
+class Bench:
+    def __init__(self, home, logs, names, settings=None):
+        self.home = pathlib.Path(home)
+        self.logs = pathlib.Path(logs)
+        self.names = names
+        self.postgres = Postgres(self.home / "pg", self.logs, settings)
+        self.database = stack.DATABASE
+        self.peers = {}
+        self.nginx = None
+
+    def create(self):
+        """The database, the scalar procedure, the scripts for pgbench."""
+        self.postgres.start()
+        self.create_database(stack.DATABASE)
+        for name in ("one", "scalar", "set64"):
+            text = (HERE / "pgbench" / f"{name}.sql").read_text().replace("@BODY@", body_expression())
+            # pgbench would take a colon before a letter for a variable; there is none in the payload
+            (self.home / f"{name}.sql").write_text(text)
+
+    def create_database(self, name):
+        self.postgres.create_database(name)
+        self.postgres.migrate(name)
+        with self.postgres.connect(dbname=name) as c:
+            c.execute("select foloosi.set_merchant('bench')")
+            c.execute((HERE / "scalar.sql").read_text())
+
+    def start_peers(self):
+        h, logs, pg = self.home, self.logs, self.postgres
+        make = {
+            "handler": lambda: stack.Handler(h / "fw", logs, pg.conninfo("foloosi_handler"), {"bench": {"token": TOKEN}}),
+            "php-fpm": lambda: PhpFpm(h / "php", logs, pg),
+            "node": lambda: Node(h / "node", logs, pg),
+            "go": lambda: Go(h / "go", logs, pg),
+            "noop-fastcgi": lambda: Noop(h / "noop", logs),
+        }
+        for name in self.names:
+            if name not in self.peers:
+                self.peers[name] = make[name]()
+            self.peers[name].start()
+        if self.nginx is None:
+            ways = {}
+            for name, peer in self.peers.items():
+                extra = f"\tfastcgi_param SCRIPT_FILENAME {peer.script};\n" if name == "php-fpm" else ""
+                ways[name] = ("proxy" if name in ("node", "go") else "fastcgi", peer.socket, extra)
+            self.nginx = Nginx(h / "nginx", logs, ways)
+            self.nginx.start()
+
+    def stop_peers(self):
+        for peer in self.peers.values():
+            peer.stop()
+
+    def stop(self):
+        for service in [self.nginx, *self.peers.values(), self.postgres]:
+            try:
+                if service is not None:
+                    service.stop()
+            except stack.StackError as e:
+                say(f"bench: {e}")
+
+    def slow_disk(self):
+        """Begin anew with a disk that takes 2 ms longer for each fsync."""
+        self.stop_peers()
+        self.postgres.stop()
+        self.postgres.preload = install("slowdisk.so", self.home / "bin")
+        self.postgres.start()
+        self.start_peers()
+
+    # -- state before and after --
+
+    def reset(self, empty=True):
+        with self.postgres.connect(dbname=self.database) as c:
+            if empty:
+                c.execute(f"truncate {EMPTIED}")
+            c.execute("checkpoint")
+        for log in self.logs.glob("*.log"):
+            os.truncate(log, 0)
+
+    def state(self, name):
+        with self.postgres.connect(dbname=self.database) as c:
+            # a session reports what it did to the statistics at most once a second
+            wal = c.execute("select pg_current_wal_insert_lsn() - '0/0'").fetchone()[0]
+            fpi = c.execute("select wal_fpi from pg_stat_wal").fetchone()[0]
+        cpu = {"postgres": cpu_seconds(self.postgres.pid)}
+        if self.nginx is not None:
+            cpu["nginx"] = cpu_seconds(self.nginx.pid)
+        if name in self.peers:
+            cpu[name] = cpu_seconds(self.peers[name].pid)
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu["load"] = usage.ru_utime + usage.ru_stime
+        return {"wal": float(wal), "fpi": fpi, "cpu": cpu}
+
+    def last_id(self):
+        with self.postgres.connect(dbname=self.database) as c:
+            return c.execute("select last_value from foloosi.id_seq").fetchone()[0]
+
+    def recorded_since(self, last):
+        with self.postgres.connect(dbname=self.database) as c:
+            return c.execute("select count(*) from foloosi.deliveries where id > %s", [last]).fetchone()[0]
+
+    def measure(self, name, run, seconds, empty=True, counted=True):
+        """run(seconds) returns a Sample without cpu, wal and fpi. counted: every request must be a new row.
+
+        The second before makes connections and plans: emptying the tables has invalidated these, and a peer has many
+        sessions that plan each for itself.
+        """
+        self.reset(empty)
+        run(1)
+        last, before = self.last_id(), self.state(name)
+        sample = run(seconds)
+        after = self.state(name)
+        events = sample.requests
+        if sample.errors:
+            raise Failure(f"{name}: {sample.errors} of {events} requests failed; see {self.logs}")
+        recorded = self.recorded_since(last) if counted else events
+        if recorded < events:
+            raise Failure(f"{name}: {events} acknowledged, {recorded} recorded")
+        sample["cpu"] = {k: (after["cpu"][k] - before["cpu"][k]) / events * 1e6 for k in after["cpu"]}
+        sample["wal"] = (after["wal"] - before["wal"]) / events
+        sample["fpi"] = (after["fpi"] - before["fpi"]) / events
+        return sample
+
+    # -- load --
+
+    def parse(self, done):
+        found = re.search(r"^bench requests (\d+) us (\d+) errors (\d+) p50 (\d+) p99 (\d+) p999 (\d+) max (\d+)$", done.stdout, re.M)
+        if done.returncode or not found:
+            raise Failure(f"the load generator failed: {done.stdout[-2000:]}")
+        requests, us, errors, p50, p99, p999, longest = map(int, found.groups())
+        return Sample(requests=requests, errors=errors, rate=requests / us * 1e6, p50=p50 / 1e3, p99=p99 / 1e3, p999=p999 / 1e3, max=longest / 1e3)
+
+    def wrk(self, name, connections, seconds, mode="random", known=0):
+        threads = 1 if connections < 64 else 2
+        return self.parse(subprocess.run(
+            [stack.program("wrk"), f"-t{threads}", f"-c{connections}", f"-d{seconds}", "-s", HERE / "post.lua",
+             self.nginx.url_of(name), "--", HERE / "payload.json", mode, str(known)],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+
+    def pace(self, name, rate, seconds):
+        return self.parse(subprocess.run(
+            [stack.built("bench/pace"), str(self.nginx.ports[name]), PATH, HERE / "payload.json", f"{rate:.0f}", str(seconds), "128"],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+
+    def pgbench(self, script, clients, seconds, rate=None, events=1):
+        """Percentiles only with a rate: then each transaction is logged, with its latency from the scheduled time."""
+        prefix = self.home / "pgbench_log"
+        command = [stack.pg_program("pgbench"), "-n", "-M", "prepared", "-f", self.home / f"{script}.sql", "-c", str(clients),
+                   "-j", str(min(clients, 2)), "-T", str(seconds), "-h", self.postgres.socket_dir, "-p", str(self.postgres.port),
+                   "-U", "foloosi_handler"]
+        if rate:
+            command += ["-R", f"{rate:.0f}", "-l", f"--log-prefix={prefix}"]
+        done = subprocess.run([*command, self.database], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.home)
+        tps = re.search(r"^tps = ([0-9.]+)", done.stdout, re.M)
+        count = re.search(r"^number of transactions actually processed: (\d+)", done.stdout, re.M)
+        if done.returncode or not tps or not count:
+            raise Failure(f"pgbench failed: {done.stdout[-2000:]}")
+        latencies = []
+        for log in self.home.glob("pgbench_log.*"):
+            latencies += [int(line.split()[2]) for line in log.read_text().splitlines()]
+            log.unlink()
+        latencies.sort()
+        at = (lambda q: latencies[int(len(latencies) * q)] / 1e3) if latencies else (lambda q: float("nan"))
+        return Sample(requests=int(count.group(1)) * events, errors=0, rate=float(tps.group(1)) * events, p50=at(0.5), p99=at(0.99),
+                      p999=at(0.999), max=latencies[-1] / 1e3 if latencies else float("nan"))
+
+    def bytes_per_event(self):
+        with self.postgres.connect(dbname=self.database) as c:
+            rows = c.execute("""
+                select coalesce(inhparent::regclass::text, c.oid::regclass::text), sum(pg_table_size(c.oid)), sum(pg_indexes_size(c.oid))
+                from pg_class c left join pg_inherits on inhrelid = c.oid
+                where relnamespace = 'foloosi'::regnamespace and relkind = 'r' group by 1 order by 2 desc""").fetchall()
+            n = c.execute("select count(*) from foloosi.deliveries").fetchone()[0]
+        return n, {name.removeprefix("foloosi."): (float(table) / n, float(index) / n) for name, table, index in rows if table + index > 100 * n / 1000}
+
+
+# -- many measurements ------------------------------------------------------------------------------
+
+
+class Series:
+    """Samples of the same thing."""
+
+    def __init__(self):
+        self.samples = []
+
+    def add(self, sample):
+        self.samples.append(sample)
+
+    def median(self, key):
+        return statistics.median(s[key] for s in self.samples)
+
+    def low(self, key):
+        return min(s[key] for s in self.samples)
+
+    def high(self, key):
+        return max(s[key] for s in self.samples)
+
+    def cpu(self):
+        return {k: statistics.median(s.cpu[k] for s in self.samples) for k in self.samples[0].cpu}
+
+    def rates(self):
+        return f"{self.median('rate'):,.0f} ({self.low('rate'):,.0f}–{self.high('rate'):,.0f})"
+
+
+class Table:
+    """Printed at once, and kept as Markdown."""
+
+    def __init__(self, title, *columns):
+        self.title, self.columns, self.rows = title, columns, []
+
+    def row(self, *cells):
+        self.rows.append([str(c) for c in cells])
+
+    def text(self):
+        widths = [max(len(r[i]) for r in [self.columns, *self.rows]) for i in range(len(self.columns))]
+        lines = ["  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths))) for r in [self.columns, *self.rows]]
+        return "\n".join([self.title, *lines]) + "\n"
+
+    def markdown(self):
+        lines = ["| " + " | ".join(r) + " |" for r in [self.columns, *self.rows]]
+        lines.insert(1, "|---" + "|--:" * (len(self.columns) - 1) + "|")
+        return f"{self.title}\n\n" + "\n".join(lines) + "\n"
+
+
+class Report:
+    def __init__(self):
+        self.parts = []
+        self.lines = []
+
+    def table(self, table):
+        say("\n" + table.text())
+        self.parts.append(table.markdown())
+
+    def ratio(self, name, value, what="ratio"):
+        line = f"{what} {name} {value:.2f}"
+        say(line)
+        self.lines.append(line)
+
+    def figure(self, name, value):
+        self.ratio(name, value, "figure")
+
+    def write(self, section, title, facts):
+        """Replace one section of RESULTS.md; what stands outside of the marks is written by hand."""
+        path = HERE / "RESULTS.md"
+        begin, end = f"<!-- {section}: written by bench.py -->", f"<!-- {section}: end -->"
+        text = path.read_text() if path.exists() else "# Results of the bench\n"
+        new = f"{begin}\n## {title}\n\n" + "\n".join(facts) + "\n\n```\n" + "\n".join(self.lines) + "\n```\n\n" + "\n".join(self.parts) + end
+        if begin in text:
+            text = text.split(begin)[0] + new + text.split(end)[1]
+        else:
+            text = text.rstrip("\n") + f"\n\n{new}\n"
+        path.write_text(text)
+
+
+def best(series, prefix):
+    """(key, series) with the highest median rate among the keys that begin with prefix."""
+    return max(((k, s) for k, s in series.items() if k[: len(prefix)] == prefix), key=lambda x: x[1].median("rate"))
+
+
+def measure_all(bench, series, plan, rounds):
+    """plan: (key, contender, run, seconds). Interleaved."""
+    for _ in range(rounds):
+        for key, contender, run, seconds in plan:
+            series.setdefault(key, Series()).add(bench.measure(contender, run, seconds, counted=contender != "noop-fastcgi"))
+            print(".", end="", flush=True)
+    print(flush=True)
+
+
+def http(bench, name, connections, seconds):
+    return (name, connections), name, lambda s: bench.wrk(name, connections, s), seconds
+
+
+def direct(bench, script, clients, seconds, events=1):
+    return (script, clients), "pgbench", lambda s: bench.pgbench(script, clients, s, events=events), seconds
+
+
+def one_by_one(series):
+    """The best of pgbench: ((script, clients), series)."""
+    return max((best(series, (script,)) for script in ("one", "scalar")), key=lambda x: x[1].median("rate"))
+
+
+def facts(contenders, seconds):
+    return [
+        f"- {time.strftime('%Y-%m-%d')}, {machine()}; nothing else ran. The whole run took {seconds / 60:.1f} minutes.",
+        "- " + ", ".join(f"{k} {v}" for k, v in versions(contenders).items()) + ".",
+        "- PostgreSQL: " + ", ".join(f"{k} = {v}" for k, v in POSTGRES.items()) + "; the rest is default.",
+    ]
+
+
+# -- the three commands -------------------------------------------------------------------------------
+
+
+def run_quick(bench):
+    bench.start_peers()
+    report, series = Report(), {}
+    pgbench = (("one", 16), ("scalar", 32))
+    plan = [http(bench, n, 64, 3) for n in bench.names] + [direct(bench, *p, 3) for p in pgbench]
+    measure_all(bench, series, plan, 2)
+
+    table = Table("Events a second, 64 connections", "", "rate", "p99 ms", "CPU µs/event: own", "nginx", "postgres", "load")
+    for name in bench.names:
+        s = series[name, 64]
+        cpu = s.cpu()
+        table.row(name, s.rates(), f"{s.median('p99'):.1f}", *(f"{cpu[k]:.0f}" for k in (name, "nginx", "postgres", "load")))
+    for script, clients in pgbench:
+        s = series[script, clients]
+        cpu = s.cpu()
+        table.row(f"pgbench {script}, {clients} clients", s.rates(), "", "", "", f"{cpu['postgres']:.0f}", f"{cpu['load']:.0f}")
+    report.table(table)
+    handler = series["handler", 64].median("rate")
+    report.ratio("handler/pgbench", handler / one_by_one(series)[1].median("rate"))
+    report.ratio("handler/php-fpm", handler / series["php-fpm", 64].median("rate"))
+    report.ratio("handler/node", handler / series["node", 64].median("rate"))
+
+
+def run_full(bench):
+    begin = time.monotonic()
+    bench.start_peers()
+    report, series, slow, half = Report(), {}, {}, {}
+    levels, seconds, rounds = (32, 64, 128), 5, 3
+    peers = [n for n in bench.names if n not in ("handler", "noop-fastcgi")]
+    say(f"throughput, {rounds} rounds of {seconds} s each")
+    plan = [http(bench, n, c, seconds) for c in levels for n in bench.names]
+    plan += [direct(bench, s, c, 4) for c in (8, 16, 32, 64) for s in ("one", "scalar")]
+    plan += [direct(bench, "set64", 2, 4, events=64)]
+    measure_all(bench, series, plan, rounds)
+    one_key, one = one_by_one(series)
+    peaks = {n: best(series, (n,))[1].median("rate") for n in bench.names}
+
+    say("at half of each one's own peak, arrivals that do not wait for answers")
+    script, clients = one_key
+    plan = [((n,), n, lambda s, n=n: bench.pace(n, peaks[n] / 2, s), 8) for n in bench.names]
+    plan += [(("pgbench",), "pgbench", lambda s: bench.pgbench(script, clients, s, rate=one.median("rate") / 2), 8)]
+    plan += [(("pgbench at the handler's rate",), "pgbench", lambda s: bench.pgbench(script, clients, s, rate=peaks["handler"] / 2), 8)]
+    measure_all(bench, half, plan, 2)
+
+    say("memory, WAL and bytes on disk: the handler for 60 s without a pause, tables growing")
+    handler_pid = bench.peers["handler"].pid
+    rss_before = memory_mib(handler_pid)[0]
+    long = bench.measure("handler", lambda s: bench.wrk("handler", 128, s), 60)
+    rss_after = memory_mib(handler_pid)[0]
+    memory = {n: memory_mib(bench.peers[n].pid) for n in bench.names}
+    events, sizes = bench.bytes_per_event()
+    served = sum(s.requests for k, v in [*series.items(), *half.items()] if k[0] == "handler" for s in v.samples)
+
+    say("the same with 2 ms more for each fdatasync")
+    bench.slow_disk()
+    plan = [http(bench, "handler", 64, 4), http(bench, "handler", 128, 4)]
+    plan += [http(bench, n, 64, 4) for n in peers]
+    plan += [direct(bench, "one", 64, 4), direct(bench, "scalar", 64, 4)]
+    measure_all(bench, slow, plan, rounds)
+    seconds_total = time.monotonic() - begin
+
+    table = Table("**Events a second** (median, smallest–largest)", "", *(f"{c} connections" for c in levels), *(f"p99 ms at {c}" for c in levels))
+    for n in bench.names:
+        table.row(n, *(series[n, c].rates() for c in levels), *(f"{series[n, c].median('p99'):.1f}" for c in levels))
+    report.table(table)
+    table = Table("**Database alone, events a second**", "pgbench -M prepared", *(f"{c} clients" for c in (8, 16, 32, 64)), "2 clients")
+    for script in ("one", "scalar"):
+        table.row(SCRIPTS[script], *(series[script, c].rates() for c in (8, 16, 32, 64)), "")
+    table.row(SCRIPTS["set64"], "", "", "", "", series["set64", 2].rates())
+    report.table(table)
+    table = Table("**CPU of an event, µs** (at the connections with the highest rate)", "", "own processes", "nginx", "PostgreSQL", "load generator", "sum less load")
+    for n in bench.names:
+        cpu = best(series, (n,))[1].cpu()
+        table.row(n, *(f"{cpu[k]:.0f}" for k in (n, "nginx", "postgres", "load")), f"{cpu[n] + cpu['nginx'] + cpu['postgres']:.0f}")
+    for script in ("one", "scalar", "set64"):
+        cpu = best(series, (script,))[1].cpu()
+        table.row(f"pgbench, {SCRIPTS[script]}", "", "", f"{cpu['postgres']:.0f}", f"{cpu['load']:.0f}", f"{cpu['postgres']:.0f}")
+    report.table(table)
+    table = Table("**Latency at half of the own peak, ms** (open loop, independent arrivals)", "", "rate", "p50", "p99", "p99.9")
+    for (n,), s in half.items():
+        table.row(n, f"{s.median('rate'):,.0f}", *(f"{s.median(k):.2f}" for k in ("p50", "p99", "p999")))
+    report.table(table)
+    table = Table("**2 ms more for each fdatasync, events a second**", "", "rate", "p99 ms")
+    for (n, c), s in slow.items():
+        table.row(f"{n}, {c} {'clients' if n in ('one', 'scalar') else 'connections'}", s.rates(), f"{s.median('p99'):.1f}")
+    report.table(table)
+    table = Table("**Memory after the run, MiB**", "", "RSS", "PSS with children")
+    for n, (rss, pss) in memory.items():
+        table.row(n, f"{rss:.1f}", f"{pss:.1f}")
+    report.table(table)
+    table = Table(f"**Bytes on disk of an event**, after {events:,} events", "", "table", "indexes")
+    for n, (t, i) in sizes.items():
+        table.row(n, f"{t:.0f}", f"{i:.0f}")
+    total = sum(t + i for t, i in sizes.values())
+    table.row("all", f"{sum(t for t, _ in sizes.values()):.0f}", f"{sum(i for _, i in sizes.values()):.0f}")
+    report.table(table)
+
+    handler = peaks["handler"]
+    report.ratio("handler/pgbench", handler / one.median("rate"))
+    for n in peers + ["noop-fastcgi"]:
+        report.ratio(f"handler/{n}", handler / peaks[n])
+    report.ratio("sets-of-64/pgbench", series["set64", 2].median("rate") / one.median("rate"))
+    slow_one = max(slow["one", 64].median("rate"), slow["scalar", 64].median("rate"))
+    report.ratio("slowdisk-handler/pgbench", max(slow["handler", c].median("rate") for c in (64, 128)) / slow_one)
+    for n in peers:
+        report.ratio(f"slowdisk-handler/{n}", slow["handler", 64].median("rate") / slow[n, 64].median("rate"))
+    report.ratio("p99-handler/pgbench", half["handler",].median("p99") / half["pgbench at the handler's rate",].median("p99"))
+    report.ratio("p99-handler/pgbench-at-its-own-half", half["handler",].median("p99") / half["pgbench",].median("p99"))
+    report.figure(f"handler-rss-mib-after-{served}-requests", rss_before)
+    report.figure(f"handler-rss-mib-after-{served + long.requests}-requests", rss_after)
+    report.figure("bytes-on-disk-per-event", total)
+    report.figure("wal-bytes-per-event", long.wal)
+    report.figure("wal-full-page-images-per-event", long.fpi)
+    report.figure("handler-events-a-second-over-60-s", long.rate)
+    report.figure("minutes", seconds_total / 60)
+    plot(bench, series, levels, one)
+    report.write("bench", "make bench", facts(bench.names, seconds_total) + [
+        f"- The best of pgbench: {SCRIPTS[one_key[0]]}, {one_key[1]} clients. A ratio compares the medians at the best number of connections of each.",
+        f"- Fully loaded PHP-FPM has {PhpFpm.CHILDREN} children, Node a pool of {Node.POOL}, Go one of {Go.POOL}, the handler 128 threads.",
+    ])
+
+
+def plot(bench, series, levels, one):
+    data = bench.logs / "throughput.dat"
+    names = [n for n in bench.names]
+    lines = ["# connections, then rate and p99 of each: " + " ".join(names)]
+    for c in levels:
+        lines.append(" ".join([str(c), *(f"{series[n, c].median('rate'):.0f} {series[n, c].median('p99'):.2f}" for n in names)]))
+    data.write_text("\n".join(lines) + "\n")
+    subprocess.run([stack.program("gnuplot"), "-e", f"data='{data}'; out='{HERE / 'throughput.svg'}'; names='{' '.join(names)}'; "
+                    f"one={one.median('rate'):.0f}", HERE / "plot.gp"], check=True)
+
+
+def run_growth(bench):
+    import growth
+
+    growth.run(bench, Report(), sys.modules[__name__])
+
+
+def main(arguments):
+    commands = {
+        "quick": (run_quick, ["handler", "php-fpm", "node"]),
+        "full": (run_full, ["handler", "php-fpm", "node", "go", "noop-fastcgi"]),
+        "growth": (run_growth, ["handler"]),
+    }
+    if len(arguments) != 1 or arguments[0] not in commands:
+        print("usage: bench.py full|quick|growth", file=sys.stderr)
+        return 2
+    run, names = commands[arguments[0]]
+    logs = stack.build_dir() / "bench/log"
+    shutil.rmtree(logs, ignore_errors=True)
+    logs.mkdir(parents=True)
+    home = tempfile.mkdtemp(prefix="foloosi-bench.", dir="/var/tmp" if os.access("/var/tmp", os.W_OK) else "/tmp")
+    os.chmod(home, 0o711 if stack.IS_ROOT else 0o700)
+    bench = None
+    try:
+        bench = Bench(home, logs, names)
+        bench.create()
+        run(bench)
+    except (stack.StackError, Failure, subprocess.CalledProcessError, OSError) as error:
+        print(f"make bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        if bench is not None:
+            bench.stop()
+        shutil.rmtree(home, ignore_errors=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

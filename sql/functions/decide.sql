@@ -160,7 +160,10 @@ begin
                         select coalesce(e.assigned, a.id, case when e.transaction_no is null or b.transaction_no is null then b.id end) as id,
                                coalesce(b.transaction_no <> e.transaction_no, false) as conflict) c
                     left join foloosi.transactions t on t.id = c.id
-                    cross join lateral (select coalesce(e.order_ref, t.order_ref) as order_named) x
+                    -- a repeat speaks of the order that it spoke of, whatever the order key is by now
+                    cross join lateral (
+                        select coalesce(case when d.outcome in ('recorded', 'duplicate', 'review') then d.order_ref end,
+                                        e.order_ref, t.order_ref) as order_named) x
                     left join foloosi.orders o on o.order_ref = x.order_named and o.merchant = e.merchant
                     left join lateral (
                         select q.id, q.state from foloosi.paybacks q where q.transaction_id = t.id

@@ -144,6 +144,8 @@ begin
             element.outcome := 'rejected';
             element.merchant_known := quota.merchant_known;
             element.delivery_new := false;
+            element.order_state := (select o.state from foloosi.orders o
+                                    where o.order_ref = element.order_ref and o.merchant = element.merchant);
             select d.id, d.outcome, d.order_ref, o.state into known
             from foloosi.deliveries d left join foloosi.orders o on o.order_ref = d.order_ref and o.merchant = d.merchant
             where d.digest = element.digest and d.merchant = element.merchant;
@@ -153,7 +155,7 @@ begin
                     update foloosi.deliveries d
                     set repeats = d.repeats + 1, last_seen_at = now(), outcome = 'rejected', rule = 0, reason = null,
                         detail = element.fault, attention = d.attention or d.outcome = 'ignored', transaction_id = null,
-                        order_ref = element.order_ref, order_state = null
+                        order_ref = element.order_ref, order_state = element.order_state
                     where d.id = known.id;
                 else
                     element.outcome := 'duplicate';
@@ -166,9 +168,9 @@ begin
                 if quota.kept + fresh <= quota.allowed then
                     element.delivery_id := nextval('foloosi.id_seq');
                     element.delivery_new := true;
-                    insert into foloosi.deliveries (id, merchant, digest, outcome, rule, detail, attention, order_ref, source)
+                    insert into foloosi.deliveries (id, merchant, digest, outcome, rule, detail, attention, order_ref, order_state, source)
                     values (element.delivery_id, element.merchant, element.digest, 'rejected', 0, element.fault, true,
-                            element.order_ref, element.source);
+                            element.order_ref, element.order_state, element.source);
                 end if;
             end if;
             batch[n] := element;

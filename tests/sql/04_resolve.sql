@@ -1,0 +1,133 @@
+-- resolve_order(): a person decides an order, or closes it.
+begin;
+\ir tools.psql
+select no_plan();
+
+select example('review to paid');
+select given('select foloosi.register_order(%m, ''O-1'', 250, ''AED'')');
+select given_delivery('success', 'O-1', 'N-1');
+select given_delivery('success', 'O-1', 'N-2', null, 250);
+select given_delivery('failed', 'O-1', 'N-3');
+select is(waiting(), array['order O-1 amount_differs'], 'it waits');
+select is(act('select foloosi.resolve_order(%m, ''O-1'', ''paid'', ''a discount'')'), array[
+    'event 2: order.success O-1 N-1 (resolved)',
+    'event 3: payback.due O-1 N-2 (double_payment) payback 1',
+    'order O-1: review 250 AED by N-1 (amount_differs) registered -> paid 250 AED by N-1 registered decided by postgres',
+    'payback 1: N-2 due double_payment 250 AED for O-1'], 'to paid: order.success; what is in question pays, every other captured one goes back');
+select is(waiting(), array['payback O-1 double_payment'], 'only the payback waits');
+select is(act('select foloosi.resolve_order(%m, ''O-1'', ''paid'')'), '{}', 'to paid again: nothing');
+select is((deliver('success', 'O-1', 'N-4'))[1], 'recorded O-1 paid (double_payment)', 'row 17 from then on');
+
+select example('review to cancelled');
+select given('select foloosi.register_order(%m, ''O-1'', 250, ''AED'')');
+select given_delivery('success', 'O-1', 'N-1');
+select given_delivery('success', 'O-1', 'N-2');
+select is(act('select foloosi.resolve_order(%m, ''O-1'', ''cancelled'', ''sold out'')'), array[
+    'event 2: order.cancel O-1 N-1 (resolved)',
+    'event 3: payback.due O-1 N-1 (order_closed) payback 1',
+    'event 4: payback.due O-1 N-2 (order_closed) payback 2',
+    'order O-1: review 250 AED by N-1 (amount_differs) registered -> cancelled 250 AED by N-1 registered decided by postgres',
+    'payback 1: N-1 due order_closed 100 AED for O-1',
+    'payback 2: N-2 due order_closed 100 AED for O-1'], 'to cancelled: order.cancel, all captured go back');
+select is(act('select foloosi.resolve_order(%m, ''O-1'', ''cancelled'')'), '{}', 'to cancelled again: nothing');
+
+select example('pending');
+select given('select foloosi.register_order(%m, ''O-1'', 100, ''AED'')');
+select is(act('select foloosi.resolve_order(%m, ''O-1'', ''paid'', ''bank transfer'')'), array[
+    'event 1: order.success O-1 (resolved)',
+    'order O-1: pending 100 AED registered -> paid 100 AED registered decided by postgres'], 'pending to paid: by other means, no transaction');
+select is((deliver('success', 'O-1', 'N-1'))[3], 'payback 1: N-1 due double_payment 100 AED for O-1', 'row 17 for a success that comes nevertheless');
+select given('select foloosi.register_order(%m, ''O-2'', 100, ''AED'')');
+select is(act('select foloosi.resolve_order(%m, ''O-2'', ''cancelled'')'), array[
+    'event 3: order.cancel O-2 (resolved)',
+    'order O-2: pending 100 AED registered -> cancelled 100 AED registered decided by postgres'], 'pending to cancelled: closed');
+
+select example('cancelled by a failure');
+select given_delivery('failed', 'O-1', 'N-1');
+select is(act('select foloosi.resolve_order(%m, ''O-1'', ''cancelled'')'), array[
+    'order O-1: cancelled 100 AED by N-1 -> cancelled 100 AED by N-1 decided by postgres'], 'cancelled by a failure to cancelled: closed; its order.cancel is out');
+select is((deliver('success', 'O-1', 'N-1'))[1], 'review O-1 cancelled (order_closed)', 'row 16 from then on');
+select given_delivery('failed', 'O-2', 'N-2');
+select is(act('select foloosi.resolve_order(%m, ''O-2'', ''paid'')'), array[
+    'event 4: order.success O-2 (resolved)',
+    'order O-2: cancelled 100 AED by N-2 -> paid 100 AED decided by postgres'], 'cancelled by a failure to paid: the failure does not pay it');
+
+select example('closed, then opened');
+select given('select foloosi.register_order(%m, ''O-1'', 100, ''AED'')');
+select given('select foloosi.resolve_order(%m, ''O-1'', ''cancelled'')');
+select given_delivery('success', 'O-1', 'N-1');
+select is(act('select foloosi.resolve_order(%m, ''O-1'', ''paid'', ''they insist'')'), array[
+    'event 3: order.success O-1 (resolved)',
+    'order O-1: cancelled 100 AED registered decided by postgres -> paid 100 AED registered decided by postgres'],
+    'closed to paid: money that is due to go back does not pay it');
+
+select example('paid to cancelled');
+select given_delivery('success', 'O-1', 'N-1');
+select given_delivery('success', 'O-1', 'N-2');
+select is(act('select foloosi.resolve_order(%m, ''O-1'', ''cancelled'', ''returned'')'), array[
+    'event 3: order.cancel O-1 N-1 (resolved)',
+    'event 4: payback.due O-1 N-1 (order_closed) payback 2',
+    'order O-1: paid 100 AED by N-1 -> cancelled 100 AED by N-1 decided by postgres',
+    'payback 2: N-1 due order_closed 100 AED for O-1'], 'paid to cancelled: its money goes back; the other one has its payback');
+select is((deliver('success', 'O-1', 'N-1', copy => 2)), array['duplicate O-1 cancelled'], 'and no webhook takes that back');
+
+select example('paybacks that were');
+select given_delivery('success', 'O-1', 'N-1');
+select given_delivery('success', 'O-1', 'N-2');
+select given('select foloosi.settle_payback(payback_id(''N-2''), ''sent'')');
+select is(act('select foloosi.resolve_order(%m, ''O-1'', ''cancelled'')'), array[
+    'event 3: order.cancel O-1 N-1 (resolved)',
+    'event 4: payback.due O-1 N-1 (order_closed) payback 2',
+    'order O-1: paid 100 AED by N-1 -> cancelled 100 AED by N-1 decided by postgres',
+    'payback 2: N-1 due order_closed 100 AED for O-1'], 'money that has gone back does not go back twice');
+
+select example('what is in question has its own question');
+select given('select foloosi.register_order(%m, ''O-1'', 250, ''AED'')');
+select given_delivery('success', 'O-1', 'N-1');
+select given_delivery('success', 'O-1', 'N-2', null, 250);
+select given_delivery('failed', 'O-1', 'N-1');
+select is(act('select foloosi.resolve_order(%m, ''O-1'', ''paid'')'), array[
+    'event 3: order.success O-1 N-2 (resolved)',
+    'order O-1: review 250 AED by N-1 (amount_differs) registered -> paid 250 AED by N-2 registered decided by postgres'],
+    'to paid: a transaction with a payback does not pay, the next captured one does');
+
+select example('verifying', verify => 'callback');
+select given_delivery('success', 'O-1', 'N-1');
+select is(act('select foloosi.resolve_order(%m, ''O-1'', ''paid'')'), array[
+    'event 1: order.success O-1 N-1 (resolved)',
+    'order O-1: verifying 100 AED by N-1 (verifying) -> paid 100 AED by N-1 decided by postgres',
+    'transaction 1: N-1/- verifying for O-1 100 AED -> N-1/- captured for O-1 100 AED'], 'verifying to paid: the transaction is captured');
+select given_delivery('success', 'O-2', 'N-2');
+select is((act('select foloosi.resolve_order(%m, ''O-2'', ''cancelled'')'))[1:2], array[
+    'event 2: order.cancel O-2 N-2 (resolved)',
+    'order O-2: verifying 100 AED by N-2 (verifying) -> cancelled 100 AED by N-2 decided by postgres'], 'verifying to cancelled');
+
+select example('late is forgotten by nobody', late_success => 'review');
+select given_delivery('failed', 'O-1', 'N-1');
+select given_delivery('success', 'O-1', 'N-1');
+select is((act('select foloosi.resolve_order(%m, ''O-1'', ''paid'')'))[2],
+    'order O-1: review 100 AED by N-1 (late_success) late -> paid 100 AED by N-1 late decided by postgres', 'a late success that a person believes');
+
+select example('what is refused');
+select given_delivery('success', 'O-1', 'N-1');
+select throws_ok(format('select foloosi.resolve_order(%L, ''O-1'', %L)', merchant(), state), '22023', null, format('resolve_order to %L', state))
+    from unnest(array['pending', 'verifying', 'review', 'refunded', '', 'PAID', null]) state;
+select throws_ok(format('select foloosi.resolve_order(%L, ''O-2'', ''paid'')', merchant()), 'P0002', null, 'an order that is not there');
+select throws_ok('select foloosi.resolve_order(''nobody'', ''O-1'', ''paid'')', 'P0002', null, 'of a merchant that is not there');
+select throws_ok(format('select foloosi.resolve_order(%L, null, ''paid'')', merchant()), 'P0002', null, 'no order');
+select is((facts(merchant()))->>'order O-1', 'paid 100 AED by N-1', 'nothing has changed');
+
+select example('history');
+select given('select foloosi.register_order(%m, ''O-1'', 250, ''AED'')');
+select given_delivery('success', 'O-1', 'N-1');
+set local session authorization foloosi_operator;
+select is((select row(o.state, o.decided_by, o.decided_at is not null)::text from foloosi.resolve_order(merchant(), 'O-1', 'paid', 'a discount') o),
+    '(paid,foloosi_operator,t)', 'returns the order''s row');
+select given('select foloosi.resolve_order(%m, ''O-1'', ''cancelled'', ''returned'')');
+reset session authorization;
+select is(array(select concat_ws(' ', coalesce(state_before, '-'), state, cause, decided_by, note) from foloosi.order_history where merchant = merchant() order by id),
+    array['- pending register postgres', 'pending review delivery', 'review paid resolve foloosi_operator a discount',
+        'paid cancelled resolve foloosi_operator returned'], 'each step with its cause, role and note');
+
+select * from finish();
+rollback;

@@ -23,8 +23,8 @@
  * title, log level. Names in lower case are what logs and answers print.
  */
 enum outcome {
-	OUTCOME_NOT_FOUND,    /* unknown path, merchant or token */
-	OUTCOME_HELLO,        /* GET or HEAD on an endpoint: the dashboard looks whether it is there */
+	OUTCOME_NOT_FOUND, /* unknown path, merchant or token */
+	OUTCOME_HELLO,     /* GET or HEAD on an endpoint: the dashboard looks whether it is there */
 	OUTCOME_BAD_METHOD,   /* anything but GET, HEAD, POST */
 	OUTCOME_UNAUTHORIZED, /* Basic or signature configured, and missing, wrong or doubled */
 	OUTCOME_TOO_LARGE,    /* more body than body_limit */
@@ -55,23 +55,24 @@ enum outcome {
 struct delivery {
 	/* What arrived. Written by the accept thread before writer_record(). */
 	char request_id[REQUEST_ID_SIZE]; /* 16 hex digits: ties log lines and answer together */
-	const char *merchant;             /* borrowed from the configuration that the request pinned */
-	const unsigned char *body;        /* the raw bytes; borrowed from the request */
+	const char *merchant;      /* borrowed from the configuration that the request pinned */
+	const unsigned char *body; /* the raw bytes; borrowed from the request */
 	size_t body_len;
 	unsigned char digest[DIGEST_SIZE]; /* SHA-256 of body */
-	const char *faults;                /* why it is rejected, one fault a line; NULL: it is valid */
-	struct transfer transfer;          /* all NULL if faults is set */
-	const char *order_ref;             /* the merchant's order key, prefix off; NULL: none. Points
+	const char *faults;       /* why it is rejected, one fault a line; NULL: it is valid */
+	struct transfer transfer; /* all NULL if faults is set */
+	const char *order_ref;    /* the merchant's order key, prefix off; NULL: none. Points
 	                                      into transfer */
-	int64_t deadline;                  /* clock_ms() by which the request must have its answer */
+	int64_t deadline;         /* clock_ms() by which the request must have its answer */
 
 	/* Verdict. Written by the writer while it borrows the delivery. */
-	enum outcome outcome;               /* RECORDED … UNAVAILABLE */
-	char order[ORDER_REF_SIZE];         /* the order concerned; "": none */
-	char order_state[ORDER_STATE_SIZE]; /* its state after the commit; "": there is no such order */
-	char reason[REASON_SIZE];           /* why, in one word of the vocabulary; "": nothing to add */
-	int64_t delivery_id;                /* foloosi.deliveries.id; 0: no row was written */
-	bool merchant_known;                /* foloosi.merchants has a row for the merchant */
+	enum outcome outcome;       /* RECORDED … UNAVAILABLE */
+	char order[ORDER_REF_SIZE]; /* the order concerned; "": none */
+	char order_state
+	    [ORDER_STATE_SIZE];   /* its state after the commit; "": there is no such order */
+	char reason[REASON_SIZE]; /* why, in one word of the vocabulary; "": nothing to add */
+	int64_t delivery_id;      /* foloosi.deliveries.id; 0: no row was written */
+	bool merchant_known;      /* foloosi.merchants has a row for the merchant */
 };
 
 /* A row of outcome.c's table. */

@@ -29,18 +29,18 @@
  * has a row for each: JSON pointer, kind, limit.
  */
 enum transfer_field {
-	TRANSFER_STATUS,       /* data.transfer.transaction_status, in lower case (ASCII) */
-	TRANSFER_NO,           /* transaction_no */
-	TRANSFER_REFERENCE,    /* payment_reference */
-	TRANSFER_AMOUNT,       /* transaction_amount, an exact decimal by money.c's grammar */
-	TRANSFER_CURRENCY,     /* transaction_currency, three upper case ASCII letters */
-	TRANSFER_MESSAGE,      /* transaction_message */
-	TRANSFER_OPTIONAL1,    /* api.optional1 … */
+	TRANSFER_STATUS,    /* data.transfer.transaction_status, in lower case (ASCII) */
+	TRANSFER_NO,        /* transaction_no */
+	TRANSFER_REFERENCE, /* payment_reference */
+	TRANSFER_AMOUNT,    /* transaction_amount, an exact decimal by money.c's grammar */
+	TRANSFER_CURRENCY,  /* transaction_currency, three upper case ASCII letters */
+	TRANSFER_MESSAGE,   /* transaction_message */
+	TRANSFER_OPTIONAL1, /* api.optional1 … */
 	TRANSFER_OPTIONAL2,
 	TRANSFER_OPTIONAL3,
-	TRANSFER_EMAIL,        /* api.customer_email */
-	TRANSFER_MOBILE,       /* api.customer_mobile */
-	TRANSFER_CARD,         /* api.card_last_four */
+	TRANSFER_EMAIL,  /* api.customer_email */
+	TRANSFER_MOBILE, /* api.customer_mobile */
+	TRANSFER_CARD,   /* api.card_last_four */
 	TRANSFER__MAX
 };
 
@@ -89,8 +89,8 @@ enum decoded {
  *   e, f       filled as the return value says
  * Aborts when memory runs out. Safe from several threads on different structs.
  */
-enum decoded transfer_decode(const char *body, size_t len, struct transfer *t,
-    struct json_error *e, struct faults *f);
+enum decoded transfer_decode(
+    const char *body, size_t len, struct transfer *t, struct json_error *e, struct faults *f);
 
 /* Free what *t owns and zero it. Safe on a zeroed struct. */
 void transfer_free(struct transfer *t);

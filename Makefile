@@ -213,7 +213,7 @@ objects_of = $(addprefix $B/,$(patsubst %.c,%.o,$(shell sed -n '1s,^// objects:,
 
 $(UNIT): $B/%: tests/unit/%.c $$(call objects_of,tests/unit/%.c) $B/.flags
 	@echo '  LD $@'
-	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -MMD -MP $(LDFLAGS) -o $@ $(filter %.c %.o,$^) -lcmocka $(HANDLER_LIBS)
+	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(filter %.o,$^) -lcmocka $(HANDLER_LIBS)
 
 $(FUZZ): $B/%: tests/fuzz/%.c $B/.flags $(C_FILES)
 	@echo '  LD $@'

@@ -134,6 +134,7 @@ begin
             raise;
         end if;
         get stacked diagnostics state = returned_sqlstate, message = message_text, context = pg_exception_context, culprit = schema_name;
+        context := split_part(context, 'decide_and_write(', 1); -- what we called, not who called us
         done := null;
     end;
 

@@ -1,0 +1,210 @@
+-- A merchant's own triggers, and data that the database refuses: nothing is lost, neighbours are not hurt.
+begin;
+\ir tools.psql
+select no_plan();
+
+-- ---------------------------------------------------------------- a shop beside us
+
+create schema shop;
+create table shop.sales (order_ref text primary key, state text not null, paid numeric, slip text unique, amount_seen numeric check (amount_seen < 1000));
+create table shop.mistakes (order_ref text primary key, how text not null);
+grant usage on schema shop to foloosi_owner;
+grant all on all tables in schema shop to foloosi_owner;
+create function shop.not_ours() returns int language sql as 'select 1';
+revoke execute on function shop.not_ours() from public;
+
+-- The shop's books follow the order in the same transaction; shop.mistakes says which orders they cannot bear, and how.
+create function shop.on_order() returns trigger language plpgsql as $$
+declare
+    mistake text := (select how from shop.mistakes m where m.order_ref = new.order_ref);
+begin
+    case mistake
+        when 'raise' then raise exception 'the shop is closed';
+        when 'raise with a code' then raise exception 'no stock' using errcode = 'SHOP1';
+        when 'unique' then insert into shop.sales (order_ref, state) values ('TAKEN', 'x');
+        when 'check' then insert into shop.sales (order_ref, state, amount_seen) values (new.order_ref, new.state, 5000);
+        when 'null' then insert into shop.sales (order_ref, state) values (new.order_ref, null);
+        when 'division' then perform 1 / 0;
+        when 'assert' then assert false, 'this cannot be';
+        when 'no table' then execute 'insert into shop.no_such_table values (1)';
+        when 'no permission' then perform shop.not_ours();
+        when 'text' then perform ('x' || new.order_ref)::int;
+        when 'deferred' then null;
+        when 'retry' then raise exception 'try again' using errcode = 'serialization_failure';
+        when 'long' then raise exception '%', repeat('no ', 2000);
+        else
+            insert into shop.sales (order_ref, state, paid) values (new.order_ref, new.state, new.amount)
+            on conflict (order_ref) do update set state = excluded.state, paid = excluded.paid;
+    end case;
+    return null;
+end $$;
+create trigger shop_on_order after insert or update of state on foloosi.orders for each row execute function shop.on_order();
+
+create function shop.on_commit() returns trigger language plpgsql as $$
+begin
+    if exists (select from shop.mistakes m where m.order_ref = new.order_ref and m.how = 'deferred') then
+        raise exception 'the books do not balance';
+    end if;
+    return null;
+end $$;
+create constraint trigger shop_on_commit after insert or update on foloosi.orders deferrable initially deferred
+    for each row execute function shop.on_commit();
+insert into shop.sales (order_ref, state) values ('TAKEN', 'paid');
+
+create function sale(ref text) returns text language sql stable as $$ select concat_ws(' ', state, trim_scale(paid)) from shop.sales where order_ref = ref $$;
+
+-- ---------------------------------------------------------------- a hook that works
+
+select example('a hook that works');
+select given_delivery('success', 'H-1', 'N-1');
+select is(sale('H-1'), 'paid 100', 'the shop''s table follows in the same transaction');
+select given_delivery('failed', 'H-2', 'N-2');
+select is(sale('H-2'), 'cancelled 100', 'a created order');
+select given_delivery('success', 'H-2', 'N-2');
+select is(sale('H-2'), 'paid 100', 'a changed order');
+select given('select foloosi.register_order(%m, ''H-3'', 70, ''AED'')');
+select is(sale('H-3'), 'pending 70', 'a registered order');
+select given('select foloosi.resolve_order(%m, ''H-3'', ''cancelled'')');
+select is(sale('H-3'), 'cancelled 70', 'a decided order');
+select is(waiting(), '{}', 'nobody waits');
+
+-- ---------------------------------------------------------------- hooks that fail, one at a time
+
+select example('hooks that fail');
+create function fails(how text, state text) returns setof text language plpgsql as $$
+declare
+    ref text := 'BAD ' || how;
+    no  text := 'N ' || how;
+    was jsonb;
+begin
+    perform foloosi.register_order(t.merchant(), ref, 100, 'AED');
+    insert into shop.mistakes values (ref, how);
+    was := t.facts(t.merchant());
+    return next is(t.deliver('success', ref, no), array[format('review %s pending (hook_failed)', ref)],
+        how || ': outcome review, reason hook_failed, the order unmoved, no transaction, no event');
+    return next is((select row(outcome, rule, reason, left(detail, 5), order_ref, order_state, order_state_before, order_moved, attention, transaction_id)::text
+        from foloosi.deliveries where merchant = t.merchant() and order_ref = ref),
+        (select row('review', null, 'hook_failed', state, ref, 'pending', null, false, true, null)::text), how || ': the delivery waits for a person, with the error');
+    return next is((select b.body from foloosi.bodies b join foloosi.deliveries d on d.id = b.delivery_id where d.merchant = t.merchant() and d.order_ref = ref),
+        (t.d('success', ref, no)).body, how || ': its bytes are kept');
+    return next is(t.deliver('success', ref, no), array[format('duplicate %s pending', ref)], how || ': the bytes again are a duplicate');
+    return next is(t.facts(t.merchant()), was, how || ': nothing has moved');
+    return next is(t.sale(ref), 'pending 100', how || ': the shop''s table neither');
+end $$;
+select fails('raise', 'P0001');
+select fails('raise with a code', 'SHOP1');
+select fails('unique', '23505');
+select fails('check', '23514');
+select fails('null', '23502');
+select fails('division', '22012');
+select fails('assert', 'P0004');
+select fails('no table', '42P01');
+select fails('no permission', '42501');
+select fails('text', '22P02');
+select fails('deferred', 'P0001');
+select fails('long', 'P0001');
+select is((select length(detail) from foloosi.deliveries where merchant = merchant() and order_ref = 'BAD long'), 1000, 'long: the error is cut to its beginning');
+select is((select detail from foloosi.deliveries where merchant = merchant() and order_ref = 'BAD raise'), 'P0001 the shop is closed', 'raise: what it said');
+
+delete from shop.mistakes where order_ref = 'BAD raise';
+select is((deliver('success', 'BAD raise', 'N raise', copy => 2))[1], 'recorded BAD raise paid', 'repaired: other bytes of the same are recorded');
+select is(sale('BAD raise'), 'paid 100', 'repaired: and the shop knows');
+
+-- ---------------------------------------------------------------- of orders that are not there yet
+
+select example('a new order');
+insert into shop.mistakes values ('NEW', 'raise'), ('NEW 2', 'deferred'), ('OWN', 'raise');
+select is(deliver('success', 'NEW', 'N-1'), array['review NEW - (hook_failed)'], 'an order that a hook refuses is not created');
+select is(deliver('failed', 'NEW 2', 'N-2'), array['review NEW 2 - (hook_failed)'], 'nor by a failure');
+select is(waiting(), array['delivery NEW hook_failed', 'delivery NEW 2 hook_failed'], 'both wait');
+delete from shop.mistakes where order_ref = 'OWN';
+select given_delivery('failed', 'OWN', 'N-3');
+insert into shop.mistakes values ('OWN', 'raise');
+select is(deliver('success', null, 'N-3'), array['review OWN cancelled (hook_failed)'], 'named by its transaction only: the answer has the order');
+select is(deliver('refund', 'OWN', 'N-3'), array['ignored OWN cancelled (status)'], 'what moves no order meets no hook');
+
+-- ---------------------------------------------------------------- neighbours
+
+select example('neighbours');
+insert into shop.mistakes values ('X-1', 'raise'), ('X-2', 'deferred'), ('X-3', 'unique'), ('X-4', 'assert');
+select is(record(merchant(), d('success', 'G-1', 'G-1'), d('success', 'X-1', 'X-1'), d('failed', 'G-2', 'G-2'), d('success', 'X-2', 'X-2'), d('success', 'G-1', 'G-3'),
+    d('success', 'X-3', 'X-3'), d('success', null, 'G-4'), d('success', 'X-4', 'X-4'), d('bad', fault => 'not JSON'), d('success', 'G-2', 'G-2')), array[
+    'recorded G-1 paid', 'review X-1 - (hook_failed)', 'recorded G-2 cancelled', 'review X-2 - (hook_failed)', 'recorded G-1 paid (double_payment)',
+    'review X-3 - (hook_failed)', 'review - - (no_order_key)', 'review X-4 - (hook_failed)', 'rejected - -', 'recorded G-2 paid (late)'],
+    'the neighbours of those that fail are recorded, in their order');
+select is(facts(merchant()), '{
+    "order G-1": "paid 100 AED by G-1", "order G-2": "paid 100 AED by G-2 (late) late",
+    "event 1": "order.success G-1 G-1", "event 2": "order.cancel G-2 G-2", "event 3": "payback.due G-1 G-3 (double_payment) payback 1",
+    "event 4": "order.review - G-4 (no_order_key)", "event 5": "order.success G-2 G-2 (late)",
+    "payback 1": "G-3 due double_payment 100 AED for G-1",
+    "transaction 1": "G-1/- captured for G-1 100 AED", "transaction 2": "G-2/- captured for G-2 100 AED", "transaction 3": "G-3/- captured for G-1 100 AED",
+    "transaction 4": "G-4/- captured for - 100 AED"}', 'and nothing is left of those that fail');
+select is(array(select order_ref || ' ' || sale(order_ref) from foloosi.orders where merchant = merchant() order by 1), array['G-1 paid 100', 'G-2 paid 100'], 'the shop knows the neighbours');
+
+select example('relatives of one that fails');
+insert into shop.mistakes values ('Y-1', 'raise');
+select is(record(merchant(), d('success', 'Y-1', 'Y-1'), d('success', 'Y-1', 'Y-1', copy => 2), d('success', 'Y-1', 'Y-1'), d('refund', null, 'Y-1')), array[
+    'review Y-1 - (hook_failed)', 'review Y-1 - (hook_failed)', 'duplicate Y-1 -', 'ignored - - (status)'], 'each is tried for itself');
+select is(record(merchant(), variadic (select array_agg(case when i = 100 then d('success', 'Y-1', 'Y-9') else d('success', 'Z-' || i, 'Z-' || i) end order by i)
+    from generate_series(1, 256) i)), (select array_agg(case when i = 100 then 'review Y-1 - (hook_failed)' else format('recorded Z-%s paid', i) end order by i) from generate_series(1, 256) i),
+    '255 neighbours');
+
+-- ---------------------------------------------------------------- what the caller must try again
+
+select example('try again');
+insert into shop.mistakes values ('R-1', 'retry');
+select throws_ok('select record(merchant(), d(''success'', ''G-9'', ''N-9''), d(''success'', ''R-1'', ''N-1''))', '40001', null, 'a hook that asks for another try gets one: the call fails');
+select is(facts(merchant()), '{}', 'and nothing of it is kept');
+select throws_ok('select foloosi.record_delivery(merchant(), ''success'', ''X-1'', ''N-1'', amount => 1, currency => ''AED''), set_config(''t.x'', (1/0)::text, true)', '22012', null,
+    'what fails outside of it is the caller''s');
+
+-- ---------------------------------------------------------------- persons meet the error itself
+
+select example('persons');
+insert into shop.mistakes values ('P-1', 'raise');
+select throws_ok(format('select foloosi.register_order(%L, ''P-1'', 100, ''AED'')', merchant()), 'P0001', 'the shop is closed', 'register_order: the hook''s own error');
+select given_delivery('success', null, 'N-1');
+select throws_ok('select foloosi.assign_transaction(transaction_id(''N-1''), ''P-1'')', 'P0001', 'the shop is closed', 'assign_transaction: the hook''s own error');
+select is((facts(merchant())) - 'event 1', '{"transaction 1": "N-1/- captured for - 100 AED"}', 'nothing has moved');
+
+-- ---------------------------------------------------------------- data that the database refuses
+
+create function refused(title text, bad delivery, answer text default null) returns setof text language plpgsql as $$
+declare
+    was jsonb;
+begin
+    perform t.example(title);
+    perform foloosi.register_order(t.merchant(), 'O-1', 100, 'AED');
+    was := t.facts(t.merchant());
+    return next is(t.record(t.merchant(), bad), array[coalesce(answer, 'review O-1 pending (refused)')], title || ': outcome review, reason refused');
+    return next is(t.facts(t.merchant()), was, title || ': nothing has moved');
+    return next is((select row(d.outcome, d.reason, d.attention, b.body)::text from foloosi.deliveries d join foloosi.bodies b on b.delivery_id = d.id where d.merchant = t.merchant()),
+        row('review', 'refused', true, bad.body)::text, title || ': kept with its bytes, for a person');
+    return next is(t.record(t.merchant(), bad), array[replace(replace(coalesce(answer, 'review O-1 pending (refused)'), 'review', 'duplicate'), ' (refused)', '')], title || ': again, a duplicate');
+    perform t.example(title);
+    return next is(t.record(t.merchant(), t.d('success', 'A', 'A'), bad, t.d('success', 'B', 'B')), array['recorded A paid',
+        replace(coalesce(answer, 'review O-1 - (refused)'), 'pending', '-'), 'recorded B paid'], title || ': its neighbours are recorded');
+end $$;
+select refused('amount NaN', d('success', 'O-1', 'N-1', null, 'NaN'));
+select refused('amount NaN of a failure', d('failed', 'O-1', 'N-1', null, 'NaN'));
+select refused('amount below zero', d('success', 'O-1', 'N-1', null, -1));
+select refused('amount with 13 digits', d('success', 'O-1', 'N-1', null, 1000000000000));
+select refused('amount with five decimals', d('success', 'O-1', 'N-1', null, 0.00001));
+select refused('amount infinite', d('success', 'O-1', 'N-1', null, 'Infinity'));
+select refused('currency in lower case', d('success', 'O-1', 'N-1', null, 100, 'aed'));
+select refused('currency of four letters', d('success', 'O-1', 'N-1', null, 100, 'EURO'));
+select refused('order_ref of 300 characters', d('success', repeat('x', 300), 'N-1'), 'review ' || repeat('x', 255) || ' - (refused)');
+select refused('transaction_no of 300 characters', d('success', 'O-1', repeat('x', 300)));
+select refused('payment_reference of 300 characters', d('success', 'O-1', 'N-1', repeat('x', 300)));
+
+select example('a hook is not blamed for our data');
+select given('select foloosi.register_order(%m, ''O-1'', 100, ''AED'')');
+select is(deliver('failed', 'O-1', repeat('x', 300)), array['review O-1 pending (refused)'], 'a number that is too long, of an order whose hook works');
+select is(array(select r.outcome || ' ' || r.reason from foloosi.record_delivery(merchant(), 'success', 'O-2', 'N-2', amount => -5, currency => 'AED') r),
+    array['review refused'], 'nor is record_delivery(), which is SQL');
+insert into shop.mistakes values ('O-3', 'raise'), ('O-4', 'division');
+select is(array(select r.outcome || ' ' || r.reason from foloosi.record_delivery(merchant(), 'success', o, o, amount => 5, currency => 'AED') r),
+    array['review hook_failed'], o || ': but a hook is, also there') from unnest(array['O-3', 'O-4']) o;
+
+select * from finish();
+rollback;

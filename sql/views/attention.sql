@@ -5,6 +5,7 @@ create or replace view foloosi.attention as
            'foloosi.resolve_order(merchant, order_ref, ''paid'' or ''cancelled'', note)' as remedy, o.updated_at as created_at
     from foloosi.orders o left join foloosi.transactions t on t.id = o.transaction_id
     where o.state = 'review'
+        or o.state = 'verifying' and o.updated_at < now() - interval '1 hour' -- overdue
     union all
     select 'payback', p.id, p.merchant, p.order_ref, p.reason,
            format('%s: transaction %s: %s %s', p.state, p.transaction_id, p.amount, p.currency),
@@ -16,7 +17,7 @@ create or replace view foloosi.attention as
                 then format('foloosi.assign_transaction(%s, order_ref), or ', d.transaction_id) else '' end
            || 'foloosi.dismiss_attention(id, note)', d.created_at
     from foloosi.deliveries d where d.attention;
-comment on view foloosi.attention is 'Everything that waits for a person: orders in review, open paybacks, and deliveries that neither explains.';
+comment on view foloosi.attention is 'Everything that waits for a person: orders in review, or verifying for more than an hour, open paybacks, and deliveries that neither explains.';
 comment on column foloosi.attention.kind is 'order, payback or delivery.';
 comment on column foloosi.attention.id is 'Number of the thing in this schema.';
 comment on column foloosi.attention.merchant is 'Whose.';

@@ -1,0 +1,154 @@
+-- What somebody else holds comes back busy at once, unrecorded; everything else is recorded.
+--
+-- The somebody is a second session, by dblink. It sees only what is committed, so what this
+-- file begins with is committed there and taken away at the end.
+begin;
+\ir tools.psql
+select no_plan();
+
+select set_config('t.merchant', 'busy', true);
+create function other(command text) returns text language sql as $$ select dblink_exec('other', command) $$;
+create function other_asks(query text) returns text language sql as $$ select x from dblink('other', format('select (%s)::text', query)) as r (x text) $$;
+select dblink_connect('other', format('dbname=%s host=%s port=%s user=postgres', current_database(), current_setting('unix_socket_directories'), current_setting('port')));
+
+select other_asks('foloosi.set_merchant(''busy'')') is not null;
+select other_asks($$select foloosi.register_order('busy', 'PENDING', 100, 'AED')$$) is not null;
+select other_asks(format($$select r from foloosi.record_delivery('busy', %s, currency => 'AED') r$$, x)) is not null
+    from unnest(array[$$'success', 'PAID', 'N-1', 'R-1', 100$$, $$'success', 'PAID', 'N-2', 'R-2', 100$$, $$'success', 'FREE', 'N-3', 'R-3', 100$$,
+        $$'failed', null, 'N-4', 'R-4', 100$$, $$'failed', 'LATE', 'N-5', 'R-5', 100$$]) x;
+
+-- A batch while the other session has done something and not committed it. Then it rolls back, and so do we.
+create function meanwhile(title text, command text, ds delivery[], answers text[]) returns setof text language plpgsql as $$
+declare
+    was    jsonb := t.facts('busy') || t.ledger('busy');
+    began  timestamptz;
+    became jsonb;
+    got    text[];
+    busy   int[] := array(select i from unnest(answers) with ordinality x (a, i) where a like 'busy%');
+    took   interval;
+begin
+    perform t.other('begin');
+    perform t.other_asks(command);
+    begin
+        began := clock_timestamp();
+        got := t.record('busy', variadic ds);
+        took := clock_timestamp() - began;
+        became := t.facts('busy') || t.ledger('busy');
+        raise exception 'roll back' using errcode = 'T0000';
+    exception when sqlstate 'T0000' then
+        perform t.other('rollback');
+    end;
+    return next is(got, answers, title);
+    return next ok(took < interval '1 second', title || ': at once');
+    return next is(array(select i from unnest(busy) i where (became -> encode(substr(sha256(ds[i].body), 1, 16), 'hex')) is distinct from
+                         (was -> encode(substr(sha256(ds[i].body), 1, 16), 'hex'))), '{}', title || ': what is busy is not recorded');
+    begin -- the lock is gone
+        got := t.record('busy', variadic ds);
+        raise exception 'roll back' using errcode = 'T0000';
+    exception when sqlstate 'T0000' then
+        null;
+    end;
+    return next is(array(select a from unnest(got) a where a like 'busy%'), '{}', title || ': afterwards nothing is');
+end $$;
+
+-- ---------------------------------------------------------------- a row of orders
+
+select meanwhile('an order''s row, for update', $$select id from foloosi.orders where merchant = 'busy' and order_ref = 'PAID' for update$$,
+    array[d('success', 'FREE', 'N-10'), d('success', 'PAID', 'N-11'), d('success', 'NEW', 'N-12'), d('failed', 'PAID', 'N-13'), d('success', 'PENDING', 'N-14')],
+    array['recorded FREE paid (double_payment)', 'busy PAID -', 'recorded NEW paid', 'busy PAID -', 'recorded PENDING paid']);
+select meanwhile('an order''s row, for no key update', $$select id from foloosi.orders where merchant = 'busy' and order_ref = 'PENDING' for no key update$$,
+    array[d('success', 'PENDING', 'N-10'), d('success', 'FREE', 'N-11')], array['busy PENDING -', 'recorded FREE paid (double_payment)']);
+select meanwhile('an order''s row, for share', $$select id from foloosi.orders where merchant = 'busy' and order_ref = 'PENDING' for share$$,
+    array[d('success', 'PENDING', 'N-10')], array['busy PENDING -']);
+select meanwhile('named by its transaction only', $$select id from foloosi.orders where merchant = 'busy' and order_ref = 'PAID' for update$$,
+    array[d('failed', null, 'N-1'), d('failed', null, null, 'R-2'), d('failed', null, 'N-3')], array['busy - -', 'busy - -', 'review FREE paid (status_contradiction)']);
+select meanwhile('a repeat', $$select id from foloosi.orders where merchant = 'busy' and order_ref = 'PAID' for update$$,
+    array[d('success', 'PAID', 'N-1', 'R-1'), d('success', 'FREE', 'N-3', 'R-3')], array['busy PAID -', 'duplicate FREE paid']);
+select meanwhile('what names no order of theirs', $$select id from foloosi.orders where merchant = 'busy' and order_ref = 'PAID' for update$$,
+    array[d('success', null, 'N-20'), d('failed'), d(null, fault => 'not JSON'), d('pending', 'FREE', 'N-21')],
+    array['review - - (no_order_key)', 'recorded - -', 'rejected - -', 'ignored FREE paid (status)']);
+select meanwhile('a key share, as a foreign key takes it', $$select id from foloosi.orders where merchant = 'busy' and order_ref = 'PENDING' for key share$$,
+    array[d('success', 'PENDING', 'N-10')], array['recorded PENDING paid']);
+
+-- ---------------------------------------------------------------- a row of transactions
+
+select meanwhile('a transaction''s row', $$select id from foloosi.transactions where merchant = 'busy' and transaction_no = 'N-1' for update$$,
+    array[d('failed', 'PAID', 'N-1'), d('failed', 'PAID', null, 'R-1'), d('failed', 'OTHER', 'N-1', 'R-9'), d('success', 'PAID', 'N-10'), d('success', 'FREE', 'N-11')],
+    array['busy PAID -', 'busy PAID -', 'busy OTHER -', 'recorded PAID paid (double_payment)', 'recorded FREE paid (double_payment)']);
+select meanwhile('a transaction without an order', $$select id from foloosi.transactions where merchant = 'busy' and transaction_no = 'N-4' for update$$,
+    array[d('success', 'FREE', 'N-4'), d('success', 'FREE', 'N-10')], array['busy FREE -', 'recorded FREE paid (double_payment)']);
+
+-- ---------------------------------------------------------------- what is not committed yet
+
+select meanwhile('register_order() of a new order', $$select foloosi.register_order('busy', 'SOON', 100, 'AED')$$,
+    array[d('success', 'SOON', 'N-10'), d('success', 'FREE', 'N-11')], array['busy SOON -', 'recorded FREE paid (double_payment)']);
+select meanwhile('register_order() of a known order', $$select foloosi.register_order('busy', 'LATE', 100, 'AED')$$,
+    array[d('success', 'LATE', 'N-5'), d('success', 'FREE', 'N-11')], array['busy LATE -', 'recorded FREE paid (double_payment)']);
+select meanwhile('resolve_order()', $$select foloosi.resolve_order('busy', 'PENDING', 'paid')$$,
+    array[d('success', 'PENDING', 'N-10'), d('success', 'FREE', 'N-11')], array['busy PENDING -', 'recorded FREE paid (double_payment)']);
+select meanwhile('assign_transaction()', $$select foloosi.assign_transaction(id, 'SOON') from foloosi.transactions where merchant = 'busy' and transaction_no = 'N-4'$$,
+    array[d('success', 'FREE', 'N-4'), d('success', null, null, 'R-4'), d('success', 'SOON', 'N-10'), d('success', 'FREE', 'N-11')],
+    array['busy FREE -', 'busy - -', 'busy SOON -', 'recorded FREE paid (double_payment)']);
+select meanwhile('settle_payback()', $$select foloosi.settle_payback(id) from foloosi.paybacks where merchant = 'busy'$$,
+    array[d('refund', 'PAID', 'N-2'), d('success', 'FREE', 'N-11')], array['busy PAID -', 'recorded FREE paid (double_payment)']);
+select meanwhile('a delivery of a new order', $$select r from foloosi.record_delivery('busy', 'success', 'SOON', 'N-10', 'R-10', 100, 'AED') r$$,
+    array[d('success', 'SOON', 'N-11'), d('success', 'ELSE', 'N-10'), d('success', 'ELSE', null, 'R-10'), d('success', 'ELSE', 'N-12')],
+    array['busy SOON -', 'busy ELSE -', 'busy ELSE -', 'recorded ELSE paid']);
+select meanwhile('the same delivery, which names nothing', format($$select r from foloosi.record_delivery('busy', 'failed', body => %L) r$$, (d('failed')).body),
+    array[d('failed'), d('failed', copy => 2)], array['busy - -', 'recorded - -']);
+select meanwhile('another merchant''s', $$select r from foloosi.record_delivery('busy.too', 'success', 'PENDING', 'N-10', 'R-10', 100, 'AED') r$$,
+    array[d('success', 'PENDING', 'N-10', 'R-10')], array['recorded PENDING paid']);
+
+-- ---------------------------------------------------------------- all of a batch
+
+select meanwhile('256, all busy', $$select id from foloosi.orders where merchant = 'busy' and order_ref = 'PAID' for update$$,
+    (select array_agg(d('success', 'PAID', 'M-' || i)) from generate_series(1, 256) i), array_fill('busy PAID -'::text, array[256]));
+select meanwhile('256, one busy', $$select id from foloosi.orders where merchant = 'busy' and order_ref = 'PAID' for update$$,
+    (select array_agg(d('success', case when i = 77 then 'PAID' else 'M-' || i end, 'M-' || i) order by i) from generate_series(1, 256) i),
+    (select array_agg(case when i = 77 then 'busy PAID -' else format('recorded M-%s paid', i) end order by i) from generate_series(1, 256) i));
+
+-- ---------------------------------------------------------------- persons wait
+
+create function waits(title text, statement text) returns text language plpgsql as $$
+declare
+    outcome text := 'did not wait';
+begin
+    perform t.other('begin');
+    perform t.other_asks($q$select array_agg(r)::text from (select foloosi.record_delivery('busy', 'success', o, 'N-' || o, amount => 1, currency => 'AED') r
+        from unnest(array['PAID', 'PENDING', 'SOON']) o) x$q$);
+    perform set_config('lock_timeout', '50ms', true);
+    begin
+        execute statement;
+        raise exception 'roll back' using errcode = 'T0000';
+    exception when lock_not_available then outcome := 'waited';
+        when sqlstate 'T0000' then null;
+    end;
+    perform set_config('lock_timeout', '0', true);
+    perform t.other('rollback');
+    return is(outcome, 'waited', title || ' waits for a delivery under way');
+end $$;
+select waits('register_order() of a new order', $$select foloosi.register_order('busy', 'SOON', 100, 'AED')$$);
+select waits('register_order() of a known order', $$select foloosi.register_order('busy', 'PENDING', 101, 'AED')$$);
+select waits('resolve_order()', $$select foloosi.resolve_order('busy', 'PAID', 'cancelled')$$);
+select waits('assign_transaction()', $$select foloosi.assign_transaction(id, 'SOON') from foloosi.transactions where merchant = 'busy' and transaction_no = 'N-4'$$);
+select waits('settle_payback()', $$select foloosi.settle_payback(id) from foloosi.paybacks where merchant = 'busy'$$);
+
+-- ---------------------------------------------------------------- a lock taken within the same transaction is no obstacle
+
+select is(record('busy', d('success', 'TWICE', 'N-30')) || record('busy', d('success', 'TWICE', 'N-31')), array['recorded TWICE paid', 'recorded TWICE paid (double_payment)'],
+    'the same transaction may come twice');
+
+select * from finish();
+rollback;
+
+begin;
+set local client_min_messages = warning;
+delete from foloosi.paybacks where merchant ~ '^busy';
+delete from foloosi.transactions where merchant ~ '^busy';
+delete from foloosi.bodies b using foloosi.deliveries d where d.id = b.delivery_id and d.merchant ~ '^busy';
+delete from foloosi.deliveries where merchant ~ '^busy';
+delete from foloosi.events where merchant ~ '^busy';
+delete from foloosi.decisions where merchant ~ '^busy';
+delete from foloosi.orders where merchant ~ '^busy';
+delete from foloosi.merchants where merchant ~ '^busy';
+commit;

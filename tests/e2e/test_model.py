@@ -343,7 +343,17 @@ def stories(steps, max_size):
 
 
 def within(policies, steps):
-    return [(who % len(policies), step) for who, step in steps]
+    """Steps of shops that exist; and who could read something once can read it ever after."""
+    read, kept = set(), []
+    for who, (name, arguments) in steps:
+        who %= len(policies)
+        if name == "deliver":
+            if arguments["fault"] and (who, arguments["digest"]) in read:
+                continue
+            if not arguments["fault"]:
+                read.add((who, arguments["digest"]))
+        kept.append((who, (name, arguments)))
+    return kept
 
 
 @STORIES
@@ -481,9 +491,9 @@ def test_every_order_of_arrival(db, cast, policy):
     orders = sorted(set(itertools.permutations(range(6), length)))
     sequences = list({repr(sequence): sequence for sequence in ([CASTS[cast][i] for i in order] for order in orders)}.values())
     tales = [told_to_model([POLICIES[policy]], [(0, step) for step in sequence]) for sequence in sequences]
-    ways = [(BATCH_MAX, False), (BATCH_MAX, True)]
-    if LONG:
-        ways += [(1, False), (7, False)]
+    ways = [(BATCH_MAX, True), (BATCH_MAX, False), (7, False), (1, False)]
+    if not LONG:
+        ways = ways[:2 if policy == "defaults" else 1]
     for width, interleaved in ways:
         answers, found = told_side_by_side(db, tales, width, interleaved)
         for n, (shops, steps, expected) in enumerate(tales):
@@ -607,11 +617,13 @@ def test_rejected_deliveries_have_a_quota(db):
     record(db.handler, [(merchant, bad[0])])  # a repeat of one that is kept costs nothing
 
     hours = db.operator.execute("select kept, dropped from foloosi.rejections where merchant = %s", (merchant,)).fetchall()
-    kept = db.operator.execute(
-        "select count(*), count(b.body), sum(repeats) from foloosi.deliveries d left join foloosi.bodies b on b.delivery_id = d.id"
-        " where d.merchant = %s and d.id > %s and d.outcome = 'rejected'", (merchant, since[0])).fetchone()
+    kept = dict(db.operator.execute(
+        "select id, repeats from foloosi.deliveries where merchant = %s and id > %s and outcome = 'rejected'",
+        (merchant, since[0])).fetchall())
+    bodies = {id_ for id_, in db.operator.execute("select delivery_id from foloosi.bodies where delivery_id > %s", (since[0],))}
     assert sum(k + d for k, d in hours) == 1005
+    assert set(kept) <= bodies and sum(kept.values()) == 1
     if len(hours) == 1:  # else the hour has struck in between
-        assert hours == [(1000, 5)] and kept == (1000, 1000, 1)
+        assert hours == [(1000, 5)] and len(kept) == 1000
     assert len(db.rows([other], since)[other]["deliveries"]) == 1
     assert record(db.handler, [(merchant, says("success", "A", "N1")[1])]) == [("recorded", None, "A", "paid")]

@@ -91,6 +91,16 @@ select is(act('select foloosi.resolve_order(%m, ''O-1'', ''paid'')'), array[
     'order O-1: review 250 AED by N-1 (amount_differs) registered -> paid 250 AED by N-2 registered decided by postgres'],
     'to paid: a transaction with a payback does not pay, the next captured one does');
 
+select example('the one in question is not the first', late_success => 'review');
+select given_delivery('failed', 'O-1', 'N-1');
+select given_delivery('success', 'O-1', 'N-2');
+select given_delivery('success', 'O-1', 'N-1');
+select is(act('select foloosi.resolve_order(%m, ''O-1'', ''paid'')'), array[
+    'event 3: order.success O-1 N-2 (resolved)',
+    'event 4: payback.due O-1 N-1 (double_payment) payback 1',
+    'order O-1: review 100 AED by N-2 (late_success) late -> paid 100 AED by N-2 late decided by postgres',
+    'payback 1: N-1 due double_payment 100 AED for O-1'], 'to paid: what put the order in question pays it, though another was known before');
+
 select example('verifying', verify => 'callback');
 select given_delivery('success', 'O-1', 'N-1');
 select is(act('select foloosi.resolve_order(%m, ''O-1'', ''paid'')'), array[

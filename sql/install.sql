@@ -52,7 +52,7 @@ select not exists (select from foloosi.schema_migrations where version = 1) as m
 \if :missing
 \ir migrations/0001_schema.sql
 insert into foloosi.schema_migrations (version, name, digest) values
-    (1, 'schema', '\x0cecd8d66353e180989d0ec708935d976e7a4d1f74df05602c7e522b9c2d3fba');
+    (1, 'schema', '\x43a4e71675c103fba3573f06e777347d1b54b48c709466836785810d0663c63e');
 \endif
 
 -- An older copy of this file must not put its functions over a newer schema.

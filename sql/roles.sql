@@ -75,8 +75,9 @@ $$;
 
 -- Settings of the roles.
 --
--- The handler's times: it keeps its own deadline of a few seconds, so a server
--- process that is still at work after that only holds locks.
+-- The handler's times: half of its own deadline, so that what a merchant's slow trigger or a
+-- lock held up can still be tried again, one at a time, beside the main stream.
+-- Isolation: locks are followed by fresh reads; functions refuse anything else.
 -- synchronous_commit: "recorded" means on disk here, and on the synchronous
 -- standbys if there are any. A cluster may have it off for other programs.
 --
@@ -95,8 +96,10 @@ begin
     for setting in
         with wanted (role, name, value) as (
             values
-                ('foloosi_handler', 'statement_timeout', '5s'),
-                ('foloosi_handler', 'lock_timeout', '2s'),
+                ('foloosi_handler', 'statement_timeout', '1500ms'),
+                ('foloosi_handler', 'lock_timeout', '300ms'),
+                ('foloosi_handler', 'default_transaction_isolation', 'read committed'),
+                ('foloosi_operator', 'default_transaction_isolation', 'read committed'),
                 ('foloosi_handler', 'idle_in_transaction_session_timeout', '10s'),
                 ('foloosi_handler', 'synchronous_commit', 'on')
             union all

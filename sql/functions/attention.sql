@@ -1,10 +1,22 @@
 -- Closing what waits for a person and is no order: paybacks and deliveries.
 
-create or replace function foloosi.settle_payback(p_id bigint, p_note text default null) returns foloosi.paybacks
+create or replace function foloosi.money_went_back(payback foloosi.paybacks) returns boolean
+language sql immutable
+as $$
+    select payback.state = 'settled' and payback.reason <> 'withdrawn'
+        and (payback.reason <> 'status_contradiction' or payback.settled_by is null)
+$$;
+comment on function foloosi.money_went_back(foloosi.paybacks) is
+'Did settling this payback mean that the money went back? Not if it was withdrawn; and of a contradiction that a person settled, nobody knows but him.';
+
+create or replace function foloosi.settle_payback(id bigint, note text default null) returns foloosi.paybacks
 language plpgsql security definer
 set search_path = pg_catalog, foloosi, pg_temp
 as $$
+#variable_conflict use_column
 declare
+    p_id bigint := settle_payback.id;
+    p_note text := settle_payback.note;
     p foloosi.paybacks;
 begin
     select * into p from foloosi.paybacks x where x.id = p_id;
@@ -30,11 +42,14 @@ end $$;
 comment on function foloosi.settle_payback(bigint, text) is
 'The money of a payback went back, or need not. Parameters: payback''s id, note. Returns its row; settled before, nothing changes. Error: no such payback. Calls: lock_order. Tables: paybacks, decisions (written).';
 
-create or replace function foloosi.dismiss_attention(p_id bigint, p_note text default null) returns void
+create or replace function foloosi.dismiss_attention(id bigint, note text default null) returns void
 language plpgsql security definer
 set search_path = pg_catalog, foloosi, pg_temp
 as $$
+#variable_conflict use_column
 declare
+    p_id bigint := dismiss_attention.id;
+    p_note text := dismiss_attention.note;
     d foloosi.deliveries;
 begin
     update foloosi.deliveries x set attention = false where x.id = p_id and x.attention returning * into d;

@@ -53,8 +53,9 @@ begin
     from (
         -- what follows from the verdict
         select v.*,
-               case when v.rule in (3, 19) and v.t_status = 'success' -- what succeeded is not rewritten
-                    then case when v.rule = 3 and v.learns then 'learn' end
+               case when v.rule = 3 and v.t_status = 'success' -- what succeeded is not rewritten
+                    then case when v.learns then 'learn' end
+                    when v.rule = 19 and v.t_id is not null then null -- what comes without the conflict decides
                     when v.rule in (3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19)
                     then case when v.t_id is null then 'insert' else 'update' end
                     when v.rule in (4, 5, 6, 7) and v.learns then 'learn' end as transaction_write,
@@ -100,10 +101,13 @@ begin
                         when n.rule in (14, 15) and n.amount <> n.o_amount then 'amount_differs' end as verdict,
                    case when n.verify = 'callback' then 'verifying' else 'paid' end as paid_state,
                    case when n.verify = 'callback' then 'verifying' end as waits,
-                   case when n.rule in (16, 17) and n.p_id is null then 'due'
-                        when n.rule = 7 and n.p_id is null then 'check'
+                   -- one open case a transaction, and none for money that went back; where a person settled a
+                   -- contradiction, only a person knows whether it did
+                   case when n.rule in (16, 17) and n.p_id is null and not n.p_returned
+                             then case when n.p_known then 'check' else 'due' end
+                        when n.rule = 7 and not n.p_known then 'check'
                         when n.rule = 7 and n.p_state = 'due' then 'hold'
-                        when n.rule = 2 and n.status = 'refund' and n.t_status = 'success' and n.p_state <> 'settled' then 'settle'
+                        when n.rule = 2 and n.status = 'refund' and n.t_status = 'success' and n.p_id is not null then 'settle'
                    end as payback_write
             from (
                 -- the rule: the first row that matches decides
@@ -146,7 +150,7 @@ begin
                            x.order_named,
                            o.state as o_state, o.amount as o_amount, o.currency as o_currency,
                            o.registered_at is not null as o_registered, o.decided_by is not null as o_closed,
-                           p.id as p_id, p.state as p_state
+                           p.id as p_id, p.state as p_state, p.known as p_known, p.returned as p_returned
                     from unnest(segment) e
                     left join foloosi.merchants m on m.merchant = e.merchant
                     left join foloosi.deliveries d on d.digest = e.digest and d.merchant = e.merchant
@@ -165,9 +169,12 @@ begin
                         select coalesce(case when d.outcome in ('recorded', 'duplicate', 'review') then d.order_ref end,
                                         e.order_ref, t.order_ref) as order_named) x
                     left join foloosi.orders o on o.order_ref = x.order_named and o.merchant = e.merchant
-                    left join lateral (
-                        select q.id, q.state from foloosi.paybacks q where q.transaction_id = t.id
-                        order by q.state = 'settled', q.id limit 1) p on true
+                    cross join lateral (
+                        select max(q.id) filter (where q.state <> 'settled') as id,
+                               max(q.state::text) filter (where q.state <> 'settled') as state,
+                               count(*) filter (where q.reason <> 'withdrawn') > 0 as known,
+                               coalesce(bool_or(foloosi.money_went_back(q)), false) as returned
+                        from foloosi.paybacks q where q.transaction_id = t.id) p
                     offset 0
                 ) f offset 0
             ) n offset 0

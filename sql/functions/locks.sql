@@ -17,15 +17,28 @@ as $$ select hashtextextended(kind || ' ' || merchant || ' ' || key, 0) $$;
 comment on function foloosi.lock_key(text, text, text) is
 'The advisory lock of a key. Parameters: kind (order, number, reference, digest, transaction), merchant, key. Null if any is null. Keys with equal hashes exclude each other needlessly, nothing worse.';
 
+create or replace function foloosi.need_read_committed() returns void
+language plpgsql set search_path = pg_catalog, foloosi, pg_temp
+as $$
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception 'transaction isolation is %, and must be read committed: what is decided after a lock must see what the lock waited for',
+            current_setting('transaction_isolation') using errcode = 'feature_not_supported',
+            hint = 'Look at default_transaction_isolation of the role and the database.';
+    end if;
+end $$;
+comment on function foloosi.need_read_committed() is 'Raise feature_not_supported in any other isolation: an older snapshot would decide on rows as they were before the lock.';
+
 create or replace function foloosi.lock_order(p_merchant text, p_order_ref text) returns void
 language plpgsql set search_path = pg_catalog, foloosi, pg_temp
 as $$
 begin
+    perform foloosi.need_read_committed();
     perform pg_advisory_xact_lock(foloosi.lock_key('order', p_merchant, p_order_ref));
     perform 1 from foloosi.orders o where o.order_ref = p_order_ref and o.merchant = p_merchant for no key update;
 end $$;
 comment on function foloosi.lock_order(text, text) is
-'Wait for the locks that a delivery of this order takes; for the functions that persons call. Tables: orders (locked).';
+'Wait for the locks that a delivery of this order takes; for the functions that persons call. Calls: need_read_committed, lock_key. Tables: orders (locked).';
 
 create or replace function foloosi.try_locks(inout batch foloosi.element[], out relatives boolean)
 language plpgsql
@@ -61,17 +74,18 @@ begin
         relatives := true;
         for r in
             with match as materialized (
-                select e.i, t.id, t.order_ref from unnest(batch) e
+                select e.i, t.id from unnest(batch) e
                 join foloosi.transactions t on t.transaction_no = e.transaction_no and t.merchant = e.merchant
                 union
-                select e.i, t.id, t.order_ref from unnest(batch) e
+                select e.i, t.id from unnest(batch) e
                 join foloosi.transactions t on t.payment_reference = e.payment_reference and t.merchant = e.merchant
             ), held as materialized (
-                select t.id from foloosi.transactions t where t.id in (select m.id from match m)
+                -- the order as the locked row has it: the snapshot's may be older
+                select t.id, t.order_ref from foloosi.transactions t where t.id in (select m.id from match m)
                 order by t.id for no key update skip locked
             )
             select m.i, array_agg(foloosi.lock_key('transaction', '', m.id::text)) as keys,
-                   bool_and(h.id is not null) as free, min(m.order_ref) as order_ref
+                   bool_and(h.id is not null) as free, min(h.order_ref) as order_ref
             from match m left join held h on h.id = m.id group by m.i
         loop
             batch[r.i].keys := batch[r.i].keys || r.keys;
@@ -104,9 +118,25 @@ begin
             batch[r.i].outcome := 'busy';
         end loop;
     end if;
+
+    -- 4. the ledger's rows of bytes that came before: a repeat is counted there
+    if exists (select from unnest(batch) e join foloosi.deliveries d on d.digest = e.digest and d.merchant = e.merchant) then
+        for r in
+            with match as materialized (
+                select e.i, d.id from unnest(batch) e
+                join foloosi.deliveries d on d.digest = e.digest and d.merchant = e.merchant
+            ), held as materialized (
+                select d.id from foloosi.deliveries d where d.id in (select m.id from match m)
+                order by d.id for no key update skip locked
+            )
+            select m.i from match m where m.id not in (select h.id from held h)
+        loop
+            batch[r.i].outcome := 'busy';
+        end loop;
+    end if;
 end $$;
 comment on function foloosi.try_locks(foloosi.element[]) is
-'Try the locks of a batch. Parameters: batch, element i at subscript i. Returns the batch with outcome busy where a lock was not free, keys and own_order_ref completed; relatives: two elements may concern each other. Calls: lock_key. Tables: transactions, orders (locked).';
+'Try the locks of a batch. Parameters: batch, element i at subscript i. Returns the batch with outcome busy where a lock was not free, keys and own_order_ref completed; relatives: two elements may concern each other. Calls: lock_key. Tables: transactions, orders, deliveries (locked).';
 
 create or replace function foloosi.cut(batch foloosi.element[]) returns int[]
 language plpgsql

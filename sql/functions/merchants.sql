@@ -1,14 +1,14 @@
 -- Merchants' policy.
 
 create or replace function foloosi.set_merchant(
-    p_merchant text, p_mode text default 'live', p_unknown_orders text default 'accept',
-    p_late_success text default 'pay', p_verify text default 'off')
+    merchant text, mode text default 'live', unknown_orders text default 'accept',
+    late_success text default 'pay', verify text default 'off')
 returns foloosi.merchants
 language sql security definer
 set search_path = pg_catalog, foloosi, pg_temp
 as $$
     insert into foloosi.merchants as m (merchant, mode, unknown_orders, late_success, verify)
-    values (p_merchant, p_mode, p_unknown_orders, p_late_success, p_verify)
+    values ($1, $2, $3, $4, $5)
     on conflict (merchant) do update
     set mode = excluded.mode, unknown_orders = excluded.unknown_orders, late_success = excluded.late_success,
         verify = excluded.verify, updated_at = now()

@@ -25,12 +25,17 @@ as $$
 $$;
 comment on function foloosi.emit(text, text, text, bigint, text, bigint) is 'Write one event. Tables: events (written).';
 
-create or replace function foloosi.register_order(p_merchant text, p_order_ref text, p_amount numeric, p_currency text)
+create or replace function foloosi.register_order(merchant text, order_ref text, amount numeric, currency text)
 returns foloosi.orders
 language plpgsql security definer
 set search_path = pg_catalog, foloosi, pg_temp
 as $$
+#variable_conflict use_column
 declare
+    p_merchant text := register_order.merchant;
+    p_order_ref text := register_order.order_ref;
+    p_amount numeric := register_order.amount;
+    p_currency text := register_order.currency;
     o         foloosi.orders;
     known     foloosi.orders;
     paying    foloosi.transactions;
@@ -98,25 +103,37 @@ declare
     pid bigint;
 begin
     for t in
-        select x.* from foloosi.transactions x
-        where x.order_ref = p_order_ref and x.merchant = p_merchant and x.state = 'captured' and x.id is distinct from p_except
-          and not exists (select from foloosi.paybacks p where p.transaction_id = x.id)
+        select x.id, x.amount, x.currency,
+               -- sure only of what was captured and never sent back before
+               case when x.state = 'captured' and not exists (select from foloosi.paybacks p
+                                                              where p.transaction_id = x.id and p.reason <> 'withdrawn')
+                    then 'due' else 'check' end as payback
+        from foloosi.transactions x
+        where x.order_ref = p_order_ref and x.merchant = p_merchant and x.state in ('captured', 'verifying')
+          and x.id is distinct from p_except
+          and not exists (select from foloosi.paybacks p
+                          where p.transaction_id = x.id and (p.state <> 'settled' or foloosi.money_went_back(p)))
         order by x.id
     loop
         insert into foloosi.paybacks (merchant, order_ref, transaction_id, state, reason, amount, currency)
-        values (p_merchant, p_order_ref, t.id, 'due', p_reason, t.amount, t.currency) returning id into pid;
-        perform foloosi.emit(p_merchant, 'payback.due', p_order_ref, t.id, p_reason, pid);
+        values (p_merchant, p_order_ref, t.id, t.payback, p_reason, t.amount, t.currency) returning id into pid;
+        perform foloosi.emit(p_merchant, 'payback.' || t.payback, p_order_ref, t.id, p_reason, pid);
     end loop;
 end $$;
 comment on function foloosi.open_paybacks(text, text, bigint, text) is
-'Open a payback for each captured transaction of an order that never had one. Parameters: merchant, order_ref, the transaction that pays the order (null: none), reason. Calls: emit. Tables: transactions (read), paybacks, events (written).';
+'Open a payback for each captured or verifying transaction of an order that has none open and whose money did not go back: due, or check if it is not certain that the money is here. Parameters: merchant, order_ref, the transaction that pays the order (null: none), reason. Calls: emit. Tables: transactions (read), paybacks, events (written).';
 
-create or replace function foloosi.resolve_order(p_merchant text, p_order_ref text, p_state text, p_note text default null)
+create or replace function foloosi.resolve_order(merchant text, order_ref text, state text, note text default null)
 returns foloosi.orders
 language plpgsql security definer
 set search_path = pg_catalog, foloosi, pg_temp
 as $$
+#variable_conflict use_column
 declare
+    p_merchant text := resolve_order.merchant;
+    p_order_ref text := resolve_order.order_ref;
+    p_state text := resolve_order.state;
+    p_note text := resolve_order.note;
     o      foloosi.orders;
     known  foloosi.orders;
     paying bigint;
@@ -137,8 +154,13 @@ begin
         -- what put the order in question pays it; else the first captured transaction; else none (paid by other means)
         select t.id into paying from foloosi.transactions t
         where t.order_ref = p_order_ref and t.merchant = p_merchant and t.state in ('captured', 'verifying')
-          and not exists (select from foloosi.paybacks p where p.transaction_id = t.id)
-        order by t.id = known.transaction_id desc, t.state = 'captured' desc, t.id limit 1;
+          and not exists (select from foloosi.paybacks p where p.transaction_id = t.id
+                          and case p.state when 'settled' then foloosi.money_went_back(p)
+                                           else not (p.state = 'due' and p.reason = 'order_closed') end) -- withdrawn below
+        order by coalesce(t.id = known.transaction_id, false) desc, t.state = 'captured' desc, t.id limit 1;
+        update foloosi.paybacks p
+        set state = 'settled', reason = 'withdrawn', settled_at = now(), settled_by = session_user, note = p_note, updated_at = now()
+        where p.transaction_id = paying and p.state = 'due';
         update foloosi.transactions t set state = 'captured', updated_at = now() where t.id = paying and t.state = 'verifying';
     end if;
     update foloosi.orders x
@@ -159,12 +181,16 @@ end $$;
 comment on function foloosi.resolve_order(text, text, text, text) is
 'A person decides an order. Parameters: merchant, order_ref, state (paid or cancelled), note. Returns the order''s row. To paid: order.success, and every other captured transaction of the order becomes a payback. To cancelled: closes it: order.cancel (unless it was cancelled by a failure), and every captured transaction becomes a payback. Deciding the same again does nothing. Errors: no such order; another state. Calls: lock_order, open_paybacks, emit. Tables: orders, transactions, paybacks, events, decisions (written).';
 
-create or replace function foloosi.assign_transaction(p_id bigint, p_order_ref text, p_note text default null)
+create or replace function foloosi.assign_transaction(id bigint, order_ref text, note text default null)
 returns foloosi.orders
 language plpgsql security definer
 set search_path = pg_catalog, foloosi, pg_temp
 as $$
+#variable_conflict use_column
 declare
+    p_id bigint := assign_transaction.id;
+    p_order_ref text := assign_transaction.order_ref;
+    p_note text := assign_transaction.note;
     t       foloosi.transactions;
     o       foloosi.orders;
     decided foloosi.element[];
@@ -195,6 +221,8 @@ begin
     perform foloosi.write(decided);
 
     -- what waited for an order; a contradiction goes on waiting
+    update foloosi.paybacks p set order_ref = p_order_ref, updated_at = now()
+    where p.transaction_id = p_id and p.order_ref is null and p.state <> 'settled';
     update foloosi.deliveries d set attention = false where d.transaction_id = p_id and d.attention and d.rule in (3, 9, 19)
         and d.id in (select x.id from foloosi.deliveries x where x.attention);
     select * into o from foloosi.orders x where x.order_ref = p_order_ref and x.merchant = t.merchant;

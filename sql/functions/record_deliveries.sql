@@ -33,6 +33,7 @@ declare
     done      foloosi.element[];
     relatives boolean;
 begin
+    perform foloosi.need_read_committed();
     if n > 256 then
         raise exception 'record_deliveries: % deliveries, at most 256', n using errcode = 'program_limit_exceeded';
     end if;
@@ -100,7 +101,7 @@ begin
 end $$;
 comment on function foloosi.record_deliveries(int[], text[], text[], bytea[], bytea[], text[], text[], text[], text[], text[], numeric[],
     text[], text[], text[], text[], text[], text[], text[], text[]) is
-'Record deliveries. Parameters: parallel arrays of 1 to 256 elements; ordinals are the caller''s own numbers, digests SHA-256 of the bodies, faults not null for what the handler rejected, sources null for a webhook, the other fields null where the transfer has none. Returns for each ordinal the outcome (recorded, duplicate, ignored, review, rejected, or busy: somebody holds its order or transaction, nothing was recorded), the order and its state, the reason, the delivery''s id (null: nothing was kept), and whether the merchant has a row. Calls: try_locks, decide_and_write, write_rejected. Tables: bodies (written).';
+'Record deliveries. Parameters: parallel arrays of 1 to 256 elements; ordinals are the caller''s own numbers, digests SHA-256 of the bodies, faults not null for what the handler rejected, sources null for a webhook, the other fields null where the transfer has none. Returns for each ordinal the outcome (recorded, duplicate, ignored, review, rejected, or busy: somebody holds its order or transaction, nothing was recorded), the order and its state, the reason, the delivery''s id (null: nothing was kept), and whether the merchant has a row. Calls: need_read_committed, try_locks, decide_and_write, write_rejected. Tables: bodies (written).';
 
 create or replace function foloosi.decide_and_write(free foloosi.element[], relatives boolean) returns foloosi.element[]
 language plpgsql
@@ -116,6 +117,7 @@ declare
     message  text;
     context  text;
     culprit  text; -- schema of the object that refused
+    hooked   boolean; -- it happened in somebody else's function
 begin
     if relatives and n > 1 then
         starts := foloosi.cut(free);
@@ -129,12 +131,15 @@ begin
         set constraints all immediate;
         return done;
     exception when others or assert_failure then -- "others" leaves out a trigger's assert
-        -- connection, wrong kind of transaction, conflict, resources, lock, stop, system: try again
-        if sqlstate ~ '^(08|25|40|53|55|57|58|XX)' then
-            raise;
-        end if;
         get stacked diagnostics state = returned_sqlstate, message = message_text, context = pg_exception_context, culprit = schema_name;
         context := split_part(context, 'decide_and_write(', 1); -- what we called, not who called us
+        -- our own functions are found by the search path, so a qualified name in the context is somebody else's
+        hooked := context ~ 'function (?!foloosi[.])[^ (]+[.][^ (]+[(]' or context ~ '(^|\n)(SQL function|PL/(?!pgSQL))';
+        -- A conflict or a lock: try again. So is what befalls the server (connection, wrong kind of transaction,
+        -- resources, stop, system), unless a trigger says it of something else.
+        if state ~ '^(40|55P03)' or not hooked and state ~ '^(08|25|53|55|57|58|XX)' then
+            raise;
+        end if;
         done := null;
     end;
 
@@ -145,10 +150,7 @@ begin
         return done;
     end if;
     return array[foloosi.write_refused(free[1],
-        -- our own functions are found by the search path, so a qualified name in the context is somebody else's
-        case when context ~ 'function (?!foloosi[.])[^ (]+[.][^ (]+[(]' or context ~ '(^|\n)(SQL function|PL/(?!pgSQL))'
-                  or culprit not in ('', 'foloosi') or state like 'P0%'
-             then 'hook_failed' else 'refused' end,
+        case when hooked or culprit not in ('', 'foloosi') or state like 'P0%' then 'hook_failed' else 'refused' end,
         state || ' ' || message)];
 end $$;
 comment on function foloosi.decide_and_write(foloosi.element[], boolean) is
@@ -204,7 +206,7 @@ as $$
                 'optional1', coalesce($9, $3), 'optional2', $10, 'optional3', $11, 'customer_email', $12,
                 'customer_mobile', $13, 'card_last_four', $14))))::text, 'UTF8')) as bytes)
     select r.* from b, foloosi.record_deliveries(
-        array[1], array[$1], array[$3], array[sha256(b.bytes)], array[b.bytes], array[null::text], array['psql'],
+        array[1], array[$1], array[$3], array[sha256(b.bytes)], array[b.bytes], array[null::text], array['psql ' || session_user],
         array[lower($2)], array[$4], array[$5], array[$6], array[upper($7)], array[$8], array[coalesce($9, $3)], array[$10], array[$11],
         array[$12], array[$13], array[$14]) r
 $$;

@@ -9,13 +9,14 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off s
 as $$
 #variable_conflict use_column
 declare
-    has record;
+    has     record;
+    written int;
 begin
     select bool_or(transaction_write = 'insert') as new_transactions,
            bool_or(transaction_write = 'update') as transactions,
            bool_or(transaction_write = 'learn') as learned,
            bool_or(order_write = 'insert') as new_orders,
-           bool_or(order_write = 'update') as orders,
+           count(*) filter (where order_write = 'update') as orders,
            bool_or(payback_write in ('due', 'check')) as new_paybacks,
            bool_or(payback_write in ('hold', 'settle')) as paybacks,
            bool_or(event is not null) as events,
@@ -58,12 +59,17 @@ begin
         select merchant, order_named, order_state, transaction_id, order_amount, order_currency, reason, order_late
         from unnest(decided) where order_write = 'insert';
     end if;
-    if has.orders then
+    if has.orders > 0 then
         update foloosi.orders o
         set state = e.order_state, transaction_id = e.transaction_id, amount = e.order_amount, currency = e.order_currency,
             reason = e.reason, late = e.order_late, updated_at = now()
         from unnest(decided) e
-        where e.order_write = 'update' and o.order_ref = e.order_named and o.merchant = e.merchant;
+        where e.order_write = 'update' and o.order_ref = e.order_named and o.merchant = e.merchant
+          and o.state = e.order_state_before;
+        get diagnostics written = row_count;
+        if written <> has.orders then -- somebody wrote past the locks: decide anew
+            raise exception 'an order is not in the state that was decided upon' using errcode = 'serialization_failure';
+        end if;
     end if;
 
     if has.new_paybacks then
@@ -126,10 +132,15 @@ declare
     element   foloosi.element;
     known     record;
 begin
-    -- The merchants' counters are the last locks of a batch and are taken in order of merchant.
+    -- The counter of a merchant is locked like an order: tried, not waited for.
+    for n in 1 .. array_length(batch, 1) loop
+        if not pg_try_advisory_xact_lock(foloosi.lock_key('rejections', batch[n].merchant, '')) then
+            batch[n].outcome := 'busy';
+        end if;
+    end loop;
     insert into foloosi.rejections as r (merchant, hour)
-    select distinct e.merchant, this_hour from unnest(batch) e where e.merchant is not null order by e.merchant
-    on conflict (merchant, hour) do update set kept = r.kept;
+    select distinct e.merchant, this_hour from unnest(batch) e where e.outcome is null and e.merchant is not null order by e.merchant
+    on conflict (merchant, hour) do nothing;
 
     for quota in
         select r.merchant, r.kept, coalesce(m.rejected_per_hour, 1000) as allowed, m.merchant is not null as merchant_known
@@ -140,7 +151,7 @@ begin
         fresh := 0;
         for n in 1 .. array_length(batch, 1) loop
             element := batch[n];
-            continue when element.merchant <> quota.merchant;
+            continue when element.merchant <> quota.merchant or element.outcome is not null;
             element.outcome := 'rejected';
             element.merchant_known := quota.merchant_known;
             element.delivery_new := false;
@@ -184,4 +195,4 @@ begin
     end loop;
 end $$;
 comment on function foloosi.write_rejected(foloosi.element[]) is
-'Keep what the handler rejected, up to the merchant''s quota of the hour; beyond it only count. Parameters: batch. Returns it with outcome and delivery_id (null: only counted). Tables: rejections, deliveries (written), merchants, orders (read).';
+'Keep what the handler rejected, up to the merchant''s quota of the hour; beyond it only count. Parameters: batch. Returns it with outcome and delivery_id (null: only counted; busy: somebody else is counting). Tables: rejections, deliveries (written), merchants, orders (read).';

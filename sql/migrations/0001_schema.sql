@@ -243,7 +243,7 @@ comment on column foloosi.deliveries.transaction_id is 'The transaction that it 
 comment on column foloosi.deliveries.created_at is 'When it was first recorded.';
 comment on column foloosi.deliveries.last_seen_at is 'When its bytes last came again; null: never.';
 comment on column foloosi.deliveries.digest is 'The first 16 bytes of the SHA-256 of its bytes: half the index, and a collision still takes 2^64 work by somebody who holds the token.';
-comment on column foloosi.deliveries.source is 'How it came if not as a webhook: spool, reconcile, replay, psql.';
+comment on column foloosi.deliveries.source is 'How it came if not as a webhook: spool, reconcile, replay, or psql and the role of the person.';
 comment on column foloosi.deliveries.detail is 'The faults of a rejected one, the difference of one in review, or the error that refused it.';
 
 create table foloosi.bodies (
@@ -304,7 +304,7 @@ comment on column foloosi.paybacks.id is 'Number of the case in this schema.';
 comment on column foloosi.paybacks.merchant is 'At whose account.';
 comment on column foloosi.paybacks.order_ref is 'The order that the transaction was for; null: none.';
 comment on column foloosi.paybacks.state is 'due, check or settled.';
-comment on column foloosi.paybacks.reason is 'double_payment, order_closed or status_contradiction.';
+comment on column foloosi.paybacks.reason is 'double_payment, order_closed, status_contradiction; or withdrawn: the order was paid after all.';
 comment on column foloosi.paybacks.amount is 'How much, as captured.';
 comment on column foloosi.paybacks.currency is 'In which currency.';
 comment on column foloosi.paybacks.transaction_id is 'Whose money.';

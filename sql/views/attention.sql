@@ -13,10 +13,11 @@ create or replace view foloosi.attention as
     from foloosi.paybacks p where p.state in ('due', 'check')
     union all
     select 'delivery', d.id, d.merchant, d.order_ref, coalesce(d.reason, d.outcome), d.detail,
-           case when d.reason in ('no_order_key', 'reference_conflict', 'test_transaction')
-                then format('foloosi.assign_transaction(%s, order_ref), or ', d.transaction_id) else '' end
+           case when t.order_ref is null and d.reason in ('no_order_key', 'reference_conflict', 'test_transaction')
+                then format('foloosi.assign_transaction(%s, order_ref), or ', t.id) else '' end
            || 'foloosi.dismiss_attention(id, note)', d.created_at
-    from foloosi.deliveries d where d.attention;
+    from foloosi.deliveries d left join foloosi.transactions t on t.id = d.transaction_id
+    where d.attention;
 comment on view foloosi.attention is 'Everything that waits for a person: orders in review, or verifying for more than an hour, open paybacks, and deliveries that neither explains.';
 comment on column foloosi.attention.kind is 'order, payback or delivery.';
 comment on column foloosi.attention.id is 'Number of the thing in this schema.';

@@ -57,9 +57,12 @@ select given('select foloosi.register_order(%m, ''O-1'', 100, ''AED'')');
 select given('select foloosi.resolve_order(%m, ''O-1'', ''cancelled'')');
 select given_delivery('success', 'O-1', 'N-1');
 select is(act('select foloosi.resolve_order(%m, ''O-1'', ''paid'', ''they insist'')'), array[
-    'event 3: order.success O-1 (resolved)',
-    'order O-1: cancelled 100 AED registered decided by postgres -> paid 100 AED registered decided by postgres'],
-    'closed to paid: money that is due to go back does not pay it');
+    'event 3: order.success O-1 N-1 (resolved)',
+    'order O-1: cancelled 100 AED registered decided by postgres -> paid 100 AED by N-1 registered decided by postgres',
+    'payback 1: N-1 due order_closed 100 AED for O-1 -> N-1 settled withdrawn 100 AED for O-1 settled by postgres'],
+    'closed to paid: what came for it pays it, and its payback is withdrawn');
+select ok((act('select foloosi.resolve_order(%m, ''O-1'', ''cancelled'')'))[2] like 'event 5: payback.due O-1 N-1 (order_closed)%',
+    'and cancelled after all: what was only withdrawn is due again');
 
 select example('paid to cancelled');
 select given_delivery('success', 'O-1', 'N-1');
@@ -110,7 +113,7 @@ select is(act('select foloosi.resolve_order(%m, ''O-1'', ''paid'')'), array[
 select given_delivery('success', 'O-2', 'N-2');
 select is((act('select foloosi.resolve_order(%m, ''O-2'', ''cancelled'')'))[1:2], array[
     'event 2: order.cancel O-2 N-2 (resolved)',
-    'order O-2: verifying 100 AED by N-2 (verifying) -> cancelled 100 AED by N-2 decided by postgres'], 'verifying to cancelled');
+    'event 3: payback.check O-2 N-2 (order_closed) payback 1'], 'verifying to cancelled: perhaps its money is here');
 
 select example('late is forgotten by nobody', late_success => 'review');
 select given_delivery('failed', 'O-1', 'N-1');

@@ -77,6 +77,7 @@ select is(waiting(), array['payback O-2 double_payment', 'delivery - amount_cont
 select given_delivery('success', null, 'N-6');
 select given_delivery('failed', null, 'N-6');
 select is(act('select foloosi.assign_transaction(transaction_id(''N-6''), ''O-5'')'), array[
+    'payback 2: N-6 check status_contradiction 100 AED for - -> N-6 check status_contradiction 100 AED for O-5',
     'transaction 6: N-6/- captured for - 100 AED -> N-6/- captured for O-5 100 AED'], 'row 17: at most one payback, and it stays on hold');
 
 select example('assign: what is refused');

@@ -194,7 +194,8 @@ blame(struct db *db, const PGresult *r)
 		return status;
 	}
 	explain(db, "SQLSTATE %s", state);
-	if (PQresultErrorField(r, PG_DIAG_CONTEXT) != NULL) /* a function's words, perhaps a merchant's */
+	if (PQresultErrorField(r, PG_DIAG_CONTEXT) !=
+	    NULL) /* a function's words, perhaps a merchant's */
 		message = NULL;
 	for (size_t i = 0; message != NULL && i < sizeof harmless / sizeof harmless[0]; i++)
 		if (strncmp(state, harmless[i], strlen(harmless[i])) == 0)

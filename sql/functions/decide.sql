@@ -113,7 +113,7 @@ begin
                 -- the rule: the first row that matches decides
                 select f.*,
                        (case
-                        when f.assigned is null and f.d_outcome in ('recorded', 'duplicate', 'review') then 1
+                        when f.assigned is null and f.d_outcome in ('recorded', 'duplicate', 'review') and not f.replayed then 1
                         when f.status not in ('success', 'failed') then 2
                         when f.assigned is null and f.transaction_no like 'TEST%' and f.mode = 'live' then 3
                         when f.assigned is null and f.t_order_ref <> f.order_ref then 4
@@ -142,6 +142,7 @@ begin
                            coalesce(m.unknown_orders, 'accept') as unknown_orders,
                            coalesce(m.late_success, 'pay') as late_success, coalesce(m.verify, 'off') as verify,
                            d.id as d_id, d.outcome as d_outcome,
+                           coalesce(e.source like 'replay%' and d.reason in ('hook_failed', 'refused'), false) as replayed,
                            t.id as t_id, t.order_ref as t_order_ref, t.transaction_status as t_status,
                            t.amount as t_amount, t.currency as t_currency,
                            t.transaction_no is null and e.transaction_no is not null

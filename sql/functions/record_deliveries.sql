@@ -212,3 +212,38 @@ as $$
 $$;
 comment on function foloosi.record_delivery(text, text, text, text, text, numeric, text, text, text, text, text, text, text, text, bytea) is
 'record_deliveries() for one delivery, for psql: select * from foloosi.record_delivery(''demo'', ''success'', ''ORDER-1'', ''NO-1'', amount => 100, currency => ''AED''). Parameters: as there; body null: a JSON document is made of the others. Returns the same row.';
+
+create or replace function foloosi.replay_delivery(id bigint)
+returns table (ordinal int, outcome text, order_ref text, order_state text, reason text, delivery_id bigint, merchant_known boolean)
+language plpgsql security definer
+set search_path = pg_catalog, foloosi, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    d    foloosi.deliveries;
+    body bytea;
+    t    jsonb;
+begin
+    select x.* into d from foloosi.deliveries x where x.id = replay_delivery.id;
+    if d.id is null then
+        raise exception 'there is no delivery %', replay_delivery.id using errcode = 'no_data_found';
+    end if;
+    if d.outcome <> 'review' or d.reason not in ('hook_failed', 'refused') then
+        raise exception 'delivery % was not refused by the database or a trigger: it is %', d.id, d.outcome
+            using errcode = 'object_not_in_prerequisite_state';
+    end if;
+    select b.body into body from foloosi.bodies b where b.delivery_id = d.id order by b.created_at limit 1;
+    if body is null then
+        raise exception 'the bytes of delivery % are gone', d.id using errcode = 'no_data_found';
+    end if;
+    t := convert_from(body, 'UTF8')::jsonb #> '{data,transfer}';
+    return query select r.* from foloosi.record_deliveries(
+        array[1], array[d.merchant::text], array[d.order_ref::text], array[sha256(body)], array[body], array[null::text],
+        array['replay ' || session_user], array[lower(t ->> 'transaction_status')], array[t ->> 'transaction_no'],
+        array[t ->> 'payment_reference'], array[nullif(t ->> 'transaction_amount', '')::numeric],
+        array[upper(t ->> 'transaction_currency')], array[t ->> 'transaction_message'], array[t #>> '{api,optional1}'],
+        array[t #>> '{api,optional2}'], array[t #>> '{api,optional3}'], array[t #>> '{api,customer_email}'],
+        array[t #>> '{api,customer_mobile}'], array[t #>> '{api,card_last_four}']) r;
+end $$;
+comment on function foloosi.replay_delivery(bigint) is
+'Try a delivery again that a merchant''s trigger or the database refused (reason hook_failed or refused), from its stored bytes, once the cause is mended. Parameters: delivery''s id. Returns the row of record_deliveries(). Errors: no such delivery; it was not refused; its bytes are gone. Calls: record_deliveries. Tables: deliveries, bodies (read).';

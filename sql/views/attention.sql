@@ -14,7 +14,8 @@ create or replace view foloosi.attention as
     union all
     select 'delivery', d.id, d.merchant, d.order_ref, coalesce(d.reason, d.outcome), d.detail,
            case when t.order_ref is null and d.reason in ('no_order_key', 'reference_conflict', 'test_transaction')
-                then format('foloosi.assign_transaction(%s, order_ref), or ', t.id) else '' end
+                then format('foloosi.assign_transaction(%s, order_ref), or ', t.id)
+                when d.reason in ('hook_failed', 'refused') then 'foloosi.replay_delivery(id), or ' else '' end
            || 'foloosi.dismiss_attention(id, note)', d.created_at
     from foloosi.deliveries d left join foloosi.transactions t on t.id = d.transaction_id
     where d.attention;

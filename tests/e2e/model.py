@@ -85,7 +85,8 @@ class Shop:
             return "duplicate", None, order_ref
 
         if self.reference_of_another(d, t):  # one reference under two numbers
-            self.keep(t, d)
+            if not t:
+                self.create(d, None)
             return "review", "reference_conflict", order_ref
 
         if t and t["status"] == "success":
@@ -226,9 +227,13 @@ class Shop:
         return [p for p in self.paybacks if p["transaction"] == t["number"]]
 
     def owe(self, t, reason, state="due"):
-        """Open a payback, unless the transaction ever had one."""
-        if self.paybacks_of(t):
+        """Open a payback: one at a time, and none for money that went back. Only to be looked at where
+        an earlier case leaves open whether the money is still here."""
+        earlier = [p for p in self.paybacks_of(t) if p["reason"] != "withdrawn"]
+        if any(p["state"] != "settled" or went_back(p) for p in earlier):
             return
+        if earlier:
+            state = "check"
         payback = {
             "transaction": t["number"], "order_ref": t["order_ref"], "state": state, "reason": reason,
             "number": len(self.paybacks),
@@ -242,7 +247,8 @@ class Shop:
             if p["state"] == "due":
                 p["state"] = "check"
                 self.event("payback.check", p["order_ref"], "status_contradiction", t, p)
-        self.owe(t, "status_contradiction", "check")
+        if not any(p["reason"] != "withdrawn" for p in self.paybacks_of(t)):
+            self.owe(t, "status_contradiction", "check")
 
     # ------------------------------------------------------------ what persons do
 
@@ -291,6 +297,9 @@ class Shop:
             order["transaction"] = paying["number"] if paying else None
             if paying:
                 paying["state"] = "captured"
+                for p in self.paybacks_of(paying):
+                    if p["state"] == "due":
+                        p.update(state="settled", reason="withdrawn", by_person=True)
             self.event("order.success", order_ref, "resolved", paying)
             self.owe_all(order_ref, "double_payment", but=paying)
         else:
@@ -303,27 +312,36 @@ class Shop:
         """Which transaction pays an order that a person declares paid."""
         if order["transaction"] is not None:
             t = self.transactions[order["transaction"]]
-            if t["state"] != "failed" and not self.paybacks_of(t):
+            if t["state"] != "failed" and self.may_pay(t):
                 return t
         for t in self.transactions:
-            if t["order_ref"] == order_ref and t["state"] == "captured" and not self.paybacks_of(t):
+            if t["order_ref"] == order_ref and t["state"] == "captured" and self.may_pay(t):
                 return t
         return None
 
+    def may_pay(self, t):
+        """Its money is here, unless nobody knows; a payback only because the order was closed can be withdrawn."""
+        return all(not went_back(p) if p["state"] == "settled" else (p["state"], p["reason"]) == ("due", "order_closed")
+                   for p in self.paybacks_of(t))
+
     def owe_all(self, order_ref, reason, but=None):
         for t in self.transactions:
-            if t["order_ref"] == order_ref and t["state"] == "captured" and t is not but:
-                self.owe(t, reason)
+            if t["order_ref"] == order_ref and t["state"] != "failed" and t is not but:
+                self.owe(t, reason, "due" if t["state"] == "captured" else "check")
 
     def assign_transaction(self, number, order_ref):
         t = self.transactions[number]
         if t["order_ref"]:
             raise Refused("it has an order")
         t["order_ref"] = order_ref
+        for p in self.paybacks_of(t):
+            if p["state"] != "settled":
+                p["order_ref"] = order_ref
         self.apply(t, t)
 
     def settle_payback(self, number):
-        self.paybacks[number]["state"] = "settled"
+        if self.paybacks[number]["state"] != "settled":
+            self.paybacks[number].update(state="settled", by_person=True)
 
 
 # ---------------------------------------------------------------- small words
@@ -340,6 +358,12 @@ def says(t, d):
 
 def says_the_same(t, d):
     return (t["status"], t["amount"], t["currency"]) == (d["status"], d["amount"], d["currency"])
+
+
+def went_back(payback):
+    """A person who settles a contradiction may have found that the money is rightly here."""
+    return (payback["state"] == "settled" and payback["reason"] != "withdrawn"
+            and not (payback["reason"] == "status_contradiction" and payback.get("by_person")))
 
 
 def difference(expected, t):

@@ -31,6 +31,12 @@ begin
         when 'text' then perform ('x' || new.order_ref)::int;
         when 'deferred' then null;
         when 'retry' then raise exception 'try again' using errcode = 'serialization_failure';
+        when 'connection' then raise exception 'no CRM' using errcode = '08001';
+        when 'shutdown' then raise exception 'no CRM' using errcode = '57P01';
+        when 'disk' then raise exception 'no CRM' using errcode = '53100';
+        when 'system' then raise exception 'no CRM' using errcode = 'XX000';
+        when 'transaction state' then raise exception 'no CRM' using errcode = '25001';
+        when 'in use' then raise exception 'no CRM' using errcode = '55006';
         when 'long' then raise exception '%', repeat('no ', 2000);
         else
             insert into shop.sales (order_ref, state, paid) values (new.order_ref, new.state, new.amount)
@@ -103,12 +109,33 @@ select fails('no permission', '42501');
 select fails('text', '22P02');
 select fails('deferred', 'P0001');
 select fails('long', 'P0001');
+-- what would mean that the server is unwell, if a trigger had not said it
+select fails('connection', '08001');
+select fails('shutdown', '57P01');
+select fails('disk', '53100');
+select fails('system', 'XX000');
+select fails('transaction state', '25001');
+select fails('in use', '55006');
 select is((select length(detail) from foloosi.deliveries where merchant = merchant() and order_ref = 'BAD long'), 1000, 'long: the error is cut to its beginning');
 select is((select detail from foloosi.deliveries where merchant = merchant() and order_ref = 'BAD raise'), 'P0001 the shop is closed', 'raise: what it said');
 
 delete from shop.mistakes where order_ref = 'BAD raise';
 select is((deliver('success', 'BAD raise', 'N raise', copy => 2))[1], 'recorded BAD raise paid', 'repaired: other bytes of the same are recorded');
 select is(sale('BAD raise'), 'paid 100', 'repaired: and the shop knows');
+
+-- ---------------------------------------------------------------- replayed
+
+select example('replayed');
+create function refused_delivery() returns bigint language sql as $$ select id from foloosi.deliveries where merchant = merchant() order by id limit 1 $$;
+insert into shop.mistakes values ('AGAIN', 'unique');
+select is((select format('%s %s', outcome, reason) from foloosi.record_delivery(merchant(), 'success', 'AGAIN', 'N-1', amount => 100, currency => 'AED')), 'review hook_failed', 'refused');
+select is((select format('%s %s', outcome, reason) from foloosi.replay_delivery(refused_delivery())), 'review hook_failed', 'replayed before the cause is mended: refused again');
+delete from shop.mistakes where order_ref = 'AGAIN';
+select is((select format('%s %s %s', outcome, order_ref, order_state) from foloosi.replay_delivery(refused_delivery())), 'recorded AGAIN paid', 'replayed: recorded from its stored bytes');
+select is(sale('AGAIN'), 'paid 100', 'replayed: the shop knows');
+select is((select (outcome, attention, repeats, transaction_id is null)::text from foloosi.deliveries where id = refused_delivery()), '(recorded,f,2,f)', 'replayed: nobody waits for it any more');
+select throws_ok('select foloosi.replay_delivery(refused_delivery())', '55000', null, 'what was recorded is not replayed');
+select throws_ok('select foloosi.replay_delivery(-1)', 'P0002', null, 'nor what does not exist');
 
 -- ---------------------------------------------------------------- of orders that are not there yet
 

@@ -51,6 +51,27 @@ begin
     return next is(array(select a from unnest(got) a where a like 'busy%'), '{}', title || ': afterwards nothing is');
 end $$;
 
+-- ---------------------------------------------------------------- isolation
+
+select other('begin isolation level repeatable read');
+select throws_ok($$select other_asks('foloosi.resolve_order(''busy'', ''PAID'', ''cancelled'')')$$, '0A000', null, 'a person in an older snapshot is refused');
+select other('rollback');
+select other('begin isolation level serializable');
+select throws_ok($$select other_asks('(select r from foloosi.record_delivery(''busy'', ''success'', ''PAID'', ''N-30'', amount => 1, currency => ''AED'') r)')$$, '0A000', null, 'and so is a delivery');
+select other('rollback');
+
+-- ---------------------------------------------------------------- the ledger and the quota
+
+select other_asks($$select r from foloosi.record_delivery('busy', 'success', 'OOPS') r$$) is not null; -- no amount: rejected, and waits for a person
+select is((select id from foloosi.deliveries where merchant = 'busy' and outcome = 'rejected') is not null, true, 'a rejected delivery');
+create function bytes_of(ref text) returns bytea language sql as $$
+    select b.body from foloosi.bodies b join foloosi.deliveries d on d.id = b.delivery_id where d.merchant = 'busy' and d.order_ref = ref $$;
+create function with_body(d delivery, body bytea) returns delivery language plpgsql as $$ begin d.body := body; return d; end $$;
+select meanwhile('a delivery that a person dismisses', $$select foloosi.dismiss_attention((select id from foloosi.deliveries where merchant = 'busy' and outcome = 'rejected'))::text$$,
+    array[d('success', 'NEW', 'N-12'), with_body(d('success', 'OOPS', 'N-20'), bytes_of('OOPS'))], array['recorded NEW paid', 'busy OOPS -']);
+select meanwhile('somebody else counts rejected ones', $$select r from foloosi.record_delivery('busy', 'success', 'OOPS 2') r$$,
+    array[d('success', 'NEW', 'N-12'), d('bad', fault => 'not JSON')], array['recorded NEW paid', 'busy - -']);
+
 -- ---------------------------------------------------------------- a row of orders
 
 select meanwhile('an order''s row, for update', $$select id from foloosi.orders where merchant = 'busy' and order_ref = 'PAID' for update$$,

@@ -38,7 +38,7 @@ select is(array(select kind || ' ' || id from foloosi.attention where merchant =
 
 -- every one is closed by what its remedy says
 select is(array(select distinct kind || ' ' || r[1] from foloosi.attention, regexp_matches(remedy, 'foloosi\.([a-z_]+)\(', 'g') r where merchant = merchant() order by 1), array[
-    'delivery assign_transaction', 'delivery dismiss_attention', 'order resolve_order', 'payback settle_payback'], 'each says what closes it');
+    'delivery assign_transaction', 'delivery dismiss_attention', 'delivery replay_delivery', 'order resolve_order', 'payback settle_payback'], 'each says what closes it');
 create function close_all() returns void language plpgsql as $$
 declare
     a record;

@@ -578,7 +578,8 @@ http_listen(const char *path, unsigned mode, const char *group, char **error)
 	rc = bind(fd, (struct sockaddr *)&address, sizeof address);
 	umask(old_umask);
 	if (rc != 0) {
-		*error = xasprintf("socket path %s: cannot bind: %s", path, strerror(errno));
+		*error = xasprintf("socket path %s: cannot bind: %s%s", path, strerror(errno),
+		    errno == ENOENT ? ": make its folder, owned by the user of this program" : "");
 		goto out;
 	}
 	if (group != NULL && chown(temporary, (uid_t)-1, gid) != 0) {

@@ -33,7 +33,7 @@ from model import Refused, Shop
 
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "quick")
 settings.register_profile("quick", max_examples=400, derandomize=True)
-settings.register_profile("long", max_examples=10_000)
+settings.register_profile("long", max_examples=5000)
 STORIES = settings(settings.get_profile(PROFILE if PROFILE == "long" else "quick"), deadline=None,
                    database=None, suppress_health_check=list(HealthCheck))
 LONG = PROFILE == "long"

@@ -32,6 +32,8 @@ import stack  # noqa: E402
 PAYLOAD = (HERE / "payload.json").read_text()
 TOKEN = stack.token()
 PATH = f"/webhooks/foloosi/bench/{TOKEN}"
+SECONDS = int(os.environ.get("SECONDS") or 0)  # of each measurement; for trying bench.py itself: nothing is written then
+ROUNDS = int(os.environ.get("ROUNDS") or 3)
 TICKS = os.sysconf("SC_CLK_TCK")
 
 # What somebody with a small shop on two cores would set; everything else is Debian's default.
@@ -526,7 +528,7 @@ class Bench:
                 from pg_class c left join pg_inherits on inhrelid = c.oid
                 where relnamespace = 'foloosi'::regnamespace and relkind = 'r' group by 1 order by 2 desc""").fetchall()
             n = c.execute("select count(*) from foloosi.deliveries").fetchone()[0]
-        return n, {name.removeprefix("foloosi."): (float(table) / n, float(index) / n) for name, table, index in rows if table + index > 100 * n / 1000}
+        return n, {name.removeprefix("foloosi."): (float(table) / n, float(index) / n) for name, table, index in rows if table + index > n}
 
 
 # -- many measurements ------------------------------------------------------------------------------
@@ -672,27 +674,27 @@ def run_full(bench):
     begin = time.monotonic()
     bench.start_peers()
     report, series, slow, half = Report(), {}, {}, {}
-    levels, seconds, rounds = (32, 64, 128), 5, 3
+    levels, seconds, rounds = (32, 64, 128), SECONDS or 5, ROUNDS
     peers = [n for n in bench.names if n not in ("handler", "noop-fastcgi")]
     say(f"throughput, {rounds} rounds of {seconds} s each")
     plan = [http(bench, n, c, seconds) for c in levels for n in bench.names]
-    plan += [direct(bench, s, c, 4) for c in (8, 16, 32, 64) for s in ("one", "scalar")]
-    plan += [direct(bench, "set64", 2, 4, events=64)]
+    plan += [direct(bench, s, c, SECONDS or 4) for c in (8, 16, 32, 64) for s in ("one", "scalar")]
+    plan += [direct(bench, "set64", 2, SECONDS or 4, events=64)]
     measure_all(bench, series, plan, rounds)
     one_key, one = one_by_one(series)
     peaks = {n: best(series, (n,))[1].median("rate") for n in bench.names}
 
     say("at half of each one's own peak, arrivals that do not wait for answers")
     script, clients = one_key
-    plan = [((n,), n, lambda s, n=n: bench.pace(n, peaks[n] / 2, s), 8) for n in bench.names]
-    plan += [(("pgbench",), "pgbench", lambda s: bench.pgbench(script, clients, s, rate=one.median("rate") / 2), 8)]
-    plan += [(("pgbench at the handler's rate",), "pgbench", lambda s: bench.pgbench(script, clients, s, rate=peaks["handler"] / 2), 8)]
-    measure_all(bench, half, plan, 2)
+    plan = [((n,), n, lambda s, n=n: bench.pace(n, peaks[n] / 2, s), SECONDS or 8) for n in bench.names]
+    plan += [(("pgbench",), "pgbench", lambda s: bench.pgbench(script, clients, s, rate=one.median("rate") / 2), SECONDS or 8)]
+    plan += [(("pgbench at the handler's rate",), "pgbench", lambda s: bench.pgbench(script, clients, s, rate=peaks["handler"] / 2), SECONDS or 8)]
+    measure_all(bench, half, plan, min(2, ROUNDS))
 
-    say("memory, WAL and bytes on disk: the handler for 60 s without a pause, tables growing")
+    say("memory, WAL and bytes on disk: the handler for a minute without a pause, tables growing")
     handler_pid = bench.peers["handler"].pid
     rss_before = memory_mib(handler_pid)[0]
-    long = bench.measure("handler", lambda s: bench.wrk("handler", 128, s), 60)
+    long = bench.measure("handler", lambda s: bench.wrk("handler", 128, s), 10 * SECONDS or 60)
     rss_after = memory_mib(handler_pid)[0]
     memory = {n: memory_mib(bench.peers[n].pid) for n in bench.names}
     events, sizes = bench.bytes_per_event()
@@ -700,9 +702,9 @@ def run_full(bench):
 
     say("the same with 2 ms more for each fdatasync")
     bench.slow_disk()
-    plan = [http(bench, "handler", 64, 4), http(bench, "handler", 128, 4)]
-    plan += [http(bench, n, 64, 4) for n in peers]
-    plan += [direct(bench, "one", 64, 4), direct(bench, "scalar", 64, 4)]
+    plan = [http(bench, "handler", c, SECONDS or 4) for c in (64, 128)]
+    plan += [http(bench, n, 64, SECONDS or 4) for n in peers]
+    plan += [direct(bench, script, 64, SECONDS or 4) for script in ("one", "scalar")]
     measure_all(bench, slow, plan, rounds)
     seconds_total = time.monotonic() - begin
 
@@ -758,8 +760,10 @@ def run_full(bench):
     report.figure("bytes-on-disk-per-event", total)
     report.figure("wal-bytes-per-event", long.wal)
     report.figure("wal-full-page-images-per-event", long.fpi)
-    report.figure("handler-events-a-second-over-60-s", long.rate)
+    report.figure("handler-events-a-second-over-a-minute", long.rate)
     report.figure("minutes", seconds_total / 60)
+    if SECONDS:
+        return
     plot(bench, series, levels, one)
     report.write("bench", "make bench", facts(bench.names, seconds_total) + [
         f"- The best of pgbench: {SCRIPTS[one_key[0]]}, {one_key[1]} clients. A ratio compares the medians at the best number of connections of each.",

@@ -185,7 +185,7 @@ def run(bench, report, module):
         series.setdefault((key, name), module.Series()).add(bench.measure(name, run, seconds, empty=name == "empty" and counted, counted=counted))
         print(".", end="", flush=True)
 
-    rounds, seconds = 3, int(os.environ.get("SECONDS") or 10)
+    rounds, seconds = module.ROUNDS, module.SECONDS or 10
     for _ in range(rounds):
         for mode in ("ascending", "random"):
             for name in databases:
@@ -230,5 +230,5 @@ def run(bench, report, module):
     seconds_total = time.monotonic() - begin
     report.figure("load-seconds", loaded)
     report.figure("minutes", seconds_total / 60)
-    if n == 10_000_000:
+    if n == 10_000_000 and not module.SECONDS:
         report.write("growth", "make bench-growth", module.facts([], seconds_total))

@@ -1,5 +1,5 @@
 # Throughput and p99 against connections. bench.py gives data, out, names and one.
-set terminal svg size 860,330 font "sans-serif,12" background "white"
+set terminal svg size 860,350 font "sans-serif,12" background "white"
 set output out
 set multiplot layout 1,2
 set logscale x 2
@@ -9,14 +9,15 @@ set xlabel "connections"
 set grid ytics lc rgb "#dddddd"
 set border 3 lc rgb "#888888"
 set tics nomirror textcolor rgb "black"
-set key top left font ",10" samplen 2 maxrows 4
+set key at screen 0.5, 0.03 center bottom horizontal maxrows 1 samplen 1.5 width 1
+set bmargin 5.5
 array colour[6] = ["#c02020", "#7a5bb0", "#3a8a3a", "#2878b8", "#999999", "#000000"]
 
 set title "events a second, durable"
 set yrange [0:*]
 set format y "%.0s%c"
 plot for [i=1:words(names)] data using 1:(column(2 * i)) with linespoints lw (i == 1 ? 3 : 1.5) pt 7 ps 0.5 lc rgb colour[i] title word(names, i), \
-     one with lines dashtype 2 lc rgb "black" title "pgbench, one by one, at its best"
+     one with lines dashtype 2 lc rgb "black" title "pgbench, one by one, at best"
 
 set title "p99 of the answer at full load, ms"
 set format y "%g"

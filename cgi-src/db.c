@@ -177,8 +177,9 @@ classify(const char *state)
 }
 
 /*
- * Explain an error of the server. Its message is repeated only where it speaks of
- * the server and not of values: class 22 and its like quote the data.
+ * Explain an error of the server. Its message is repeated only where it speaks of the
+ * server and not of values: class 22 and its like quote the data, and what has a
+ * context was said in a function, perhaps by a merchant's trigger.
  */
 static enum db_status
 blame(struct db *db, const PGresult *r)
@@ -188,19 +189,17 @@ blame(struct db *db, const PGresult *r)
 	const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
 	const char *message = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);
 	enum db_status status = classify(state);
+	bool quotable = false;
 
 	if (state == NULL) {
 		explain(db, "the connection broke");
 		return status;
 	}
-	explain(db, "SQLSTATE %s", state);
-	if (PQresultErrorField(r, PG_DIAG_CONTEXT) !=
-	    NULL) /* a function's words, perhaps a merchant's */
-		message = NULL;
-	for (size_t i = 0; message != NULL && i < sizeof harmless / sizeof harmless[0]; i++)
-		if (strncmp(state, harmless[i], strlen(harmless[i])) == 0)
-			explain(db, "SQLSTATE %s: %s%s", state, message,
-			    status == DB_SCHEMA ? ": run foloosictl migrate" : "");
+	for (size_t i = 0; i < sizeof harmless / sizeof harmless[0]; i++)
+		quotable |= strncmp(state, harmless[i], strlen(harmless[i])) == 0;
+	quotable &= message != NULL && PQresultErrorField(r, PG_DIAG_CONTEXT) == NULL;
+	explain(db, "SQLSTATE %s%s%s%s", state, quotable ? ": " : "", quotable ? message : "",
+	    status == DB_SCHEMA ? ": run foloosictl migrate" : "");
 	return status;
 }
 

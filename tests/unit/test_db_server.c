@@ -55,6 +55,8 @@ static const char schema_sql[] =
     "  if 'poison' = any(merchants) then perform ('{\"pan\":' || order_refs[1])::json; end if;\n"
     "  if 'locked' = any(merchants) then raise sqlstate '55P03'; end if;\n"
     "  if 'internal' = any(merchants) then raise sqlstate 'XX000'; end if;\n"
+    "  if 'gossip' = any(merchants) then raise 'no disk for buyer@example.org' using errcode = "
+    "'58000'; end if;\n"
     "  if 'gone' = any(merchants) then perform foloosi.no_such_function(); end if;\n"
     "  if 'warning' = any(merchants) then raise warning 'a trigger has something to say'; end if;\n"
     "  if 'deferred' = any(merchants) then insert into foloosi.late values (1); end if;\n"
@@ -401,6 +403,9 @@ errors_by_class(void **state)
 	connected();
 	assert_status(record("locked", 5, LONG), DB_LOCKED);
 	assert_status(record("internal", 5, LONG), DB_DOWN);
+	connected();
+	assert_status(record("gossip", 5, LONG), DB_DOWN); /* in words that a trigger chose */
+	assert_string_equal(db_error(db), "SQLSTATE 58000");
 	connected();
 	assert_status(record("gone", 5, LONG), DB_SCHEMA);
 	assert_non_null(strstr(db_error(db), "foloosictl migrate"));

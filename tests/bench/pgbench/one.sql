@@ -7,4 +7,4 @@ from (select lpad(to_hex(:a::bigint), 8, '0') as a, lpad(to_hex(:b::bigint), 8, 
     lateral (select 'FLNIAREC' || n13 as no, uuid as reference, 'FLSSUB_' || h16 as ref, @BODY@ as body offset 0) e,
     lateral foloosi.record_deliveries(array[1], array['bench'], array[ref], array[sha256(body)], array[body], array[null::text],
         array[null::text], array['success'], array[no], array[reference], array[100::numeric], array['AED'], array['approved'],
-        array[ref], array['Online Class'], array['Foloosi developer'], array['customer@example.com'], array['555534533'], array['1111']) r;
+        array[ref], array['Online Class'], array['Foloosi developer'], array['buyer@example.org'], array['555534533'], array['1111']) r;

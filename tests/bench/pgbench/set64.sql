@@ -5,7 +5,7 @@ from (select array_agg(n) as ordinals, array_agg('bench'::text) as merchants, ar
              array_agg(body) as bodies, array_agg(null::text) as nulls, array_agg('success'::text) as statuses, array_agg(no) as nos,
              array_agg(reference) as payment_references, array_agg(100::numeric) as amounts, array_agg('AED'::text) as currencies,
              array_agg('approved'::text) as messages, array_agg('Online Class'::text) as optional2s,
-             array_agg('Foloosi developer'::text) as optional3s, array_agg('customer@example.com'::text) as emails,
+             array_agg('Foloosi developer'::text) as optional3s, array_agg('buyer@example.org'::text) as emails,
              array_agg('555534533'::text) as mobiles, array_agg('1111'::text) as cards
       from (select n, 'FLNIAREC' || n13 as no, uuid as reference, 'FLSSUB_' || h16 as ref, @BODY@ as body
             from (select n, a || substr(b, 4) as n13, a || '-4496-4b4d-' || right(b, 4) || '-' || left(b, 4) || a as uuid, a || b as h16

@@ -34,6 +34,7 @@ TOKEN = stack.token()
 PATH = f"/webhooks/foloosi/bench/{TOKEN}"
 SECONDS = int(os.environ.get("SECONDS") or 0)  # of each measurement; for trying bench.py itself: nothing is written then
 ROUNDS = int(os.environ.get("ROUNDS") or 3)
+LOAD = os.getloadavg()[0]
 TICKS = os.sysconf("SC_CLK_TCK")
 
 # What somebody with a small shop on two cores would set; everything else is Debian's default.
@@ -638,7 +639,7 @@ def one_by_one(series):
 
 def facts(contenders, seconds):
     return [
-        f"- {time.strftime('%Y-%m-%d')}, {machine()}; nothing else ran. The whole run took {seconds / 60:.1f} minutes.",
+        f"- {time.strftime('%Y-%m-%d')}, {machine()}; load average before it {LOAD:.1f}. The run took {seconds / 60:.1f} minutes.",
         "- " + ", ".join(f"{k} {v}" for k, v in versions(contenders).items()) + ".",
         "- PostgreSQL: " + ", ".join(f"{k} = {v}" for k, v in POSTGRES.items()) + "; the rest is default.",
     ]

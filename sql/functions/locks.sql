@@ -74,10 +74,10 @@ begin
         relatives := true;
         for r in
             with match as materialized (
-                select e.i, t.id from unnest(batch) e
+                select e.i, t.id, true as by_number from unnest(batch) e
                 join foloosi.transactions t on t.transaction_no = e.transaction_no and t.merchant = e.merchant
-                union
-                select e.i, t.id from unnest(batch) e
+                union all
+                select e.i, t.id, false from unnest(batch) e
                 join foloosi.transactions t on t.payment_reference = e.payment_reference and t.merchant = e.merchant
             ), held as materialized (
                 -- the order as the locked row has it: the snapshot's may be older
@@ -85,7 +85,9 @@ begin
                 order by t.id for no key update skip locked
             )
             select m.i, array_agg(foloosi.lock_key('transaction', '', m.id::text)) as keys,
-                   bool_and(h.id is not null) as free, min(h.order_ref) as order_ref
+                   bool_and(h.id is not null) as free,
+                   -- as decide() chooses: the number's transaction, else the one that came first with the reference
+                   (array_agg(h.order_ref order by m.by_number desc, m.id))[1] as order_ref
             from match m left join held h on h.id = m.id group by m.i
         loop
             batch[r.i].keys := batch[r.i].keys || r.keys;
@@ -146,7 +148,7 @@ as $$
 #variable_conflict use_column
 declare
     previous int[];   -- position of the nearest earlier relative; null: none
-    loner    boolean[]; -- names no order, but may get one from an earlier relative: must stand alone
+    loner    boolean[]; -- names no order, and an earlier relative may say which it concerns: must stand alone
     family   int[];     -- first element that may speak of the same transaction
     wider    int[];
     starts   int[] := '{1}';
@@ -174,7 +176,7 @@ begin
                bool_or(p.previous is not null and p.keyless) as loner
         from (select e.n, k, e.keyless, lag(e.n) over (partition by k order by e.n) as previous
               from (select row_number() over (order by i) as n, keys,
-                           order_ref is null and own_order_ref is null as keyless
+                           order_ref is null as keyless
                     from unnest(batch)) e, unnest(e.keys || family[e.n]::bigint) k) p
         group by p.n) s;
     for n in 2 .. coalesce(array_length(batch, 1), 1) loop

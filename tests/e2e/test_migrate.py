@@ -507,13 +507,14 @@ def test_settings_of_the_roles(fresh_cluster):
     assert run.stderr.count("alter role ") == 12  # the fifth of the log settings is free for all
     found = settings(fresh_cluster)
     assert found["foloosi_handler"] == [
+        "default_transaction_isolation=read committed",
         "idle_in_transaction_session_timeout=10s",
-        "lock_timeout=2s",
+        "lock_timeout=300ms",
         "log_parameter_max_length_on_error=0",
-        "statement_timeout=5s",
+        "statement_timeout=1500ms",
         "synchronous_commit=on",
     ]
-    assert found["foloosi_operator"] == ["log_parameter_max_length_on_error=0"]
+    assert found["foloosi_operator"] == ["default_transaction_isolation=read committed", "log_parameter_max_length_on_error=0"]
     assert found["foloosi_owner"] == []
 
     # What the hint says is what a superuser has to do.

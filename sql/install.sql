@@ -52,7 +52,7 @@ select not exists (select from foloosi.schema_migrations where version = 1) as m
 \if :missing
 \ir migrations/0001_schema.sql
 insert into foloosi.schema_migrations (version, name, digest) values
-    (1, 'schema', '\x43a4e71675c103fba3573f06e777347d1b54b48c709466836785810d0663c63e');
+    (1, 'schema', '\x93767c31d0371c0b605036f49190863ccaa3389de7f16c17aa8e7c5432971f65');
 \endif
 
 -- An older copy of this file must not put its functions over a newer schema.

@@ -156,11 +156,7 @@ begin
                     left join foloosi.merchants m on m.merchant = e.merchant
                     left join foloosi.deliveries d on d.digest = e.digest and d.merchant = e.merchant
                     left join foloosi.transactions a on a.transaction_no = e.transaction_no and a.merchant = e.merchant
-                    -- a reference belongs to the transaction that came first with it
-                    left join lateral (
-                        select r.id, r.transaction_no from foloosi.transactions r
-                        where r.payment_reference = e.payment_reference and r.merchant = e.merchant
-                        order by r.id + 0 limit 1) b on true -- + 0: or a plan may walk the primary key
+                    left join lateral foloosi.reference_owner(e.merchant, e.payment_reference) b on true
                     cross join lateral (
                         select coalesce(e.assigned, a.id, case when e.transaction_no is null or b.transaction_no is null then b.id end) as id,
                                coalesce(b.transaction_no <> e.transaction_no, false) as conflict) c

@@ -40,6 +40,20 @@ end $$;
 comment on function foloosi.lock_order(text, text) is
 'Wait for the locks that a delivery of this order takes; for the functions that persons call. Calls: need_read_committed, lock_key. Tables: orders (locked).';
 
+create or replace function foloosi.reference_owner(p_merchant text, p_reference text)
+returns table (id bigint, transaction_no varchar)
+language sql stable
+as $$
+    select r.id, r.transaction_no
+    from (select t.id, t.transaction_no, t.payment_reference, t.merchant
+          from foloosi.transactions t
+          where t.payment_reference is not null and (t.payment_reference, t.merchant, t.id) >= (p_reference, p_merchant, 0)
+          order by t.payment_reference, t.merchant, t.id limit 1) r
+    where r.payment_reference = p_reference and r.merchant = p_merchant
+$$;
+comment on function foloosi.reference_owner(text, text) is
+'The transaction that a payment reference belongs to: the first that came with it. Parameters: merchant, reference. Returns one row or none. One step into the index, however many transactions share a placeholder such as "0": asked as "the next from here on", because a plan for "the first of these" may walk the primary key. Tables: transactions (read).';
+
 create or replace function foloosi.try_locks(inout batch foloosi.element[], out relatives boolean)
 language plpgsql
 set search_path = pg_catalog, foloosi, pg_temp
@@ -68,7 +82,7 @@ begin
     select exists (
         select from unnest(batch) e join foloosi.transactions t on t.transaction_no = e.transaction_no and t.merchant = e.merchant
         union all
-        select from unnest(batch) e join foloosi.transactions t on t.payment_reference = e.payment_reference and t.merchant = e.merchant)
+        select from unnest(batch) e cross join lateral foloosi.reference_owner(e.merchant, e.payment_reference) t)
       into known;
     if known then
         relatives := true;
@@ -78,7 +92,7 @@ begin
                 join foloosi.transactions t on t.transaction_no = e.transaction_no and t.merchant = e.merchant
                 union all
                 select e.i, t.id, false from unnest(batch) e
-                join foloosi.transactions t on t.payment_reference = e.payment_reference and t.merchant = e.merchant
+                cross join lateral foloosi.reference_owner(e.merchant, e.payment_reference) t
             ), held as materialized (
                 -- the order as the locked row has it: the snapshot's may be older
                 select t.id, t.order_ref from foloosi.transactions t where t.id in (select m.id from match m)

@@ -179,7 +179,7 @@ create table foloosi.transactions (
     constraint transactions_pkey primary key (id)
 );
 create unique index transactions_no_key on foloosi.transactions (transaction_no, merchant) where transaction_no is not null;
-create index transactions_reference_idx on foloosi.transactions using hash (payment_reference) where payment_reference is not null;
+create index transactions_reference_idx on foloosi.transactions (payment_reference, merchant, id) where payment_reference is not null;
 create index transactions_order_idx on foloosi.transactions using hash (order_ref) where order_ref is not null;
 create trigger transactions_keep_identity before update of id, merchant on foloosi.transactions
     for each statement execute function foloosi.keep_identity();

@@ -20,6 +20,8 @@ begin
             (first_day + interval '1 month')::date::text || ' 00:00+00');
         execute format('comment on table foloosi.%I is %L', 'bodies_' || to_char(first_day, 'YYYY_MM'),
             'Bytes of deliveries of ' || to_char(first_day, 'FMMonth YYYY') || ' (UTC).');
+        execute format('comment on column foloosi.%1$I.delivery_id is %2$L; comment on column foloosi.%1$I.created_at is %2$L; comment on column foloosi.%1$I.body is %2$L',
+            'bodies_' || to_char(first_day, 'YYYY_MM'), 'As in foloosi.bodies.');
         made := made + 1;
     end loop;
     return made;

@@ -83,6 +83,7 @@ begin
             perform foloosi.emit(p_merchant, 'order.review', p_order_ref, o.transaction_id, different);
         elsif o.state <> known.state then
             perform foloosi.emit(p_merchant, 'order.success', p_order_ref, o.transaction_id, null);
+            perform foloosi.open_paybacks(p_merchant, p_order_ref, o.transaction_id, 'double_payment'); -- what row 18 kept waiting
         end if;
     end if;
 
@@ -92,7 +93,7 @@ begin
     return o;
 end $$;
 comment on function foloosi.register_order(text, text, numeric, text) is
-'Announce an expected order. Parameters: merchant, order_ref, amount, currency. Returns the order''s row. Errors: unknown merchant; other values than before for an order that is no longer pending or has a transaction. On an order that a webhook created first: equal to the paying success, it stays (and a review for being unknown becomes paid); different, it goes to review; cancelled, it stays. Calls: known_merchant, lock_order, emit. Tables: orders, decisions, events (written), transactions (read).';
+'Announce an expected order. Parameters: merchant, order_ref, amount, currency. Returns the order''s row. Errors: unknown merchant; other values than before for an order that is no longer pending or has a transaction. On an order that a webhook created first: equal to the paying success, it stays (and a review for being unknown becomes paid, and every other captured transaction of it a payback); different, it goes to review; cancelled, it stays. Calls: known_merchant, lock_order, emit, open_paybacks. Tables: orders, decisions, events (written), transactions (read).';
 
 create or replace function foloosi.open_paybacks(p_merchant text, p_order_ref text, p_except bigint, p_reason text) returns void
 language plpgsql

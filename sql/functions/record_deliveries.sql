@@ -135,9 +135,9 @@ begin
         context := split_part(context, 'decide_and_write(', 1); -- what we called, not who called us
         -- our own functions are found by the search path, so a qualified name in the context is somebody else's
         hooked := context ~ 'function (?!foloosi[.])[^ (]+[.][^ (]+[(]' or context ~ '(^|\n)(SQL function|PL/(?!pgSQL))';
-        -- A conflict or a lock: try again. So is what befalls the server (connection, wrong kind of transaction,
-        -- resources, stop, system), unless a trigger says it of something else.
-        if state ~ '^(40|55P03)' or not hooked and state ~ '^(08|25|53|55|57|58|XX)' then
+        -- What befell the server (connection, wrong kind of transaction, conflict, resources, lock, stop, system): the
+        -- caller tries again. Said by a trigger, it is the trigger that failed.
+        if not hooked and state ~ '^(08|25|40|53|55|57|58|XX)' then
             raise;
         end if;
         done := null;
@@ -150,7 +150,7 @@ begin
         return done;
     end if;
     return array[foloosi.write_refused(free[1],
-        case when hooked or culprit not in ('', 'foloosi') or state like 'P0%' then 'hook_failed' else 'refused' end,
+        case when hooked or culprit not in ('', 'foloosi') or state ~ '^(P0|09)' then 'hook_failed' else 'refused' end,
         state || ' ' || message)];
 end $$;
 comment on function foloosi.decide_and_write(foloosi.element[], boolean) is
@@ -180,7 +180,7 @@ begin
                 element.order_named, element.order_state, element.source);
     else
         update foloosi.deliveries d
-        set repeats = d.repeats + 1, last_seen_at = now(), outcome = 'review', rule = null, reason = element.reason,
+        set repeats = d.repeats + case when element.source like 'replay%' then 0 else 1 end, last_seen_at = now(), outcome = 'review', rule = null, reason = element.reason,
             detail = element.detail, attention = true, order_state = element.order_state
         where d.id = known;
     end if;

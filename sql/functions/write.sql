@@ -15,7 +15,7 @@ begin
     select bool_or(transaction_write = 'insert') as new_transactions,
            bool_or(transaction_write = 'update') as transactions,
            bool_or(transaction_write = 'learn') as learned,
-           bool_or(order_write = 'insert') as new_orders,
+           count(*) filter (where order_write = 'insert') as new_orders,
            count(*) filter (where order_write = 'update') as orders,
            bool_or(payback_write in ('due', 'check')) as new_paybacks,
            bool_or(payback_write in ('hold', 'settle')) as paybacks,
@@ -54,10 +54,14 @@ begin
         from unnest(decided) e where e.transaction_write = 'learn' and t.id = e.transaction_id;
     end if;
 
-    if has.new_orders then
+    if has.new_orders > 0 then
         insert into foloosi.orders (merchant, order_ref, state, transaction_id, amount, currency, reason, late)
         select merchant, order_named, order_state, transaction_id, order_amount, order_currency, reason, order_late
         from unnest(decided) where order_write = 'insert';
+        get diagnostics written = row_count;
+        if written <> has.new_orders then
+            raise exception 'a trigger on foloosi.orders suppressed an order' using errcode = 'triggered_action_exception';
+        end if;
     end if;
     if has.orders > 0 then
         update foloosi.orders o
@@ -108,7 +112,7 @@ begin
         from unnest(decided) e
         where e.assigned is null and not e.delivery_new and d.id = e.delivery_id and e.rule = 1;
         update foloosi.deliveries d
-        set repeats = d.repeats + 1, last_seen_at = now(), outcome = e.outcome, rule = e.rule, reason = e.reason,
+        set repeats = d.repeats + case when e.source like 'replay%' then 0 else 1 end, last_seen_at = now(), outcome = e.outcome, rule = e.rule, reason = e.reason,
             detail = e.detail, attention = e.attention, transaction_id = e.transaction_id, order_ref = e.order_named,
             order_moved = e.order_write is not null, order_state_before = e.order_state_before, order_state = e.order_state
         from unnest(decided) e

@@ -281,6 +281,7 @@ class Shop:
         elif order["state"] == "review" and order["reason"] == "unknown_order":
             order.update(state="paid", reason=None, decided=True)
             self.event("order.success", order_ref, None, t)
+            self.owe_all(order_ref, "double_payment", but=t)
 
     def resolve_order(self, order_ref, state):
         order = self.orders.get(order_ref)

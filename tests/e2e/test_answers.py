@@ -67,6 +67,11 @@ def test_wrong_endpoints_are_all_alike(front, site):
     assert len(answers) == 1, answers
 
 
+def test_the_bare_path_is_never_a_redirect(front, site):
+    answer = front.send(Request("/webhooks/foloosi", body=encode(transfer())))
+    assert answer.status in (403, 404)  # Apache has no handler for it and says 403
+
+
 def test_a_query_is_ignored(front, site):
     for query in ("?", "?a=b", "?--help", "?--listen+/tmp/nowhere", "?--check-config"):
         body = encode(transfer())

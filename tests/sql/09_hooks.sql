@@ -133,7 +133,7 @@ select is((select format('%s %s', outcome, reason) from foloosi.replay_delivery(
 delete from shop.mistakes where order_ref = 'AGAIN';
 select is((select format('%s %s %s', outcome, order_ref, order_state) from foloosi.replay_delivery(refused_delivery())), 'recorded AGAIN paid', 'replayed: recorded from its stored bytes');
 select is(sale('AGAIN'), 'paid 100', 'replayed: the shop knows');
-select is((select (outcome, attention, repeats, transaction_id is null)::text from foloosi.deliveries where id = refused_delivery()), '(recorded,f,2,f)', 'replayed: nobody waits for it any more');
+select is((select (outcome, attention, repeats, transaction_id is null)::text from foloosi.deliveries where id = refused_delivery()), '(recorded,f,0,f)', 'replayed: nobody waits for it any more');
 select throws_ok('select foloosi.replay_delivery(refused_delivery())', '55000', null, 'what was recorded is not replayed');
 select throws_ok('select foloosi.replay_delivery(-1)', 'P0002', null, 'nor what does not exist');
 
@@ -176,12 +176,19 @@ select is(record(merchant(), variadic (select array_agg(case when i = 100 then d
     from generate_series(1, 256) i)), (select array_agg(case when i = 100 then 'review Y-1 - (hook_failed)' else format('recorded Z-%s paid', i) end order by i) from generate_series(1, 256) i),
     '255 neighbours');
 
--- ---------------------------------------------------------------- what the caller must try again
+-- ---------------------------------------------------------------- conflicts and locks of a hook
 
 select example('try again');
 insert into shop.mistakes values ('R-1', 'retry');
-select throws_ok('select record(merchant(), d(''success'', ''G-9'', ''N-9''), d(''success'', ''R-1'', ''N-1''))', '40001', null, 'a hook that asks for another try gets one: the call fails');
-select is(facts(merchant()), '{}', 'and nothing of it is kept');
+select is(record(merchant(), d('success', 'G-9', 'N-9'), d('success', 'R-1', 'N-1')), array['recorded G-9 paid', 'review R-1 - (hook_failed)'],
+    'a conflict in a hook is the hook''s: tried alone, then kept for a person');
+
+create function shop.suppress() returns trigger language plpgsql as $$ begin return case when new.order_ref like 'GONE%' then null else new end; end $$;
+create trigger shop_suppress before insert on foloosi.orders for each row execute function shop.suppress();
+select is(record(merchant(), d('success', 'G-10', 'N-10'), d('success', 'GONE-1', 'N-11')), array['recorded G-10 paid', 'review GONE-1 - (hook_failed)'],
+    'a hook that suppresses an order has failed');
+select is((select count(*)::int from foloosi.events where merchant = merchant() and order_ref = 'GONE-1'), 0, 'and no event says that it was paid');
+drop trigger shop_suppress on foloosi.orders;
 select throws_ok('select foloosi.record_delivery(merchant(), ''success'', ''X-1'', ''N-1'', amount => 1, currency => ''AED''), set_config(''t.x'', (1/0)::text, true)', '22012', null,
     'what fails outside of it is the caller''s');
 

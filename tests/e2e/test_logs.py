@@ -105,7 +105,7 @@ def everything(site, front):
         target = path.encode()
         for line in (b"POST %s HTTP/1.1\r\n\r\n", b"POST %s HTTP/1.1\r\nHost: a b\r\n\r\n", b"BR@W %s HTTP/1.1\r\nHost: a\r\n\r\n",
                      b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", b"POST %s%%00 HTTP/1.1\r\nHost: a\r\n\r\n",
-                     b"POST %s%%zz HTTP/1.1\r\nHost: a\r\n\r\n", b"POST %s HTTP/9.9\r\nHost: a\r\n\r\n", b"POST %s\r\n\r\n",
+                     b"POST %s%%zz HTTP/1.1\r\nHost: a\r\n\r\n", b"POST %s HTTP/9.9\r\nHost: a\r\n\r\n", b"POST %s\r\n\r\n", b"%s\r\n\r\n",
                      b"POST %s" + b"x" * 20000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
                      b"POST %s HTTP/1.1\r\nHost: a\r\nBroken header\r\n\r\n",
                      b"POST %s HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",

@@ -48,10 +48,16 @@ static const char record_sql[] =
     " from foloosi.record_deliveries($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,"
     " $11, $12, $13, $14, $15, $16, $17, $18, $19)";
 
-/* What a 2xx promises depends on two settings that a role may have been given; see db_connect(). */
+/*
+ * What a 2xx promises depends on two settings that a role may have been given; see db_connect().
+ * The empty batch has the server prepare its session before a batch holds locks, and tells
+ * now, not at the first delivery, that we may not call it.
+ */
 static const char hello_sql[] =
     "select foloosi.schema_version(), current_setting('synchronous_commit') <> 'off',"
-    " current_setting('client_min_messages') <> 'error'";
+    " current_setting('client_min_messages') <> 'error',"
+    " (select count(*) from foloosi.record_deliveries('{}', '{}', '{}', '{}', '{}', '{}', '{}',"
+    " '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}'))";
 
 /* The parameters of record_sql. From P_TRANSFER on they follow enum transfer_field. */
 enum {

@@ -462,14 +462,16 @@ main(int argc, char **argv)
 	    (fd = http_listen(path, config->socket_mode, config->socket_group, &error)) < 0)
 		fatal("%s", error);
 
-	writer = writer_start(&(struct writer_options){.database = config->database});
+	/* A web server's CGI and mod_fcgid start a process for each request that they have at a time. */
+	threads = way == HTTP_WAY_CGI     ? 1
+		  : options.threads > 0   ? options.threads
+		  : way == HTTP_WAY_FCGID ? 1
+					  : config->threads;
+	writer = writer_start(
+	    &(struct writer_options){.database = config->database, .one_at_a_time = threads == 1});
 	if (way == HTTP_WAY_CGI) {
 		rc = serve_cgi(writer);
 	} else {
-		/* mod_fcgid starts a process for each request that it has at a time. */
-		threads = options.threads > 0     ? options.threads
-			  : way == HTTP_WAY_FCGID ? 1
-						  : config->threads;
 		log_event(LOG_INFO, "started", "version", VERSION, "way", ways[way], "socket",
 		    path != NULL ? path : "inherited", "threads", log_number(threads), "merchants",
 		    log_number((int64_t)config->merchant_count), (const char *)NULL);

@@ -23,7 +23,8 @@
  * the database calls busy, and every batch that it rolled back, moves to the second lane,
  * which tries again with growing pauses, a rolled back batch one delivery at a time. So
  * neither a stuck order nor a poisonous delivery holds up the others. The second lane
- * connects when it is first needed.
+ * connects when it is first needed. A process that has one request at a time (CGI, mod_fcgid)
+ * has nobody to hold up: its main lane tries again by itself, on the connection that it has.
  *
  * Deadlines. A call's deadline is the smallest of its deliveries' less a margin,
  * and db.c keeps it whatever happens; so a lane answers in time all that it has in
@@ -111,6 +112,7 @@ struct writer {
 	bool stop;
 	struct writer_stats stats;
 	struct lane main, second;
+	struct lane *beside; /* which of them tries again */
 };
 
 /* -- the waiting thread's side, and what both sides share -- */
@@ -296,16 +298,16 @@ take(struct lane *lane, int64_t *wake)
 	return n;
 }
 
-/* Have w tried again by the second lane, ms from now. Mutex held. False: it is down. */
+/* Have w tried again beside the main stream, ms from now. Mutex held. False: that lane is down. */
 static bool
 later(struct lane *lane, struct waiting *w, int ms)
 {
-	struct lane *second = &lane->writer->second;
+	struct lane *beside = lane->writer->beside;
 
-	if (second->down != NULL)
+	if (beside->down != NULL)
 		return false;
 	w->due = clock_ms() + ms;
-	queue(second, w);
+	queue(beside, w);
 	return true;
 }
 
@@ -419,7 +421,7 @@ commit(struct lane *lane, size_t n)
 		if ((busy || suspect) && later(lane, w, pause))
 			continue;
 		if (busy || suspect)
-			unavailable(w->d, w->in_doubt ? "in_doubt" : lane->writer->second.down);
+			unavailable(w->d, w->in_doubt ? "in_doubt" : lane->writer->beside->down);
 		else if (status != DB_OK)
 			unavailable(w->d, w->in_doubt ? "in_doubt" : reason_of(status));
 		lane->hand[answers++] = w;
@@ -516,7 +518,9 @@ writer_start(const struct writer_options *options)
 
 	pthread_mutex_init(&writer->mutex, NULL);
 	writer->main.eager = true;
-	start_lane(writer, &writer->second, "second", options->database);
+	writer->beside = options->one_at_a_time ? &writer->main : &writer->second;
+	if (writer->beside != &writer->main)
+		start_lane(writer, writer->beside, "second", options->database);
 	start_lane(writer, &writer->main, "main", options->database);
 	return writer;
 }
@@ -546,10 +550,11 @@ writer_stop(struct writer *writer)
 	pthread_mutex_lock(&writer->mutex);
 	writer->stop = true;
 	pthread_cond_signal(&writer->main.work);
-	pthread_cond_signal(&writer->second.work);
+	pthread_cond_signal(&writer->beside->work);
 	pthread_mutex_unlock(&writer->mutex);
 	stop_lane(&writer->main);
-	stop_lane(&writer->second);
+	if (writer->beside != &writer->main)
+		stop_lane(writer->beside);
 	pthread_mutex_destroy(&writer->mutex);
 	free(writer);
 }

@@ -4,6 +4,7 @@
 #ifndef WRITER_H
 #define WRITER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "delivery.h"
@@ -12,10 +13,11 @@ struct writer;
 
 struct writer_options {
 	const char *database; /* libpq connection string, may be ""; copied */
+	bool one_at_a_time;   /* writer_record() is called by one thread only: one lane will do */
 };
 
 /*
- * Start the writer's two lanes (threads). It connects by itself, in the
+ * Start the writer's lanes (threads, two or one). It connects by itself, in the
  * background, and again whenever the connection is lost. Returns an owned
  * writer, to be ended by writer_stop(). Fatal when a thread cannot be made.
  */

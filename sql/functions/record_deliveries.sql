@@ -47,6 +47,9 @@ begin
         raise exception 'record_deliveries: the arrays are not of one length' using errcode = 'array_subscript_error';
     end if;
     if n = 0 then
+        -- A session's first call compiles and plans, which takes longer than the work. This does it
+        -- before any lock is held: the handler asks for it when it connects.
+        perform foloosi.try_locks('{}'), foloosi.decide('{}'), foloosi.write('{}');
         return;
     end if;
 
@@ -101,7 +104,7 @@ begin
 end $$;
 comment on function foloosi.record_deliveries(int[], text[], text[], bytea[], bytea[], text[], text[], text[], text[], text[], numeric[],
     text[], text[], text[], text[], text[], text[], text[], text[]) is
-'Record deliveries. Parameters: parallel arrays of 1 to 256 elements; ordinals are the caller''s own numbers, digests SHA-256 of the bodies, faults not null for what the handler rejected, sources null for a webhook, the other fields null where the transfer has none. Returns for each ordinal the outcome (recorded, duplicate, ignored, review, rejected, or busy: somebody holds its order or transaction, nothing was recorded), the order and its state, the reason, the delivery''s id (null: nothing was kept), and whether the merchant has a row. Calls: need_read_committed, try_locks, decide_and_write, write_rejected. Tables: bodies (written).';
+'Record deliveries. Parameters: parallel arrays of at most 256 elements (none: only prepares the session); ordinals are the caller''s own numbers, digests SHA-256 of the bodies, faults not null for what the handler rejected, sources null for a webhook, the other fields null where the transfer has none. Returns for each ordinal the outcome (recorded, duplicate, ignored, review, rejected, or busy: somebody holds its order or transaction, nothing was recorded), the order and its state, the reason, the delivery''s id (null: nothing was kept), and whether the merchant has a row. Calls: need_read_committed, try_locks, decide_and_write, write_rejected. Tables: bodies (written).';
 
 create or replace function foloosi.decide_and_write(free foloosi.element[], relatives boolean) returns foloosi.element[]
 language plpgsql

@@ -7,7 +7,7 @@ import conftest
 import pytest
 from conftest import Request, encode, new_order, transfer
 
-MANY = {"nginx": 200, "apache-proxy": 200, "bare": 200, "apache-fcgid": 30, "apache-cgi": 30}
+MANY = {"nginx": 200, "apache-proxy": 200, "bare": 200, "apache-fcgid": 200, "apache-cgi": 200}
 
 
 def volley(front, requests):

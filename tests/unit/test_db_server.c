@@ -52,6 +52,7 @@ static const char schema_sql[] =
     " reason text, delivery_id bigint, merchant_known boolean) language plpgsql as $$\n"
     "#variable_conflict use_column\n"
     "begin\n"
+    "  if ordinals = '{}' then return; end if;\n"
     "  if 'poison' = any(merchants) then perform ('{\"pan\":' || order_refs[1])::json; end if;\n"
     "  if 'locked' = any(merchants) then raise sqlstate '55P03'; end if;\n"
     "  if 'internal' = any(merchants) then raise sqlstate 'XX000'; end if;\n"

@@ -245,6 +245,26 @@ busy_waits_beside_the_stream(void **state)
 			assert_int_not_equal(c[i].connection, c[0].connection);
 }
 
+/* With one request at a time there is nobody to hold up, and a second connection is dear. */
+static void
+one_at_a_time_needs_one_connection(void **state)
+{
+	(void)state;
+	fake_hold(true);
+	writer =
+	    writer_start(&(struct writer_options){.database = "nowhere", .one_at_a_time = true});
+	begin(0, "busy", LONG);
+	pass(300);
+	fake_hold(false);
+	assert_recorded(end(0));
+	assert_true(senders[0].took < LONG);
+	assert_true(stats().busy >= 3);
+	fake_hold(true);
+	assert_unavailable(record(1, "busy", 400), "busy");
+	assert_recorded(record(2, "shop", LONG));
+	assert_int_equal(stats().connects, 1);
+}
+
 static void
 busy_to_the_end(void **state)
 {
@@ -656,6 +676,7 @@ main(void)
 	    TEST(batches_form_while_one_commits),
 	    TEST(batch_is_bounded_by_bytes),
 	    TEST(busy_waits_beside_the_stream),
+	    TEST(one_at_a_time_needs_one_connection),
 	    TEST(busy_to_the_end),
 	    TEST(poison_hurts_only_itself),
 	    TEST(single_poison_is_refused_at_once),

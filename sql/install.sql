@@ -16,6 +16,7 @@
 --                    whoever sends it, takes a paid order back unless a person signs for it.
 --                    Each fact leaves an EVENT; money that must go back leaves a PAYBACK; what a
 --                    person decides leaves a DECISION.
+--   0002_narrow_keys Fewer bytes for each: keys compare as bytes, long ones are found by a hash.
 --   functions/       The verbs. record_deliveries() takes a whole batch: it locks the
 --                    orders in sorted order (those held by somebody else come back "busy"),
 --                    decides by the rules, and writes a few statements for the whole batch. The
@@ -55,10 +56,17 @@ insert into foloosi.schema_migrations (version, name, digest) values
     (1, 'schema', '\x93767c31d0371c0b605036f49190863ccaa3389de7f16c17aa8e7c5432971f65');
 \endif
 
+select not exists (select from foloosi.schema_migrations where version = 2) as missing \gset
+\if :missing
+\ir migrations/0002_narrow_keys.sql
+insert into foloosi.schema_migrations (version, name, digest) values
+    (2, 'narrow_keys', '\xf2bd1636cd1d870b02412dc2c28419ba7041f5ef9e0e5330b52591e380d2a780');
+\endif
+
 -- An older copy of this file must not put its functions over a newer schema.
 do $$
 begin
-    if (select max(version) from foloosi.schema_migrations) > 1 then
+    if (select max(version) from foloosi.schema_migrations) > 2 then
         raise exception 'the database''s schema is newer than these files'
             using hint = 'Use the files of the release that migrated it.';
     end if;

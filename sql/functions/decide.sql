@@ -9,7 +9,7 @@
 -- empty, and keeps the plan. So the functions that look up keys allow it only what
 -- stays right when the tables have grown: a nested loop over an index for each key.
 
-create or replace function foloosi.decide(segment foloosi.element[]) returns foloosi.element[]
+create or replace function foloosi.decide(segment foloosi.element[], known int[] default null) returns foloosi.element[]
 language plpgsql
 set search_path = pg_catalog, foloosi, pg_temp
 set plan_cache_mode = force_generic_plan
@@ -19,6 +19,7 @@ as $$
 declare
     decided foloosi.element[];
 begin
+    -- Nothing is sorted: nested loops keep the order of the segment, and the ids are drawn in it.
     select array_agg(row(
             s.i, s.ordinal, s.merchant, s.order_ref, s.digest, s.fault, s.source, s.status, s.transaction_no,
             case when not s.conflict or s.t_id is null then s.payment_reference end, -- another's reference is not learned
@@ -151,12 +152,15 @@ begin
                            x.order_named,
                            o.state as o_state, o.amount as o_amount, o.currency as o_currency,
                            o.registered_at is not null as o_registered, o.decided_by is not null as o_closed,
-                           p.id as p_id, p.state as p_state, p.known as p_known, p.returned as p_returned
+                           p.id as p_id, p.state as p_state, coalesce(p.known, false) as p_known,
+                           coalesce(p.returned, false) as p_returned
                     from unnest(segment) e
                     left join foloosi.merchants m on m.merchant = e.merchant
-                    left join foloosi.deliveries d on d.digest = e.digest and d.merchant = e.merchant
-                    left join foloosi.transactions a on a.transaction_no = e.transaction_no and a.merchant = e.merchant
-                    left join lateral foloosi.reference_owner(e.merchant, e.payment_reference) b on true
+                    -- a key that the tables are known not to have is null, and an index needs no look for null
+                    cross join lateral (select case when known is null or e.i = any (known) then e.merchant end as merchant) k
+                    left join foloosi.deliveries d on d.digest = e.digest and d.merchant = k.merchant
+                    left join foloosi.transactions a on a.transaction_no = e.transaction_no and a.merchant = k.merchant
+                    left join lateral foloosi.reference_owner(k.merchant, e.payment_reference) b on true
                     cross join lateral (
                         select coalesce(e.assigned, a.id, case when e.transaction_no is null or b.transaction_no is null then b.id end) as id,
                                coalesce(b.transaction_no <> e.transaction_no, false) as conflict) c
@@ -165,20 +169,19 @@ begin
                     cross join lateral (
                         select coalesce(case when d.outcome in ('recorded', 'duplicate', 'review') then d.order_ref end,
                                         e.order_ref, t.order_ref) as order_named) x
-                    left join foloosi.orders o on o.order_ref = x.order_named and o.merchant = e.merchant
-                    cross join lateral (
+                    left join foloosi.orders o on o.order_ref = x.order_named and o.merchant = k.merchant
+                    left join lateral (
                         select max(q.id) filter (where q.state <> 'settled') as id,
                                max(q.state::text) filter (where q.state <> 'settled') as state,
                                count(*) filter (where q.reason <> 'withdrawn') > 0 as known,
-                               coalesce(bool_or(foloosi.money_went_back(q)), false) as returned
-                        from foloosi.paybacks q where q.transaction_id = t.id) p
+                               bool_or(foloosi.money_went_back(q)) as returned
+                        from foloosi.paybacks q where q.transaction_id = t.id group by q.transaction_id) p on true
                     offset 0
                 ) f offset 0
             ) n offset 0
         ) v
-        order by v.i
     ) s;
     return decided;
 end $$;
-comment on function foloosi.decide(foloosi.element[]) is
-'Apply the order rules to deliveries that do not concern each other. Parameters: segment, with locks taken. Returns the elements with what is to be written. Tables: merchants, deliveries, transactions, orders, paybacks (read).';
+comment on function foloosi.decide(foloosi.element[], int[]) is
+'Apply the order rules to deliveries that do not concern each other. Parameters: segment, with locks taken; known: the i of those elements of which the tables know anything by order, number, reference or digest (null: look all up). Returns the elements with what is to be written. Tables: merchants, deliveries, transactions, orders, paybacks (read).';

@@ -13,7 +13,7 @@
 
 create or replace function foloosi.lock_key(kind text, merchant text, key text) returns bigint
 language sql immutable parallel safe
-as $$ select hashtextextended(kind || ' ' || merchant || ' ' || key, 0) $$;
+as $$ select hashtextextended(key, hashtextextended(merchant, hashtextextended(kind, 0))) $$;
 comment on function foloosi.lock_key(text, text, text) is
 'The advisory lock of a key. Parameters: kind (order, number, reference, digest, transaction), merchant, key. Null if any is null. Keys with equal hashes exclude each other needlessly, nothing worse.';
 
@@ -44,17 +44,20 @@ create or replace function foloosi.reference_owner(p_merchant text, p_reference 
 returns table (id bigint, transaction_no varchar)
 language sql stable
 as $$
-    select r.id, r.transaction_no
-    from (select t.id, t.transaction_no, t.payment_reference, t.merchant
-          from foloosi.transactions t
-          where t.payment_reference is not null and (t.payment_reference, t.merchant, t.id) >= (p_reference, p_merchant, 0)
-          order by t.payment_reference, t.merchant, t.id limit 1) r
-    where r.payment_reference = p_reference and r.merchant = p_merchant
+    select t.id, t.transaction_no
+    from foloosi.transactions t
+    where (hashtextextended(t.payment_reference, hashtextextended(t.merchant, 0)), t.id)
+              >= (hashtextextended(p_reference, hashtextextended(p_merchant, 0)), 0)
+      and hashtextextended(t.payment_reference, hashtextextended(t.merchant, 0))
+              <= hashtextextended(p_reference, hashtextextended(p_merchant, 0))
+      and t.payment_reference = p_reference and t.merchant = p_merchant
+    order by hashtextextended(t.payment_reference, hashtextextended(t.merchant, 0)), t.id limit 1
 $$;
 comment on function foloosi.reference_owner(text, text) is
-'The transaction that a payment reference belongs to: the first that came with it. Parameters: merchant, reference. Returns one row or none. One step into the index, however many transactions share a placeholder such as "0": asked as "the next from here on", because a plan for "the first of these" may walk the primary key. Tables: transactions (read).';
+'The transaction that a payment reference belongs to: the first that came with it. Parameters: merchant, reference. Returns one row or none. One step into the index, however many transactions share a placeholder such as "0": asked as "the next from this hash on, and no further", because a plan for "the first of these" may walk the primary key. Equal hashes of others are passed over. Tables: transactions (read).';
 
-create or replace function foloosi.try_locks(inout batch foloosi.element[], out relatives boolean)
+create or replace function foloosi.try_locks(
+    inout batch foloosi.element[], out relatives boolean, out known int[], out busy boolean)
 language plpgsql
 set search_path = pg_catalog, foloosi, pg_temp
 set plan_cache_mode = force_generic_plan
@@ -62,37 +65,50 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off s
 as $$
 #variable_conflict use_column
 declare
-    denied bigint[]; -- keys that somebody else holds
-    known  boolean;
-    r      record;
+    denied       bigint[]; -- keys that somebody else holds
+    transactions boolean;  -- some are known
+    orders       boolean;
+    deliveries   boolean;
+    r            record;
 begin
     -- 1. the keys that the deliveries name
     select array_agg(d.k) filter (where not d.got), sum(d.times) > count(*)
       into denied, relatives
     from (select k.k, k.times, pg_try_advisory_xact_lock(k.k) as got
           from (select k, count(*) as times from unnest(batch) e, unnest(e.keys) k group by k offset 0) k) d;
-    if denied is not null then
+    busy := denied is not null;
+    if busy then
         for r in select e.i from unnest(batch) e where e.keys && denied loop
             batch[r.i].outcome := 'busy';
         end loop;
     end if;
 
-    -- 2. transactions that are known: their rows and, for a delivery that names no order, the
+    -- 2. what the tables know by these keys. Usually nothing, and while we hold the keys it stays so:
+    --    decide() need not look again.
+    select coalesce(array_agg(k.i) filter (where k.transaction or k.order_row or k.delivery), '{}'),
+           bool_or(k.transaction), bool_or(k.order_row), bool_or(k.delivery)
+      into known, transactions, orders, deliveries
+    from (select e.i, a.id is not null or b.id is not null as transaction, o.id is not null as order_row, d.id is not null as delivery
+          from unnest(batch) e
+          left join foloosi.transactions a on a.transaction_no = e.transaction_no and a.merchant = e.merchant
+          left join lateral foloosi.reference_owner(e.merchant, e.payment_reference) b on true
+          left join foloosi.orders o on o.order_ref = e.order_ref and o.merchant = e.merchant
+          left join foloosi.deliveries d on d.digest = e.digest and d.merchant = e.merchant
+          offset 0) k;
+
+    -- 3. transactions that are known: their rows and, for a delivery that names no order, the
     --    order that they belong to
-    select exists (
-        select from unnest(batch) e join foloosi.transactions t on t.transaction_no = e.transaction_no and t.merchant = e.merchant
-        union all
-        select from unnest(batch) e cross join lateral foloosi.reference_owner(e.merchant, e.payment_reference) t)
-      into known;
-    if known then
+    if transactions then
         relatives := true;
         for r in
             with match as materialized (
                 select e.i, t.id, true as by_number from unnest(batch) e
                 join foloosi.transactions t on t.transaction_no = e.transaction_no and t.merchant = e.merchant
+                where e.i = any (known)
                 union all
                 select e.i, t.id, false from unnest(batch) e
                 cross join lateral foloosi.reference_owner(e.merchant, e.payment_reference) t
+                where e.i = any (known)
             ), held as materialized (
                 -- the order as the locked row has it: the snapshot's may be older
                 select t.id, t.order_ref from foloosi.transactions t where t.id in (select m.id from match m)
@@ -107,23 +123,26 @@ begin
             batch[r.i].keys := batch[r.i].keys || r.keys;
             if not r.free then
                 batch[r.i].outcome := 'busy';
+                busy := true;
             elsif batch[r.i].order_ref is null and r.order_ref is not null then
                 batch[r.i].own_order_ref := r.order_ref;
                 batch[r.i].keys := batch[r.i].keys || foloosi.lock_key('order', batch[r.i].merchant, r.order_ref);
+                orders := true;
                 if not pg_try_advisory_xact_lock(foloosi.lock_key('order', batch[r.i].merchant, r.order_ref)) then
                     batch[r.i].outcome := 'busy';
+                    busy := true;
                 end if;
             end if;
         end loop;
     end if;
 
-    -- 3. the rows of orders that exist
-    if exists (select from unnest(batch) e
-               join foloosi.orders o on o.order_ref = coalesce(e.order_ref, e.own_order_ref) and o.merchant = e.merchant) then
+    -- 4. the rows of orders that exist
+    if orders then
         for r in
             with match as materialized (
                 select e.i, o.id, o.order_ref, o.merchant from unnest(batch) e
                 join foloosi.orders o on o.order_ref = coalesce(e.order_ref, e.own_order_ref) and o.merchant = e.merchant
+                where e.i = any (known)
             ), held as materialized (
                 select o.id from foloosi.orders o
                 where (o.order_ref, o.merchant) in (select m.order_ref, m.merchant from match m)
@@ -132,27 +151,31 @@ begin
             select m.i from match m where m.id not in (select h.id from held h)
         loop
             batch[r.i].outcome := 'busy';
+            busy := true;
         end loop;
     end if;
 
-    -- 4. the ledger's rows of bytes that came before: a repeat is counted there
-    if exists (select from unnest(batch) e join foloosi.deliveries d on d.digest = e.digest and d.merchant = e.merchant) then
+    -- 5. the ledger's rows of bytes that came before: a repeat is counted there
+    if deliveries then
         for r in
             with match as materialized (
-                select e.i, d.id from unnest(batch) e
+                select e.i, d.id, d.digest, d.merchant from unnest(batch) e
                 join foloosi.deliveries d on d.digest = e.digest and d.merchant = e.merchant
+                where e.i = any (known)
             ), held as materialized (
-                select d.id from foloosi.deliveries d where d.id in (select m.id from match m)
+                select d.id from foloosi.deliveries d
+                where (d.digest, d.merchant) in (select m.digest, m.merchant from match m)
                 order by d.id for no key update skip locked
             )
             select m.i from match m where m.id not in (select h.id from held h)
         loop
             batch[r.i].outcome := 'busy';
+            busy := true;
         end loop;
     end if;
 end $$;
 comment on function foloosi.try_locks(foloosi.element[]) is
-'Try the locks of a batch. Parameters: batch, element i at subscript i. Returns the batch with outcome busy where a lock was not free, keys and own_order_ref completed; relatives: two elements may concern each other. Calls: lock_key. Tables: transactions, orders, deliveries (locked).';
+'Try the locks of a batch. Parameters: batch, element i at subscript i. Returns the batch with outcome busy where a lock was not free, keys and own_order_ref completed; relatives: two elements may concern each other; known: positions of those of which the tables know anything; busy: there is one. Calls: lock_key, reference_owner. Tables: transactions, orders, deliveries (locked).';
 
 create or replace function foloosi.cut(batch foloosi.element[]) returns int[]
 language plpgsql

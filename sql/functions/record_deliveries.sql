@@ -31,7 +31,10 @@ declare
     free      foloosi.element[]; -- what is neither busy nor rejected
     rejected  foloosi.element[];
     done      foloosi.element[];
+    faulty    boolean;
+    busy      boolean;
     relatives boolean;
+    known     int[];
 begin
     perform foloosi.need_read_committed();
     if n > 256 then
@@ -55,11 +58,7 @@ begin
 
     select array_agg(row(
             a.i, a.ordinal, a.merchant, nullif(a.order_ref, ''), substr(a.digest, 1, 16),
-            -- what no transfer may lack: the handler has seen to it, a person at psql may forget it
-            coalesce(a.fault, case
-                when coalesce(a.status, '') = '' then 'transaction_status is missing'
-                when a.status = 'success' and a.amount is null then 'transaction_amount of a success is missing'
-                when a.status = 'success' and coalesce(a.currency, '') = '' then 'transaction_currency of a success is missing' end),
+            f.fault,
             a.source, a.status,
             nullif(a.transaction_no, ''), nullif(a.payment_reference, ''), a.amount, nullif(a.currency, ''), nullif(a.message, ''),
             nullif(a.optional1, ''), nullif(a.optional2, ''), nullif(a.optional3, ''), nullif(a.email, ''), nullif(a.mobile, ''),
@@ -71,32 +70,39 @@ begin
                 case when coalesce(a.transaction_no, '') = '' and coalesce(a.payment_reference, '') = ''
                      then foloosi.lock_key('digest', a.merchant, encode(a.digest, 'hex')) end], null), null,
             null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
-            null, null, null)::foloosi.element)
-      into batch
+            null, null, null)::foloosi.element), bool_or(f.fault is not null)
+      into batch, faulty
     from unnest(ordinals, merchants, order_refs, digests, faults, sources, transaction_statuses, transaction_nos,
                 payment_references, amounts, currencies, transaction_messages, optional1s, optional2s, optional3s,
                 customer_emails, customer_mobiles, card_last_fours) with ordinality
          as a (ordinal, merchant, order_ref, digest, fault, source, status, transaction_no, payment_reference, amount,
-               currency, message, optional1, optional2, optional3, email, mobile, card, i);
+               currency, message, optional1, optional2, optional3, email, mobile, card, i),
+         -- what no transfer may lack: the handler has seen to it, a person at psql may forget it
+         lateral (select coalesce(a.fault, case
+                when coalesce(a.status, '') = '' then 'transaction_status is missing'
+                when a.status = 'success' and a.amount is null then 'transaction_amount of a success is missing'
+                when a.status = 'success' and coalesce(a.currency, '') = '' then 'transaction_currency of a success is missing' end) as fault) f;
 
-    select l.batch, l.relatives into batch, relatives from foloosi.try_locks(batch) l;
-    select array_agg(e) filter (where e.fault is null and e.outcome is null),
-           array_agg(e) filter (where e.fault is not null and e.outcome is null),
-           array_agg(e) filter (where e.outcome is not null)
-      into free, rejected, done
-    from unnest(batch) e;
+    select l.* into batch, relatives, known, busy from foloosi.try_locks(batch) l;
+    if faulty or busy then
+        select array_agg(e) filter (where e.fault is null and e.outcome is null),
+               array_agg(e) filter (where e.fault is not null and e.outcome is null),
+               array_agg(e) filter (where e.outcome is not null)
+          into free, rejected, done
+        from unnest(batch) e;
+    else
+        free := batch;
+    end if;
 
     if free is not null then
-        done := done || foloosi.decide_and_write(free, relatives);
+        done := done || foloosi.decide_and_write(free, relatives, known);
     end if;
     if rejected is not null then
         done := done || foloosi.write_rejected(rejected);
     end if;
 
     insert into foloosi.bodies (delivery_id, body)
-    select e.delivery_id, b.body
-    from unnest(done) e join unnest(bodies) with ordinality as b (body, i) on b.i = e.i
-    where e.delivery_new;
+    select e.delivery_id, bodies[e.i] from unnest(done) e where e.delivery_new;
 
     return query select e.ordinal, e.outcome, coalesce(e.order_named, e.order_ref), e.order_state, e.reason, e.delivery_id,
                         e.merchant_known
@@ -106,7 +112,8 @@ comment on function foloosi.record_deliveries(int[], text[], text[], bytea[], by
     text[], text[], text[], text[], text[], text[], text[], text[]) is
 'Record deliveries. Parameters: parallel arrays of at most 256 elements (none: only prepares the session); ordinals are the caller''s own numbers, digests SHA-256 of the bodies, faults not null for what the handler rejected, sources null for a webhook, the other fields null where the transfer has none. Returns for each ordinal the outcome (recorded, duplicate, ignored, review, rejected, or busy: somebody holds its order or transaction, nothing was recorded), the order and its state, the reason, the delivery''s id (null: nothing was kept), and whether the merchant has a row. Calls: need_read_committed, try_locks, decide_and_write, write_rejected. Tables: bodies (written).';
 
-create or replace function foloosi.decide_and_write(free foloosi.element[], relatives boolean) returns foloosi.element[]
+create or replace function foloosi.decide_and_write(free foloosi.element[], relatives boolean, known int[] default null)
+returns foloosi.element[]
 language plpgsql
 set search_path = pg_catalog, foloosi, pg_temp
 as $$
@@ -126,11 +133,16 @@ begin
         starts := foloosi.cut(free);
     end if;
     begin
-        for s in 1 .. array_length(starts, 1) loop
-            segment := foloosi.decide(free[starts[s] : coalesce(starts[s + 1] - 1, n)]);
-            perform foloosi.write(segment);
-            done := done || segment;
-        end loop;
+        if array_length(starts, 1) = 1 then
+            done := foloosi.decide(free, known);
+            perform foloosi.write(done);
+        else
+            for s in 1 .. array_length(starts, 1) loop
+                segment := foloosi.decide(free[starts[s] : coalesce(starts[s + 1] - 1, n)]);
+                perform foloosi.write(segment);
+                done := done || segment;
+            end loop;
+        end if;
         set constraints all immediate;
         return done;
     exception when others or assert_failure then -- "others" leaves out a trigger's assert
@@ -156,8 +168,8 @@ begin
         case when hooked or culprit not in ('', 'foloosi') or state ~ '^(P0|09)' then 'hook_failed' else 'refused' end,
         state || ' ' || message)];
 end $$;
-comment on function foloosi.decide_and_write(foloosi.element[], boolean) is
-'Decide and write elements whose locks are taken; contain what their data or a merchant''s trigger breaks. Parameters: free, in queue order; relatives: they may concern each other. Returns them decided. Calls: cut, decide, write, write_refused.';
+comment on function foloosi.decide_and_write(foloosi.element[], boolean, int[]) is
+'Decide and write elements whose locks are taken; contain what their data or a merchant''s trigger breaks. Parameters: free, in queue order; relatives: they may concern each other; known: as decide(), before anything is written. Returns them decided. Calls: cut, decide, write, write_refused.';
 
 create or replace function foloosi.write_refused(element foloosi.element, p_reason text, p_detail text) returns foloosi.element
 language plpgsql
@@ -185,7 +197,7 @@ begin
         update foloosi.deliveries d
         set repeats = d.repeats + case when element.source like 'replay%' then 0 else 1 end, last_seen_at = now(), outcome = 'review', rule = null, reason = element.reason,
             detail = element.detail, attention = true, order_state = element.order_state
-        where d.id = known;
+        where d.digest = element.digest and d.merchant = element.merchant;
     end if;
     return element;
 end $$;

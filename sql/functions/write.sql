@@ -110,13 +110,13 @@ begin
         update foloosi.deliveries d
         set repeats = d.repeats + 1, last_seen_at = now()
         from unnest(decided) e
-        where e.assigned is null and not e.delivery_new and d.id = e.delivery_id and e.rule = 1;
+        where e.assigned is null and not e.delivery_new and d.digest = e.digest and d.merchant = e.merchant and e.rule = 1;
         update foloosi.deliveries d
         set repeats = d.repeats + case when e.source like 'replay%' then 0 else 1 end, last_seen_at = now(), outcome = e.outcome, rule = e.rule, reason = e.reason,
             detail = e.detail, attention = e.attention, transaction_id = e.transaction_id, order_ref = e.order_named,
             order_moved = e.order_write is not null, order_state_before = e.order_state_before, order_state = e.order_state
         from unnest(decided) e
-        where e.assigned is null and not e.delivery_new and d.id = e.delivery_id and e.rule is distinct from 1;
+        where e.assigned is null and not e.delivery_new and d.digest = e.digest and d.merchant = e.merchant and e.rule is distinct from 1;
     end if;
 end $$;
 comment on function foloosi.write(foloosi.element[]) is
@@ -171,12 +171,12 @@ begin
                     set repeats = d.repeats + 1, last_seen_at = now(), outcome = 'rejected', rule = 0, reason = null,
                         detail = element.fault, attention = d.attention or d.outcome = 'ignored', transaction_id = null,
                         order_ref = element.order_ref, order_state = element.order_state
-                    where d.id = known.id;
+                    where d.digest = element.digest and d.merchant = element.merchant;
                 else
                     element.outcome := 'duplicate';
                     element.order_named := known.order_ref;
                     element.order_state := known.state;
-                    update foloosi.deliveries d set repeats = d.repeats + 1, last_seen_at = now() where d.id = known.id;
+                    update foloosi.deliveries d set repeats = d.repeats + 1, last_seen_at = now() where d.digest = element.digest and d.merchant = element.merchant;
                 end if;
             else
                 fresh := fresh + 1;

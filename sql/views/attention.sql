@@ -2,10 +2,11 @@
 create or replace view foloosi.attention as
     select 'order' as kind, o.id, o.merchant, o.order_ref, o.reason,
            case when t.id is not null then format('transaction %s: %s %s', t.id, t.amount, t.currency) end as detail,
-           'foloosi.resolve_order(merchant, order_ref, ''paid'' or ''cancelled'', note)' as remedy, o.updated_at as created_at
+           'foloosi.resolve_order(merchant, order_ref, ''paid'' or ''cancelled'', note)' as remedy,
+           coalesce(o.updated_at, o.created_at) as created_at
     from foloosi.orders o left join foloosi.transactions t on t.id = o.transaction_id
     where o.state = 'review'
-        or o.state = 'verifying' and o.updated_at < now() - interval '1 hour' -- overdue
+        or o.state = 'verifying' and coalesce(o.updated_at, o.created_at) < now() - interval '1 hour' -- overdue
     union all
     select 'payback', p.id, p.merchant, p.order_ref, p.reason,
            format('%s: transaction %s: %s %s', p.state, p.transaction_id, p.amount, p.currency),

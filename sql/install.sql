@@ -60,7 +60,7 @@ select not exists (select from foloosi.schema_migrations where version = 2) as m
 \if :missing
 \ir migrations/0002_narrow_keys.sql
 insert into foloosi.schema_migrations (version, name, digest) values
-    (2, 'narrow_keys', '\xf2bd1636cd1d870b02412dc2c28419ba7041f5ef9e0e5330b52591e380d2a780');
+    (2, 'narrow_keys', '\x70ca99d7bea6eae083a5337d83dd8a729600c537383d42a0956d675a1b2a7f77');
 \endif
 
 -- An older copy of this file must not put its functions over a newer schema.

@@ -25,7 +25,7 @@ import stack  # noqa: E402
 DEMO = stack.ROOT / ".demo"
 STATE = DEMO / "state.json"
 ENV = DEMO / "env"
-ORDERS = "select order_ref, state, amount, currency, date_trunc('second', updated_at) as updated_at from foloosi.orders order by id"
+ORDERS = "select order_ref, state, amount, currency, date_trunc('second', created_at) as created_at from foloosi.orders order by id"
 
 
 def read_state():

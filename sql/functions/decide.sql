@@ -7,13 +7,14 @@
 --
 -- The planner sees the tables when a session calls for the first time, often when they are
 -- empty, and keeps the plan. So the functions that look up keys allow it only what
--- stays right when the tables have grown: a nested loop over an index for each key.
+-- stays right when the tables have grown: a nested loop over an index for each key. (Nor may it
+-- take its own guess of what that costs for a reason to compile the plan.)
 
 create or replace function foloosi.decide(segment foloosi.element[], known int[] default null) returns foloosi.element[]
 language plpgsql
 set search_path = pg_catalog, foloosi, pg_temp
 set plan_cache_mode = force_generic_plan
-set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
 as $$
 #variable_conflict use_column
 declare

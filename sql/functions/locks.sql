@@ -45,23 +45,24 @@ returns table (id bigint, transaction_no varchar)
 language sql stable
 as $$
     select t.id, t.transaction_no
-    from foloosi.transactions t
-    where (hashtextextended(t.payment_reference, hashtextextended(t.merchant, 0)), t.id)
-              >= (hashtextextended(p_reference, hashtextextended(p_merchant, 0)), 0)
-      and hashtextextended(t.payment_reference, hashtextextended(t.merchant, 0))
-              <= hashtextextended(p_reference, hashtextextended(p_merchant, 0))
-      and t.payment_reference = p_reference and t.merchant = p_merchant
-    order by hashtextextended(t.payment_reference, hashtextextended(t.merchant, 0)), t.id limit 1
+    from (select hashtextextended(p_reference, hashtextextended(p_merchant, 0)) << 36 as hash) h
+    cross join lateral (
+        select x.id, x.transaction_no
+        from foloosi.transactions x
+        where (hashtextextended(x.payment_reference, hashtextextended(x.merchant, 0)) << 36 | x.id) >= h.hash
+          and (hashtextextended(x.payment_reference, hashtextextended(x.merchant, 0)) << 36 | x.id) <= (h.hash | 68719476735)
+          and x.payment_reference = p_reference and x.merchant = p_merchant
+        order by (hashtextextended(x.payment_reference, hashtextextended(x.merchant, 0)) << 36 | x.id) limit 1) t
 $$;
 comment on function foloosi.reference_owner(text, text) is
-'The transaction that a payment reference belongs to: the first that came with it. Parameters: merchant, reference. Returns one row or none. One step into the index, however many transactions share a placeholder such as "0": asked as "the next from this hash on, and no further", because a plan for "the first of these" may walk the primary key. Equal hashes of others are passed over. Tables: transactions (read).';
+'The transaction that a payment reference belongs to: the first that came with it. Parameters: merchant, reference. Returns one row or none. One step into the index, however many transactions share a placeholder such as "0": asked as "the next from this hash on, and no further", because a plan for "the first of these" may walk the primary key. Others with an equal hash are passed over. Tables: transactions (read).';
 
 create or replace function foloosi.try_locks(
     inout batch foloosi.element[], out relatives boolean, out known int[], out busy boolean)
 language plpgsql
 set search_path = pg_catalog, foloosi, pg_temp
 set plan_cache_mode = force_generic_plan
-set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
 as $$
 #variable_conflict use_column
 declare

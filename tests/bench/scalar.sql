@@ -43,8 +43,8 @@ begin
 
     select * into v_transaction from foloosi.transactions t where t.transaction_no = p_no and t.merchant = p_merchant for no key update;
     if not found then
-        select * into v_transaction from foloosi.transactions t
-        where t.payment_reference = p_reference and t.merchant = p_merchant order by t.id + 0 limit 1 for no key update;
+        select t.* into v_transaction from foloosi.reference_owner(p_merchant, p_reference) r
+        join foloosi.transactions t on t.id = r.id for no key update of t;
     end if;
     select * into v_order from foloosi.orders o where o.order_ref = p_order_ref and o.merchant = p_merchant for no key update;
     v_before := v_order.state;

@@ -250,6 +250,71 @@ def test_older_schema_ends_like_a_new_one(db, cluster, sql, tmp_path):
     assert db.ledger() == other.ledger()
 
 
+FIRST_SCHEMA = """
+    insert into foloosi.orders (id, merchant, order_ref, state, amount, currency, transaction_id) values (1, 'shop', 'O-1', 'paid', 100, 'AED', 2);
+    insert into foloosi.transactions (id, merchant, transaction_no, payment_reference, order_ref, state, transaction_status, amount, currency)
+    values (2, 'shop', 'N-1', 'R-1', 'O-1', 'captured', 'success', 100, 'AED'), (5, 'shop', 'N-2', 'R-1', null, 'captured', 'success', 7, 'AED');
+    insert into foloosi.deliveries (id, merchant, outcome, order_ref, order_state, rule, transaction_id, digest)
+    values (3, 'shop', 'recorded', 'O-1', 'paid', 12, 2, substr(sha256('bytes'), 1, 16));
+    select setval('foloosi.id_seq', 10);
+    create function foloosi.decide(segment foloosi.element[]) returns foloosi.element[] language sql as 'select segment';
+    create view foloosi.attention as select * from foloosi.orders where state = 'review';
+    create view foloosi.order_history as select * from foloosi.deliveries where order_moved;
+    alter function foloosi.decide owner to foloosi_owner; alter view foloosi.attention owner to foloosi_owner; alter view foloosi.order_history owner to foloosi_owner;
+"""
+
+
+@pytest.fixture
+def first_schema(db, sql, tmp_path):
+    """A database with rows as migration 0001 made the tables."""
+    old = tmp_path / "old"
+    shutil.copytree(sql, old)
+    for path in [*sorted((old / "migrations").glob("*.sql"))[2:], *(old / "views").glob("*.sql")]:
+        path.unlink()
+    for path in (old / "functions").glob("*.sql"):
+        if path.name != "schema_version.sql":
+            path.unlink()
+    assert "schema is at version 1\n" in ok(db.migrate(old))
+    with db.connect() as c:
+        c.execute(FIRST_SCHEMA)
+    return db
+
+
+def test_what_the_first_schema_knew_is_known(first_schema, cluster):
+    db = first_schema
+    ok(db.migrate())
+    with db.connect() as c:
+        assert [c.execute(f"select count(*) from foloosi.{table}").fetchone()[0] for table in ("orders", "transactions", "deliveries")] == [1, 2, 1]
+
+        def deliver(*arguments):
+            return c.execute("select outcome, reason from foloosi.record_delivery('shop', 'success', %s, %s, %s, %s, 'AED', body => %s)", arguments).fetchone()
+
+        assert deliver("O-1", "N-1", "R-1", 100, b"bytes") == ("duplicate", None)
+        assert deliver("O-1", None, "R-1", 100, b"by reference") == ("duplicate", None)
+        assert deliver("O-9", "N-9", "R-1", 100, b"another's reference") == ("review", "reference_conflict")
+        assert c.execute("select repeats from foloosi.deliveries where id = 3").fetchone() == (1,)
+        assert c.execute("select id from foloosi.reference_owner('shop', 'R-1')").fetchone() == (2,)
+    other = cluster.create_database_with()
+    ok(other.migrate())
+    assert db.dump("--schema-only") == other.dump("--schema-only")
+
+
+@pytest.mark.parametrize("theirs", [
+    "create view public.mine as select order_ref from foloosi.orders",
+    "create view public.mine as select id from foloosi.attention",
+    "create function public.f() returns trigger language plpgsql as 'begin return new; end'; "
+    "create trigger mine before update of order_ref on foloosi.deliveries for each row execute function public.f()",
+])
+def test_a_merchants_view_in_the_way_is_named(first_schema, theirs):
+    db = first_schema
+    with db.connect() as c:
+        c.execute(theirs)
+    before = db.dump()
+    message = refused(db.migrate())
+    assert "of yours" in message and "migrate, and make" in message
+    assert db.dump() == before
+
+
 def test_one_migration_more(db, sql):
     ok(db.migrate(sql))
     (sql / "migrations" / f"{NEXT}_later.sql").write_text("create table foloosi.later (id int);\n")

@@ -547,6 +547,20 @@ select is(deliver('success', 'O-1', 'N-1', 'R-1', copy => 2), array['duplicate O
 select is(deliver('success', null, 'N-2', 'R-1', copy => 2), array['duplicate - -'], 'row 5 before the conflict');
 select is((deliver('success', 'O-1', 'N-2', 'R-1', 5))[1], 'review O-1 paid (reference_conflict)', 'the conflict before row 6');
 
+-- The index holds 28 bits of a reference's hash: among 100,000 references some share them.
+select example('two references with one hash');
+create temp table twins on commit drop as
+    select min(ref) as a, max(ref) as b from (select 'T-' || n as ref from generate_series(1, 100000) n) r
+    group by hashtextextended(ref, hashtextextended(merchant(), 0)) << 36 having count(*) > 1 limit 1;
+select is(count(*)::int, 1, 'twins: there are some') from twins;
+select is((deliver('success', 'O-1', 'N-1', a))[1], 'recorded O-1 paid', 'twins: the first') from twins;
+select is((deliver('success', 'O-2', 'N-2', b))[1], 'recorded O-2 paid', 'twins: the second is no conflict') from twins;
+select is(deliver('success', null, null, a, copy => 2), array['duplicate O-1 paid'], 'twins: the first is found') from twins;
+select is(deliver('success', null, null, b, copy => 2), array['duplicate O-2 paid'], 'twins: so is the second, behind it') from twins;
+select is((deliver('success', 'O-3', 'N-3', b))[1], 'review O-3 - (reference_conflict)', 'twins: a real conflict is one') from twins;
+select example('the same, at another merchant');
+select is((deliver('success', 'O-1', 'N-4', b))[1], 'recorded O-1 paid', 'twins: another merchant''s reference is another') from twins;
+
 select example('a conflict of known transactions');
 select given_delivery('success', 'O-1', 'N-1', 'R-1');
 select given_delivery('success', 'O-2', 'N-2');

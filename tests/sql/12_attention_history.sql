@@ -64,12 +64,16 @@ select is(waiting(), '{}', 'and then nobody waits');
 select example('verifying', verify => 'callback');
 select given_delivery('success', 'O-1', 'N-1');
 select is(waiting(), '{}', 'verifying waits for the worker, not for a person');
+select is(updated_at, null, 'an order that never changed has no time of a change') from foloosi.orders where merchant = merchant();
+update foloosi.orders set created_at = now() - interval '61 minutes' where merchant = merchant();
+select is(waiting(), array['order O-1 verifying'], 'overdue since it was created');
 update foloosi.orders set updated_at = now() - interval '59 minutes' where merchant = merchant();
 select is(waiting(), '{}', 'for an hour');
 update foloosi.orders set updated_at = now() - interval '61 minutes' where merchant = merchant();
 select is(waiting(), array['order O-1 verifying'], 'overdue, it waits for a person');
 select given('select foloosi.resolve_order(%m, ''O-1'', ''paid'')');
 select is(waiting(), '{}', 'who decides');
+select isnt(updated_at, null, 'and so it has changed') from foloosi.orders where merchant = merchant();
 
 -- ---------------------------------------------------------------- order_history
 

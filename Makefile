@@ -32,10 +32,11 @@ Q	= @
 
 # -- what there is -------------------------------------------------------------
 
-HANDLER_OBJS = main.o handler.o http.o auth.o rfc8259.o transfer.o money.o outcome.o writer.o db.o config.o log.o
-CTL_OBJS     = ctl.o migrate.o send.o post.o auth.o
+HANDLER_OBJS = main.o handler.o http.o auth.o rfc8259.o transfer.o money.o outcome.o writer.o db.o config.o log.o spool.o drain.o
+CTL_OBJS     = ctl.o migrate.o send.o post.o ctl_spool.o spool.o drain.o db.o outcome.o config.o transfer.o \
+	       rfc8259.o money.o auth.o log.o
 HANDLER_LIBS = -lfcgi -ljson-c -lpq -linih -lcrypto -lpthread
-CTL_LIBS     = -lpq -lcurl -lcrypto
+CTL_LIBS     = -lpq -lcurl -ljson-c -linih -lcrypto -lpthread
 
 UNIT	= $(patsubst tests/unit/%.c,$B/%,$(wildcard tests/unit/test_*.c))
 FUZZ	= $(patsubst tests/fuzz/%.c,$B/%,$(wildcard tests/fuzz/fuzz_*.c))

@@ -64,7 +64,7 @@ set_up(void **state)
 	log_file = tmpfile();
 	assert_non_null(log_file);
 	standard_error = dup(STDERR_FILENO);
-	handler = handler_new(&writer);
+	handler = handler_new(&writer, NULL);
 	return 0;
 }
 

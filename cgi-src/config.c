@@ -105,7 +105,7 @@ static const struct setting settings[] = {
 	"longest time from the arrival of a request to its answer"),
     ROW("spool_dir", TYPE_PATH, GLOBAL(spool_dir), NULL, 1, LINE_BYTES, "/var/spool/foloosi-webhook",
 	"directory for deliveries while the database is away; not set: they are refused"),
-    ROW("spool_max_bytes", TYPE_SIZE, GLOBAL(spool_max_bytes), "1024m", 1024, 1LL << 40, "1024m",
+    ROW("spool_max_bytes", TYPE_SIZE, GLOBAL(spool_max_bytes), "1024m", 1024, 1LL << 39, "1024m",
 	"how much it may hold"),
     ROW("spool_max_files", TYPE_COUNT, GLOBAL(spool_max_files), "100000", 1, 10000000, "100000",
 	"how many deliveries it may hold"),

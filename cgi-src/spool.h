@@ -82,14 +82,15 @@ struct spooled {
 };
 
 enum spool_read {
-	SPOOL_READ,      /* *s is filled */
+	SPOOL_READ,      /* *spooled is filled */
 	SPOOL_GONE,      /* there is no such file any more */
 	SPOOL_TORN,      /* it is none of ours, or not all of it: for spool_set_aside() */
 	SPOOL_UNREADABLE /* it cannot be read now; errno says why */
 };
 
-/* Read a file. *fault: what is wrong with a torn one, static. */
-enum spool_read spool_load(struct spool *, const char *name, struct spooled *s, const char **fault);
+/* Read a file into *spooled. *fault: what is wrong with a torn one, static. */
+enum spool_read spool_load(
+    struct spool *, const char *name, struct spooled *spooled, const char **fault);
 void spooled_free(struct spooled *); /* what it owns; safe on a zeroed struct */
 
 /*

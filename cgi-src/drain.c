@@ -37,8 +37,10 @@
 #define IDLE 1000              /* ms between two looks into an empty directory */
 #define AGAIN_FIRST 200        /* ms before the next turn if something is left, doubled up to … */
 #define AGAIN_LAST 2000
-#define REMIND 60000 /* ms between log lines that say what waits */
-#define PATIENCE 5   /* lost replies that a single delivery may cause before it is passed over */
+#define HUNG_FIRST 1000 /* … or, while calls hang, from this to … */
+#define HUNG_LAST 30000 /* … this: each leaves a session in the server */
+#define REMIND 60000    /* ms between log lines that say what waits */
+#define PATIENCE 5      /* lost replies that a single delivery may cause before it is passed over */
 
 struct item {
 	struct spool_name name;
@@ -58,6 +60,7 @@ struct drain {
 
 	struct item items[BATCH];
 	size_t at_once;              /* how many to a batch: 1 after a lost reply */
+	bool hangs;                  /* the last call had no answer in time */
 	int losses;                  /* in a row, with one delivery to a batch */
 	char after[SPOOL_NAME_SIZE]; /* the last name of this pass that had its turn */
 	struct drain_result result;  /* of this pass */
@@ -172,10 +175,13 @@ commit(struct drain *dr, size_t from, size_t n)
 {
 	struct delivery *batch[BATCH];
 	enum db_status status;
+	int64_t deadline;
 
 	for (size_t i = 0; i < n; i++)
 		batch[i] = &dr->items[from + i].delivery;
-	status = db_record(dr->db, batch, n, clock_ms() + CALL);
+	deadline = clock_ms() + CALL;
+	status = db_record(dr->db, batch, n, deadline);
+	dr->hangs = status == DB_LOST && clock_ms() >= deadline;
 	switch (status) {
 	case DB_OK:
 		dr->at_once = dr->at_once * 2 < BATCH ? dr->at_once * 2 : BATCH;
@@ -309,6 +315,7 @@ turn(struct drain *dr)
 
 	if (!spool_lock(dr->spool))
 		return true;
+	dr->hangs = false;
 	done =
 	    db_connect(dr->db, clock_ms() + CONNECT) == DB_OK && pass(dr) && dr->result.left == 0;
 	spool_unlock(dr->spool);
@@ -319,7 +326,7 @@ static void *
 run(void *arg)
 {
 	struct drain *dr = arg;
-	int64_t again = AGAIN_FIRST;
+	int64_t again = AGAIN_FIRST, last;
 
 	while (!stopping(dr)) {
 		int64_t begin = clock_ms(), pause = IDLE, looked;
@@ -335,7 +342,10 @@ run(void *arg)
 			pause = AGAIN_FIRST;
 		} else {
 			pause = again - rand_r(&dr->seed) % (again / 4 + 1);
-			again = again * 2 < AGAIN_LAST ? again * 2 : AGAIN_LAST;
+			if (dr->hangs && again < HUNG_FIRST)
+				again = HUNG_FIRST;
+			last = dr->hangs ? HUNG_LAST : AGAIN_LAST;
+			again = again * 2 < last ? again * 2 : last;
 		}
 		/* Looking into a large directory costs; one twentieth of a core at most. */
 		nap(dr, pause > 20 * looked ? pause : 20 * looked);

@@ -24,18 +24,20 @@ WARN	= -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototy
 HARDEN	= -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE
 OPT	= -O2 -g $(HARDEN)
 CFLAGS	= -std=c17 -D_GNU_SOURCE $(WARN) $(OPT) $(SAN)
-CPPFLAGS = -DVERSION='"$(VERSION)"' -DFOLOOSI_SQLDIR='"$(DATADIR)/sql"' -Icgi-src -I/usr/include/postgresql -I/usr/include/json-c
+CPPFLAGS = $(PLANT) -DVERSION='"$(VERSION)"' -DFOLOOSI_SQLDIR='"$(DATADIR)/sql"' -Icgi-src -I/usr/include/postgresql -I/usr/include/json-c
 LDFLAGS	= -pie -Wl,-z,relro,-z,now $(SAN)
 SAN	=
+PLANT	=
 # make Q= shows the commands
 Q	= @
 
 # -- what there is -------------------------------------------------------------
 
-HANDLER_OBJS = main.o handler.o http.o auth.o rfc8259.o transfer.o money.o outcome.o writer.o db.o config.o log.o
-CTL_OBJS     = ctl.o migrate.o send.o post.o auth.o
+HANDLER_OBJS = main.o handler.o http.o auth.o rfc8259.o transfer.o money.o outcome.o writer.o db.o config.o log.o spool.o drain.o
+CTL_OBJS     = ctl.o migrate.o send.o post.o ctl_spool.o spool.o drain.o db.o outcome.o config.o transfer.o \
+	       rfc8259.o money.o auth.o log.o
 HANDLER_LIBS = -lfcgi -ljson-c -lpq -linih -lcrypto -lpthread
-CTL_LIBS     = -lpq -lcurl -lcrypto
+CTL_LIBS     = -lpq -lcurl -ljson-c -linih -lcrypto -lpthread
 
 UNIT	= $(patsubst tests/unit/%.c,$B/%,$(wildcard tests/unit/test_*.c))
 FUZZ	= $(patsubst tests/fuzz/%.c,$B/%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -61,8 +63,10 @@ demo-stop:
 check: all
 	$(MAKE) lint
 	$(MAKE) unit sql e2e
+	$(MAKE) prove TIME=60
 
 check-all: check
+	$(MAKE) prove-self
 	$(MAKE) unit-tsan e2e-tsan e2e-valgrind tidy
 	$(MAKE) fuzz
 	HYPOTHESIS_PROFILE=long $(MAKE) model
@@ -149,6 +153,18 @@ run-fuzz: $(FUZZ)
 	    c=$B/corpus/$${t##*/}; s=tests/fuzz/corpus/$${t##*/fuzz_}; mkdir -p $$c $$s; \
 	    echo "== $$t"; $$t -max_total_time=$(TIME) -close_fd_mask=1 -print_final_stats=0 $$c $$s 2>$$c.log || \
 	        { tail -40 $$c.log; exit 1; }; tail -1 $$c.log; done
+
+# Plugs are pulled at random under load for TIME seconds, 600 if not said; then every acknowledged body is looked for.
+# SEED= pulls the same plugs again.
+.PHONY: prove prove-self
+PROVE_TIME = $(if $(filter command line,$(origin TIME)),$(TIME),600)
+prove: all
+	B=$B TIME=$(PROVE_TIME) SEED=$(SEED) $(PYTHON) tests/prove/prove.py
+
+# the proof of the proof: it must find the loss that a handler makes which acknowledges whatever the writer says
+prove-self:
+	$(MAKE) B=$B/planted PLANT=-DPLANTED_LOSS all
+	B=$B/planted TIME=20 EXPECT=loss $(PYTHON) tests/prove/prove.py
 
 # -- the bench ---------------------------------------------------------------------
 

@@ -103,6 +103,14 @@ static const struct setting settings[] = {
 	"largest body that is accepted"),
     ROW("deadline", TYPE_DURATION, GLOBAL(deadline_ms), "3s", 10, 60000, "3s",
 	"longest time from the arrival of a request to its answer"),
+    ROW("spool_dir", TYPE_PATH, GLOBAL(spool_dir), NULL, 1, LINE_BYTES, "/var/spool/foloosi-webhook",
+	"directory for deliveries while the database is away; not set: they are refused"),
+    ROW("spool_max_bytes", TYPE_SIZE, GLOBAL(spool_max_bytes), "1024m", 1024, 1LL << 39, "1024m",
+	"how much it may hold"),
+    ROW("spool_max_files", TYPE_COUNT, GLOBAL(spool_max_files), "100000", 1, 10000000, "100000",
+	"how many deliveries it may hold"),
+    ROW("spool_rate", TYPE_COUNT, GLOBAL(spool_rate), "2000", 1, 100000, "2000",
+	"how many of them a second go into the database beside live traffic"),
     ROW("log_level", TYPE_LEVEL, GLOBAL(log_level), "info", 0, 0, "info",
 	"least important lines that are logged"),
     ROW("token", TYPE_TOKEN, MERCHANT(credentials), NULL, TOKEN_MIN, TOKEN_MAX, "(output of: openssl rand -hex 24)",
@@ -254,7 +262,7 @@ parse_number(
 {
 	size_t digits = strspn(text, "0123456789");
 
-	if (digits == 0 || digits > 9) /* nothing here is that large, and no product overflows */
+	if (digits == 0 || digits > 12) /* nothing here is that large, and no product overflows */
 		return false;
 	for (; units->name != NULL; units++)
 		if (strcasecmp(text + digits, units->name) == 0) {
@@ -948,6 +956,7 @@ config_unref(struct config *c)
 	free(c->database);
 	free(c->listen);
 	free(c->socket_group);
+	free(c->spool_dir);
 	free(c);
 }
 

@@ -44,6 +44,10 @@ struct config {
 	size_t body_limit;  /* bytes */
 	int deadline_ms;    /* from the arrival at the handler to the answer */
 	int log_level;      /* enum log_level */
+	char *spool_dir;    /* NULL: no spool */
+	size_t spool_max_bytes;
+	int spool_max_files;
+	int spool_rate; /* deliveries a second that are drained */
 
 	/* [merchant NAME] … */
 	struct merchant *merchants; /* sorted by name */

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "ctl.h"
+#include "ctl_spool.h"
 #include "mem.h"
 #include "migrate.h"
 #include "send.h"
@@ -42,6 +43,7 @@ static const struct subcommand version_subcommand = {
 static const struct subcommand *const subcommands[] = {
     &migrate_subcommand,
     &send_subcommand,
+    &spool_subcommand,
     &help_subcommand,
     &version_subcommand,
 };

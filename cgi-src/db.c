@@ -597,8 +597,8 @@ piece_of(const struct delivery *d, int parameter, const void *ordinal)
 		return (struct piece){d->body_len > 0 ? (const void *)d->body : "", d->body_len};
 	case P_FAULTS:
 		return text(d->faults);
-	case P_SOURCE: /* null: this webhook */
-		return text(NULL);
+	case P_SOURCE:
+		return text(d->source);
 	default:
 		return text(d->transfer.field[parameter - P_TRANSFER]);
 	}

@@ -63,9 +63,11 @@ struct delivery {
 	struct transfer transfer; /* all NULL if faults is set */
 	const char *order_ref;    /* the merchant's order key, prefix off; NULL: none. Points
 	                                      into transfer */
+	const char *source;       /* how it came; NULL: as a webhook */
 	int64_t deadline;         /* clock_ms() by which the request must have its answer */
 
-	/* Verdict. Written by the writer while it borrows the delivery. */
+	/* Verdict. Written by the writer while it borrows the delivery, and by the accept thread
+	 * that spools it. */
 	enum outcome outcome;       /* RECORDED … UNAVAILABLE */
 	char order[ORDER_REF_SIZE]; /* the order concerned; "": none */
 	char order_state

@@ -6,12 +6,14 @@
 
 #include "config.h"
 #include "http.h"
+#include "spool.h"
 #include "writer.h"
 
 /* One a thread: the delivery and the buffers that its requests reuse. */
 struct handler;
 
-struct handler *handler_new(struct writer *);
+/* spool: NULL if there is none. Both are borrowed. */
+struct handler *handler_new(struct writer *, struct spool *spool);
 void handler_free(struct handler *); /* NULL is ignored */
 
 /*

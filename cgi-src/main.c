@@ -14,7 +14,9 @@
  *                     ├─ outcome.c   what may become of a request: status, title, log level
  *                     │
  *                  writer.c     commits waiting deliveries together, hands back outcomes
- *                     │
+ *                     │   spool.c   files that hold deliveries while the database is away
+ *                     │     │
+ *                     │   drain.c   the way back from there
  *                   db.c        one conversation with PostgreSQL, with a deadline    (libpq)
  *
  * log.c, mem.h and delivery.h (the noun that they share) are used everywhere; arrows only
@@ -31,7 +33,8 @@
  *
  * The stop, in reverse order: close the door (unlink the socket path, take what waits at
  * it), let each accept thread answer what it has and leave, hang up on peers that still
- * keep us waiting, join the threads; now no delivery can be lent, so stop the writer. Last, 0.
+ * keep us waiting, join the threads; now no delivery can be lent, so stop the writer. What
+ * the spool holds stays there for the next start.
  *
  * Plain CGI and mod_fcgid are the same with one request and one thread at a time.
  */
@@ -49,10 +52,12 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "drain.h"
 #include "handler.h"
 #include "http.h"
 #include "log.h"
 #include "mem.h"
+#include "spool.h"
 #include "writer.h"
 
 #ifndef VERSION
@@ -259,6 +264,14 @@ reload(const char *path)
 		warn_restart("socket_group");
 	if (old->threads != fresh->threads)
 		warn_restart("threads");
+	if (!same(old->spool_dir, fresh->spool_dir))
+		warn_restart("spool_dir");
+	if (old->spool_max_bytes != fresh->spool_max_bytes)
+		warn_restart("spool_max_bytes");
+	if (old->spool_max_files != fresh->spool_max_files)
+		warn_restart("spool_max_files");
+	if (old->spool_rate != fresh->spool_rate)
+		warn_restart("spool_rate");
 	config_unref(old);
 }
 
@@ -332,8 +345,8 @@ block_signals(void)
  * us may have another server behind it, which takes what we leave in it.
  */
 static int
-serve_fastcgi(const struct options *options, struct writer *writer, int fd, int threads, bool own,
-    const sigset_t *signals)
+serve_fastcgi(const struct options *options, struct writer *writer, struct spool *spool, int fd,
+    int threads, bool own, const sigset_t *signals)
 {
 	struct accept_thread *crew = xcalloc((size_t)threads, sizeof *crew);
 	pthread_attr_t attributes;
@@ -346,7 +359,7 @@ serve_fastcgi(const struct options *options, struct writer *writer, int fd, int 
 	house.running = threads;
 	for (int i = 0; i < threads; i++) {
 		crew[i].request = http_request_new(fd);
-		crew[i].handler = handler_new(writer);
+		crew[i].handler = handler_new(writer, spool);
 	}
 	for (int i = 0; i < threads; i++)
 		if ((errno = pthread_create(&crew[i].id, &attributes, accept_thread, &crew[i])) !=
@@ -382,11 +395,11 @@ serve_fastcgi(const struct options *options, struct writer *writer, int fd, int 
 
 /* Plain CGI: the one request of this process. */
 static int
-serve_cgi(struct writer *writer)
+serve_cgi(struct writer *writer, struct spool *spool)
 {
 	struct accept_thread self = {
 	    .request = http_request_new(-1),
-	    .handler = handler_new(writer),
+	    .handler = handler_new(writer, spool),
 	};
 
 	if (http_accept(self.request) == HTTP_REQUEST)
@@ -394,6 +407,19 @@ serve_cgi(struct writer *writer)
 	http_request_free(self.request);
 	handler_free(self.handler);
 	return 0;
+}
+
+/* The configured spool, or NULL if there is none. *error: why it cannot be used. */
+static struct spool *
+open_spool(const struct config *config, char **error)
+{
+	*error = NULL;
+	if (config->spool_dir == NULL)
+		return NULL;
+	return spool_open(&(struct spool_options){.directory = config->spool_dir,
+			      .max_bytes = config->spool_max_bytes,
+			      .max_files = (size_t)config->spool_max_files},
+	    error);
 }
 
 static void
@@ -416,6 +442,8 @@ main(int argc, char **argv)
 	struct options options;
 	const struct config *config;
 	struct writer *writer;
+	struct spool *spool;
+	struct drain *drain = NULL;
 	enum http_way way;
 	sigset_t signals;
 	const char *path = NULL; /* of the socket, if it is ours to make */
@@ -436,12 +464,20 @@ main(int argc, char **argv)
 		fatal("%s", error);
 	}
 	config = house.config;
+	spool = open_spool(config, &error);
 	if (options.check) {
 		config_print(config, stdout);
 		config_unref(house.config);
-		return fflush(stdout) == 0 ? 0 : 1;
+		spool_close(spool);
+		if (error != NULL)
+			fprintf(stderr, "foloosi-webhook: %s\n", error);
+		rc = error == NULL && fflush(stdout) == 0 ? 0 : 1;
+		free(error);
+		return rc;
 	}
 	log_set_level((enum log_level)config->log_level);
+	if (error != NULL)
+		fatal("%s", error);
 	umask(0077);
 	raise_file_limit();
 
@@ -470,14 +506,20 @@ main(int argc, char **argv)
 	writer = writer_start(
 	    &(struct writer_options){.database = config->database, .one_at_a_time = threads == 1});
 	if (way == HTTP_WAY_CGI) {
-		rc = serve_cgi(writer);
+		rc = serve_cgi(writer, spool);
 	} else {
 		log_event(LOG_INFO, "started", "version", VERSION, "way", ways[way], "socket",
 		    path != NULL ? path : "inherited", "threads", log_number(threads), "merchants",
 		    log_number((int64_t)config->merchant_count), (const char *)NULL);
-		rc = serve_fastcgi(&options, writer, fd, threads, path != NULL, &signals);
+		if (spool != NULL)
+			drain = drain_start(&(struct drain_options){.spool = spool,
+			    .database = config->database,
+			    .rate = config->spool_rate});
+		rc = serve_fastcgi(&options, writer, spool, fd, threads, path != NULL, &signals);
 		log_stop(writer);
 	}
+	drain_stop(drain);
+	spool_close(spool);
 	writer_stop(writer);
 	config_unref(house.config);
 	return rc;

@@ -39,6 +39,10 @@
  * this way, and costs no 503. If that fails too, or if the database says by itself that
  * it cannot, the lane is down: all that it has, and all that comes, is refused at once
  * until a probe connects.
+ *
+ * A commit that hangs, for a synchronous standby say, leaves a session in the server that
+ * waits on when we have hung up, and a probe connects as if all were well. Each try costs one
+ * more of max_connections. So after a few such in a row the lane backs off for long.
  */
 #include <assert.h>
 #include <errno.h>
@@ -63,6 +67,10 @@
 #define CONNECT 3000      /* an attempt to connect while no delivery is in hand */
 #define BACKOFF_FIRST 100 /* between attempts to connect: doubled up to … */
 #define BACKOFF_LAST 2000
+#define HUNG 500 /* a call without an answer for so long hangs, … */
+#define HUNG_FIRST                                                                                 \
+	1000 /* … and from the second in a row on the back-off is this, doubled up to … */
+#define HUNG_LAST 30000
 #define PAUSE_FIRST 20 /* before a busy delivery is tried again: doubled up to … */
 #define PAUSE_LAST 200
 
@@ -103,6 +111,7 @@ struct lane {
 	struct waiting *hand[BATCH_MAX];
 	struct delivery *batch[BATCH_MAX];
 	int backoff;     /* ms before the next attempt to connect */
+	int hung;        /* calls in a row that hung */
 	bool complained; /* that it cannot connect; what follows only says it again */
 	unsigned seed;   /* of rand_r() */
 };
@@ -355,12 +364,22 @@ go_down(struct lane *lane, enum db_status status)
 		refuse(unqueue(lane, &lane->first), lane->down);
 }
 
+/* A call has ended like this after so many ms. */
+static void
+hangs(struct lane *lane, enum db_status status, int64_t ms)
+{
+	if (status == DB_OK)
+		lane->hung = 0;
+	else if (status == DB_LOST && ms >= HUNG && ++lane->hung >= 2)
+		lane->backoff = lane->hung < 7 ? HUNG_FIRST << (lane->hung - 2) : HUNG_LAST;
+}
+
 /* Commit the n in hand. Mutex not held. */
 static enum db_status
 record(struct lane *lane, size_t n)
 {
 	struct writer_stats *stats = &lane->writer->stats;
-	int64_t deadline = NEVER;
+	int64_t deadline = NEVER, begin;
 	enum db_status status;
 	uint64_t busy = 0;
 
@@ -369,7 +388,9 @@ record(struct lane *lane, size_t n)
 		if (lane->batch[i]->deadline < deadline)
 			deadline = lane->batch[i]->deadline;
 	}
+	begin = clock_ms();
 	status = db_record(lane->db, lane->batch, n, deadline - MARGIN);
+	hangs(lane, status, clock_ms() - begin);
 	for (size_t i = 0; status == DB_OK && i < n; i++)
 		busy += lane->batch[i]->outcome == OUTCOME_BUSY;
 
@@ -446,7 +467,9 @@ connect_lane(struct lane *lane)
 			sleep_until(lane, then);
 		if (lane->writer->stop)
 			return;
-		lane->backoff = lane->backoff * 2 < BACKOFF_LAST ? lane->backoff * 2 : BACKOFF_LAST;
+		if (lane->backoff < BACKOFF_LAST)
+			lane->backoff =
+			    lane->backoff * 2 < BACKOFF_LAST ? lane->backoff * 2 : BACKOFF_LAST;
 	}
 	pthread_mutex_unlock(mutex);
 	status = db_connect(lane->db, clock_ms() + CONNECT);
@@ -461,6 +484,9 @@ connect_lane(struct lane *lane)
 		lane->down = NULL;
 		lane->writer->stats.connects++;
 	} else {
+		if (lane->backoff > BACKOFF_LAST) /* it does not hang, it is away */
+			lane->backoff = BACKOFF_LAST;
+		lane->hung = 0;
 		go_down(lane, status);
 	}
 }

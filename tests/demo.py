@@ -126,7 +126,8 @@ def start(port):
     postgres.migrate()
 
     token = stack.token()
-    handler = run(stack.Handler(f"{home}/fw", DEMO, postgres.conninfo("foloosi_handler"), {"demo": {"token": token}}))
+    handler = run(stack.Handler(f"{home}/fw", DEMO, postgres.conninfo("foloosi_handler"), {"demo": {"token": token}},
+                                spool_dir=f"{home}/fw/spool"))
     nginx = run(stack.Nginx(f"{home}/nginx", DEMO, handler.socket, port))
     apache = None
     if shutil.which("apache2", path=stack.ENV_PATH) and stack.port_is_free(port + 1):

@@ -388,8 +388,15 @@ class Handler(Service):
         self.socket = self.home / "fw.sock"
         self.config = Config(self.home / "fw.conf", database, self.socket, merchants, **settings)
 
+    def make_spool(self):
+        directory = self.config.settings.get("spool_dir")
+        if directory and not os.path.lexists(directory):
+            os.mkdir(directory)
+            give(directory, "www-data", mode=0o700)
+
     def start(self):
         self.config.write()
+        self.make_spool()
         wrap = shlex.split(os.environ.get("WRAP", ""))
         env = {k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")}
         self.spawn([*wrap, self.program, "--config", self.config.path], env=env)

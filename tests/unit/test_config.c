@@ -251,6 +251,15 @@ static const struct bad {
 	"of a group of this machine"},
     {"listen relative", "[foloosi-webhook]\nlisten = run/socket\n", 2, "bad value", "absolute path"},
     {"listen too long", "[foloosi-webhook]\nlisten = /" X64 X16 X16 "xxxx\n", 2, "bad value", "at most 100"},
+    {"spool_dir relative", "[foloosi-webhook]\nspool_dir = spool\n", 2, "bad value", "absolute path"},
+    {"spool_dir empty", "[foloosi-webhook]\nspool_dir =\n", 2, "spool_dir has no value", "remove the line"},
+    {"spool_max_bytes 1023", "[foloosi-webhook]\nspool_max_bytes = 1023\n", 2, "bad value", "from 1024 to"},
+    {"spool_max_bytes 512 GiB + 1 MiB", "[foloosi-webhook]\nspool_max_bytes = 524289m\n", 2, "bad value",
+	"to 524288m"},
+    {"spool_max_bytes 2^64 + 1024", "[foloosi-webhook]\nspool_max_bytes = 18014398509481985k\n", 2, "bad value",
+	"to 524288m"},
+    {"spool_max_files 0", "[foloosi-webhook]\nspool_max_files = 0\n", 2, "bad value", "from 1 to 10000000"},
+    {"spool_rate 0", "[foloosi-webhook]\nspool_rate = 0\n", 2, "bad value", "from 1 to 100000"},
     {"log_level", "[foloosi-webhook]\nlog_level = verbose\n", 2, "bad value", "error, warning, info or debug"},
     {"order_key unknown", SHOP "order_key = order_id\n", 3, "bad value", "optional1, optional2"},
     {"order_key an amount", SHOP "order_key = transaction_amount\n", 3, "bad value", "payment_reference"},
@@ -694,6 +703,8 @@ printed_file_reads_back(void **state)
 	static const char conf[] =
 	    "[foloosi-webhook]\ndatabase = service=foloosi\nlisten = /run/x\nsocket_mode = 0666\n"
 	    "threads = 7\nbody_limit = 100k\ndeadline = 59s\nlog_level = error\n"
+	    "spool_dir = /var/spool\nspool_max_bytes = 524288m\nspool_max_files = 10000000\n"
+	    "spool_rate = 3\n"
 	    "[merchant b]\ntoken_file = token\nbasic_file = basic\nsignature_secret_file = whsec\n"
 	    "order_key = optional3\norder_prefix = SHOP #\n[merchant a]\ntoken_file = token\n"
 	    "token_file = token\n";
@@ -705,7 +716,7 @@ printed_file_reads_back(void **state)
 	write_file("basic", "u:hunter2\n");
 	write_file("whsec", WHSEC "\n");
 	write_file("prefix.conf", conf);
-	refused("prefix with a blank and #", "prefix.conf", 14, "followed by a comment",
+	refused("prefix with a blank and #", "prefix.conf", 18, "followed by a comment",
 	    "line of its own");
 	first = xstrdup(conf);
 	*strstr(first, " #") = '_';
@@ -721,6 +732,10 @@ printed_file_reads_back(void **state)
 	assert_int_equal(again->body_limit, 102400);
 	assert_int_equal(again->deadline_ms, 59000);
 	assert_int_equal(again->log_level, LOG_ERROR);
+	assert_string_equal(again->spool_dir, "/var/spool");
+	assert_true(again->spool_max_bytes == 1ULL << 39);
+	assert_int_equal(again->spool_max_files, 10000000);
+	assert_int_equal(again->spool_rate, 3);
 	assert_int_equal(again->merchants[0].credentials.token_count, 2);
 	assert_int_equal(again->merchants[1].credentials.basic_count, 1);
 	assert_string_equal(again->merchants[1].order_prefix, "SHOP_#");
@@ -733,8 +748,9 @@ printed_file_reads_back(void **state)
 }
 
 static const char *const names[] = {"database", "listen", "socket_mode", "socket_group", "threads",
-    "body_limit", "deadline", "log_level", "token", "token_file", "basic_user", "basic_password",
-    "basic_file", "signature_secret", "signature_secret_file", "order_key", "order_prefix"};
+    "body_limit", "deadline", "spool_dir", "spool_max_bytes", "spool_max_files", "spool_rate",
+    "log_level", "token", "token_file", "basic_user", "basic_password", "basic_file",
+    "signature_secret", "signature_secret_file", "order_key", "order_prefix"};
 #define NAMES (sizeof names / sizeof *names)
 
 /* Every setting shows, set or commented. */
@@ -801,6 +817,10 @@ sample_file(void **state)
 	assert_int_equal(c->body_limit, 65536);
 	assert_int_equal(c->deadline_ms, 3000);
 	assert_int_equal(c->log_level, LOG_INFO);
+	assert_string_equal(c->spool_dir, "/var/spool/foloosi-webhook");
+	assert_true(c->spool_max_bytes == 1024ULL << 20);
+	assert_int_equal(c->spool_max_files, 100000);
+	assert_int_equal(c->spool_rate, 2000);
 	assert_int_equal(c->merchants[0].order_key, TRANSFER_OPTIONAL1);
 	assert_string_equal(c->merchants[0].order_prefix, "SHOP-");
 	assert_int_equal(c->merchants[0].credentials.token_count, 1);

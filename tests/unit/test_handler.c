@@ -1,4 +1,4 @@
-// objects: handler.c outcome.c config.c auth.c transfer.c rfc8259.c money.c log.c fake_http.c fake_writer.c
+// objects: handler.c outcome.c spool.c config.c auth.c transfer.c rfc8259.c money.c log.c fake_http.c fake_writer.c
 /*
  * The answers table line by line, its order, and what may never be in an answer or a
  * log. The real handler over a web server and a writer that are only noted down.
@@ -23,6 +23,7 @@
 #include "handler.h"
 #include "log.h"
 #include "mem.h"
+#include "spool.h"
 
 #define TOKEN "tok3n-of-the-shop-0123456789"
 #define SHOP "/webhooks/foloosi/shop/" TOKEN
@@ -64,7 +65,7 @@ set_up(void **state)
 	log_file = tmpfile();
 	assert_non_null(log_file);
 	standard_error = dup(STDERR_FILENO);
-	handler = handler_new(&writer);
+	handler = handler_new(&writer, NULL);
 	return 0;
 }
 
@@ -779,6 +780,100 @@ not_committed(void **state)
 	}
 }
 
+/* ---- with a spool ------------------------------------------------------------ */
+
+static int
+spooled_files(const char *directory)
+{
+	char *command = xasprintf("ls %s | wc -l", directory);
+	FILE *p = popen(command, "r");
+	int n = -1;
+
+	assert_int_equal(fscanf(p, "%d", &n), 1);
+	pclose(p);
+	free(command);
+	return n;
+}
+
+static void
+spooled(void **state)
+{
+	static const struct {
+		const char *reason, *body;
+		bool spooled;
+	} rows[] = {
+	    {"database", GOOD, true},
+	    {"in_doubt", GOOD, true},
+	    {"busy", GOOD, true},
+	    {"refused", GOOD, false}, /* would be refused for ever */
+	    {"schema", GOOD, false},  /* the contract: not acknowledged */
+	    {"", GOOD, false},
+	    {"database", "{", false}, /* nobody's payment, and under a quota */
+	    {"database", "{}", false},
+	    {"in_doubt", "{}", false},
+	};
+	char directory[] = "/tmp/fw-handler.XXXXXX", *error;
+	struct handler *without = handler;
+	struct spool *spool;
+	int kept = 0;
+
+	(void)state;
+	assert_non_null(mkdtemp(directory));
+	spool = spool_open(
+	    &(struct spool_options){.directory = directory, .max_bytes = 1 << 20, .max_files = 4},
+	    &error);
+	handler = handler_new(&writer, spool);
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		post(SHOP, rows[i].body);
+		writer.verdict = (struct delivery){.outcome = OUTCOME_UNAVAILABLE};
+		snprintf(writer.verdict.reason, REASON_SIZE, "%s", rows[i].reason);
+		serve();
+		if (rows[i].spooled) {
+			assert_int_equal(q.status, 200);
+			assert_answer(
+			    "{\"outcome\":\"spooled\",\"request\":\"################\"}\n");
+			/* what the writer is left with leaves time for the disk */
+			assert_int_equal(writer.deadline, q.arrival + 2500);
+			kept++;
+		} else {
+			assert_problem(503);
+		}
+		assert_int_equal(spooled_files(directory), kept);
+	}
+
+	post(SHOP, GOOD);
+	assert_int_equal(serve(), 200); /* recorded: nothing to spool */
+	assert_has(q.answer, "recorded");
+	config.deadline_ms = 1000;
+	post(SHOP, GOOD);
+	writer.verdict = (struct delivery){.outcome = OUTCOME_UNAVAILABLE, .reason = "database"};
+	assert_int_equal(serve(), 200);
+	assert_int_equal(writer.deadline, q.arrival + 750);
+	config.deadline_ms = 3000;
+
+	/* It is full now. */
+	post(SHOP, GOOD);
+	writer.verdict = (struct delivery){.outcome = OUTCOME_UNAVAILABLE, .reason = "database"};
+	serve();
+	assert_problem(503);
+	assert_has(q.answer, "\"reason\":\"spool_full\"");
+	assert_has(q.answer, "Nothing was kept");
+	assert_non_null(strstr(q.headers, "Retry-After: "));
+	post(SHOP, GOOD);
+	writer.verdict = (struct delivery){.outcome = OUTCOME_UNAVAILABLE, .reason = "in_doubt"};
+	serve();
+	assert_problem(503);
+	assert_has(q.answer, "\"reason\":\"in_doubt\"");
+	assert_lacks(q.answer, "Nothing was kept");
+
+	handler_free(handler);
+	handler = without;
+	spool_close(spool);
+	error = xasprintf("rm -rf %s", directory);
+	assert_int_equal(system(error), 0);
+	free(error);
+}
+
 /* ---- what the writer is lent ------------------------------------------------- */
 
 static void
@@ -978,6 +1073,7 @@ main(void)
 	    cmocka_unit_test(rejected_but_not_kept_says_so),
 	    cmocka_unit_test(committed),
 	    cmocka_unit_test(not_committed),
+	    cmocka_unit_test(spooled),
 	    cmocka_unit_test(lent_to_the_writer),
 	    cmocka_unit_test(order_prefixes),
 	    cmocka_unit_test(nothing_is_left_of_the_one_before),

@@ -535,6 +535,26 @@ hanging_call_keeps_the_deadline(void **state)
 	assert_true(senders[0].took >= 400);
 }
 
+/* Each call that hangs leaves a session in the server: there must not be many. And it ends. */
+static void
+hanging_calls_become_rare(void **state)
+{
+	const struct fake_call *calls = NULL;
+	size_t n = 0;
+
+	(void)state;
+	RECORDS({DB_OK, FAKE_HANG}, {DB_OK, FAKE_HANG}, {DB_OK, FAKE_HANG}, {DB_OK, 0});
+	start();
+	for (int64_t last = clock_ms() + 60000; n < 4; calls = fake_calls(&n)) {
+		record(0, "shop", 700);
+		pass(5);
+		assert_true(clock_ms() < last);
+	}
+	assert_true(calls[2].at - calls[1].at >= 600 + 750); /* the back-off less its jitter */
+	assert_true(calls[3].at - calls[2].at >= 600 + 1500);
+	assert_recorded(record(0, "shop", LONG));
+}
+
 /* The call is cut for the delivery that has least time; the other one is asked again. */
 static void
 neighbour_with_little_time(void **state)
@@ -694,6 +714,7 @@ main(void)
 	    TEST(start_that_hangs_keeps_the_deadline),
 	    TEST(second_lane_without_connection),
 	    TEST(hanging_call_keeps_the_deadline),
+	    TEST(hanging_calls_become_rare),
 	    TEST(neighbour_with_little_time),
 	    TEST(too_late_is_not_taken),
 	    TEST(stop_does_not_wait_for_the_back_off),

@@ -1,0 +1,208 @@
+/*
+ * ctl_spool.c - "foloosictl spool": look into the spool, and drain it.
+ *
+ * A running handler drains by itself. This is for plain CGI, where nothing runs, and for a
+ * person who wants to see it happen. Both read the handler's configuration, so that directory
+ * and database are the handler's.
+ *
+ * Root becomes the directory's owner before anything is touched: files that are set aside stay
+ * the handler's, and the database is asked as the user whom it knows.
+ */
+#include <err.h>
+#include <errno.h>
+#include <getopt.h>
+#include <grp.h>
+#include <inttypes.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "ctl_spool.h"
+#include "drain.h"
+#include "log.h"
+#include "mem.h"
+
+#define LIST 1000 /* names at a time */
+
+static int
+become_owner(const char *directory)
+{
+	struct passwd *owner;
+	struct stat st;
+
+	if (geteuid() != 0 || stat(directory, &st) != 0 || st.st_uid == 0)
+		return 0;
+	if ((owner = getpwuid(st.st_uid)) == NULL) {
+		warnx("%s belongs to user %u, who has no account", directory, (unsigned)st.st_uid);
+		return -1;
+	}
+	if (initgroups(owner->pw_name, owner->pw_gid) != 0 || setgid(owner->pw_gid) != 0 ||
+	    setuid(owner->pw_uid) != 0) {
+		warn("cannot become user %s", owner->pw_name);
+		return -1;
+	}
+	if (owner->pw_dir != NULL) /* libpq looks for its password file there */
+		setenv("HOME", owner->pw_dir, 1);
+	return 0;
+}
+
+/* 2026-11-24T02:15:00Z in a static buffer. */
+static const char *
+utc(int64_t us)
+{
+	static char text[32];
+	time_t t = (time_t)(us / 1000000);
+	struct tm tm;
+
+	if (gmtime_r(&t, &tm) == NULL || strftime(text, sizeof text, "%FT%TZ", &tm) == 0)
+		return "-";
+	return text;
+}
+
+static void
+print_file(struct spool *spool, const char *name)
+{
+	const char *fault;
+	struct spooled s;
+
+	switch (spool_load(spool, name, &s, &fault)) {
+	case SPOOL_READ:
+		printf(
+		    "%s  %-16s  %s  %zu\n", utc(s.arrived), s.merchant, s.request_id, s.body_len);
+		break;
+	case SPOOL_TORN:
+		printf("%s: %s\n", name, fault);
+		break;
+	case SPOOL_UNREADABLE:
+		printf("%s: %s\n", name, strerror(errno));
+		break;
+	case SPOOL_GONE:
+		break;
+	}
+	spooled_free(&s);
+}
+
+static int
+list(struct spool *spool)
+{
+	char after[SPOOL_NAME_SIZE] = "";
+	struct spool_usage usage = spool_count(spool);
+	struct spool_name *names;
+	size_t n, aside;
+
+	if (usage.files > 0)
+		printf("%-20s  %-16s  %-16s  %s\n", "arrived", "merchant", "request", "bytes");
+	while ((n = spool_list(spool, after, LIST, false, &names)) > 0) {
+		for (size_t i = 0; i < n; i++)
+			print_file(spool, names[i].text);
+		memcpy(after, names[n - 1].text, sizeof after);
+		free(names);
+	}
+	free(names);
+	printf("%zu waiting, %zu bytes\n", usage.files, usage.bytes);
+	if ((aside = spool_count_aside(spool)) > 0)
+		printf("%zu set aside: look into the subdirectory aside\n", aside);
+	return CTL_OK;
+}
+
+static int
+drain(struct spool *spool, const struct config *config)
+{
+	const struct drain_options options = {
+	    .spool = spool, .database = config->database, .rate = config->spool_rate};
+	size_t aside = spool_count_aside(spool);
+	struct drain_result result;
+	char *error;
+	int code = CTL_OK;
+
+	switch (drain_once(&options, &result, &error)) {
+	case DRAIN_ELSEWHERE:
+		warnx("another process is draining this spool, most likely foloosi-webhook itself");
+		return CTL_FAILED;
+	case DRAIN_FAILED:
+		warnx("the database does not take it: %s", error);
+		free(error);
+		code = CTL_FAILED;
+		break;
+	case DRAIN_DONE:
+		break;
+	}
+	printf("%" PRIu64 " drained, %zu left", result.drained, spool_count(spool).files);
+	if (spool_count_aside(spool) > aside)
+		printf(", %zu set aside", spool_count_aside(spool) - aside);
+	putchar('\n');
+	return result.left > 0 ? CTL_FAILED : code;
+}
+
+/* Returns the option's value, the default, or NULL after a complaint. */
+static const char *
+config_path(int argc, char **argv)
+{
+	static const struct option known[] = {
+	    {"config", required_argument, NULL, 'c'}, {NULL, 0, NULL, 0}};
+	const char *path = getenv(CONFIG_PATH_ENV);
+	int option;
+
+	if (path == NULL || *path == '\0')
+		path = CONFIG_DEFAULT_PATH;
+	while ((option = getopt_long(argc, argv, "c:", known, NULL)) != -1) {
+		if (option != 'c')
+			return NULL;
+		path = optarg;
+	}
+	return path;
+}
+
+static int
+run(int argc, char **argv)
+{
+	const char *path = config_path(argc, argv);
+	struct config *config;
+	struct spool *spool;
+	char *error = NULL;
+	bool drains;
+	int code = CTL_FAILED;
+
+	if (path == NULL || argc - optind != 1 ||
+	    (strcmp(argv[optind], "list") != 0 && strcmp(argv[optind], "drain") != 0))
+		return ctl_usage(&spool_subcommand);
+	drains = strcmp(argv[optind], "drain") == 0;
+
+	log_set_level(LOG_WARNING);
+	if ((config = config_load(path, &error)) == NULL) {
+		warnx("%s", error);
+		free(error);
+		return CTL_FAILED;
+	}
+	if (config->spool_dir == NULL) {
+		warnx("%s has no spool_dir, so there is no spool", path);
+	} else if (become_owner(config->spool_dir) == 0) {
+		spool = spool_open(&(struct spool_options){.directory = config->spool_dir,
+				       .max_bytes = config->spool_max_bytes,
+				       .max_files = (size_t)config->spool_max_files},
+		    &error);
+		if (spool == NULL) {
+			warnx("%s", error);
+			free(error);
+		} else {
+			code = drains ? drain(spool, config) : list(spool);
+		}
+		spool_close(spool);
+	}
+	config_unref(config);
+	return code;
+}
+
+const struct subcommand spool_subcommand = {
+    .name = "spool",
+    .synopsis = "list|drain [--config PATH]",
+    .summary = "look into the spool, or record what is in it",
+    .options =
+	"  -c, --config PATH    the handler's configuration file (default $" CONFIG_PATH_ENV ",\n"
+	"                       then " CONFIG_DEFAULT_PATH ")\n",
+    .run = run,
+};

@@ -1,0 +1,429 @@
+/*
+ * drain.c - the way back from the spool into PostgreSQL, beside live traffic.
+ *
+ * A delivery in a file is decoded by the same code as a request and recorded by the same
+ * call, so it ends as it would have ended; only who sent it is not asked again. The drain has
+ * a connection of its own, which is open while there is something to drain, so it
+ * stands in nobody's queue and nobody in its; what live traffic keeps is the rate.
+ *
+ * A file is removed when its delivery is committed, never before. What comes back busy
+ * stays, and has its next turn when all the others had theirs: one stuck order stops no
+ * other here either. A batch that is rolled back is tried one at a time, and what
+ * is refused even then stays too, for the database may be taught better. If the reply is lost,
+ * the same files are tried again: a repeat is recognised by the database.
+ *
+ * A delivery that breaks the connection each time would stop all behind it. So after a
+ * lost reply there is one delivery to a batch until one is through, and the culprit
+ * is passed over at last.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "auth.h"
+#include "db.h"
+#include "drain.h"
+#include "log.h"
+#include "mem.h"
+
+#define BATCH 64               /* smaller than live batches may be: they share orders' locks */
+#define BATCH_BYTES (4u << 20) /* of bodies */
+#define LIST 4096              /* names at a time, so that the limits see what was removed */
+#define CALL 3000              /* ms for a batch */
+#define CONNECT 3000           /* ms for an attempt to connect */
+#define IDLE 1000              /* ms between two looks into an empty directory */
+#define AGAIN_FIRST 200        /* ms before the next turn if something is left, doubled up to … */
+#define AGAIN_LAST 2000
+#define HUNG_FIRST 1000 /* … or, while calls hang, from this to … */
+#define HUNG_LAST 30000 /* … this: each leaves a session in the server */
+#define REMIND 60000    /* ms between log lines that say what waits */
+#define PATIENCE 5      /* lost replies that a single delivery may cause before it is passed over */
+
+struct item {
+	struct spool_name name;
+	struct spooled spooled;
+	struct delivery delivery;
+};
+
+struct drain {
+	struct spool *spool;
+	struct db *db;
+	int rate;
+
+	pthread_t thread;
+	pthread_mutex_t mutex;
+	pthread_cond_t wake;
+	atomic_bool stop;
+
+	struct item items[BATCH];
+	size_t at_once;              /* how many to a batch: 1 after a lost reply */
+	bool hangs;                  /* the last call had no answer in time */
+	int losses;                  /* in a row, with one delivery to a batch */
+	char after[SPOOL_NAME_SIZE]; /* the last name of this pass that had its turn */
+	struct drain_result result;  /* of this pass */
+	bool waiting;                /* the log was told that something is there */
+	int64_t reminded;            /* clock_ms() of the log's last line about it */
+	int64_t refused;             /* … and about what the database refused */
+	unsigned seed;               /* of rand_r() */
+};
+
+/* -- one delivery -- */
+
+/* Fill in what the database is asked, from what the file holds. */
+static void
+prepare(struct item *item)
+{
+	struct delivery *d = &item->delivery;
+	const struct spooled *s = &item->spooled;
+	const struct transfer reused = {.text = d->transfer.text, .text_cap = d->transfer.text_cap};
+	struct json_error error;
+	struct faults faults;
+
+	*d = (struct delivery){
+	    .merchant = s->merchant,
+	    .body = s->body,
+	    .body_len = s->body_len,
+	    .order_ref = s->order_ref,
+	    .source = "spool",
+	    .transfer = reused,
+	};
+	memcpy(d->request_id, s->request_id, sizeof d->request_id);
+	digest_sha256(d->body, d->body_len, d->digest);
+	/* It was valid when it came; another version of this program may think otherwise. */
+	if (transfer_decode((const char *)d->body, d->body_len, &d->transfer, &error, &faults) !=
+	    DECODED_OK) {
+		d->faults = "this version of the program finds it no valid transfer";
+		d->order_ref = NULL;
+	}
+}
+
+static int64_t
+age_s(int64_t arrived)
+{
+	return (int64_t)time(NULL) - arrived / 1000000;
+}
+
+/* The database has said what became of it. */
+static void
+finish(struct drain *dr, struct item *item)
+{
+	const struct delivery *d = &item->delivery;
+
+	if (d->outcome == OUTCOME_BUSY) {
+		dr->result.left++;
+		return;
+	}
+	log_event(LOG_INFO, "drained", "id", d->request_id, "merchant", d->merchant, "outcome",
+	    outcome_info(d->outcome)->name, "reason", *d->reason != '\0' ? d->reason : NULL,
+	    "delivery", log_number(d->delivery_id), "waited_s",
+	    log_number(age_s(item->spooled.arrived)), (const char *)NULL);
+	/* Beyond the quota a rejected body is counted, not kept. This one was acknowledged. */
+	if (d->outcome == OUTCOME_REJECTED && d->delivery_id == 0) {
+		spool_set_aside(dr->spool, item->name.text, "rejected, and beyond the quota");
+		return;
+	}
+	dr->result.drained++;
+	if (!spool_remove(dr->spool, item->name.text))
+		log_event(LOG_ERROR, "spool", "trouble", "a drained file cannot be removed",
+		    "reason", strerror(errno), (const char *)NULL);
+}
+
+/* -- a batch -- */
+
+static bool
+stopping(struct drain *dr)
+{
+	return atomic_load(&dr->stop);
+}
+
+/* So many ms, or until the stop. */
+static void
+nap(struct drain *dr, int64_t ms)
+{
+	int64_t end = clock_ms() + ms;
+	struct timespec until = {
+	    .tv_sec = (time_t)(end / 1000), .tv_nsec = (long)(end % 1000 * 1000000)};
+	int rc = 0;
+
+	pthread_mutex_lock(&dr->mutex);
+	while (!stopping(dr) && rc != ETIMEDOUT)
+		rc = pthread_cond_timedwait(&dr->wake, &dr->mutex, &until);
+	pthread_mutex_unlock(&dr->mutex);
+}
+
+/* The database refuses it, and it was acknowledged: it stays. */
+static void
+refused(struct drain *dr, const struct item *item)
+{
+	int64_t now = clock_ms();
+
+	dr->result.left++;
+	if (now - dr->refused < REMIND)
+		return;
+	dr->refused = now;
+	log_event(LOG_ERROR, "spool", "trouble", "the database refuses a delivery", "id",
+	    item->delivery.request_id, "error", db_error(dr->db), "file", item->name.text, "remedy",
+	    "it stays in the spool and is tried again", (const char *)NULL);
+}
+
+/* Commit items[from] to items[from + n - 1]. False: the database is away, or its reply was lost. */
+static bool
+commit(struct drain *dr, size_t from, size_t n)
+{
+	struct delivery *batch[BATCH];
+	enum db_status status;
+	int64_t deadline;
+
+	for (size_t i = 0; i < n; i++)
+		batch[i] = &dr->items[from + i].delivery;
+	deadline = clock_ms() + CALL;
+	status = db_record(dr->db, batch, n, deadline);
+	dr->hangs = status == DB_LOST && clock_ms() >= deadline;
+	switch (status) {
+	case DB_OK:
+		dr->at_once = dr->at_once * 2 < BATCH ? dr->at_once * 2 : BATCH;
+		dr->losses = 0;
+		for (size_t i = 0; i < n; i++)
+			finish(dr, &dr->items[from + i]);
+		return true;
+	case DB_LOCKED:
+	case DB_DATA:
+		if (n == 1) {
+			if (status == DB_DATA)
+				refused(dr, &dr->items[from]);
+			else
+				dr->result.left++;
+			return true;
+		}
+		for (size_t i = 0; i < n && !stopping(dr); i++)
+			if (!commit(dr, from + i, 1))
+				return false;
+		return true;
+	case DB_LOST:
+		if (n == 1 && ++dr->losses >= PATIENCE) {
+			memcpy(dr->after, dr->items[from].name.text, sizeof dr->after);
+			dr->losses = 0;
+		}
+		dr->at_once = 1;
+		return false;
+	default:
+		return false;
+	}
+}
+
+/* Load the next files into items. *taken: how many names that took. Returns how many are filled. */
+static size_t
+load(struct drain *dr, const struct spool_name *names, size_t n, size_t *taken)
+{
+	size_t filled = 0, bytes = 0;
+	const char *fault;
+
+	for (*taken = 0; *taken < n && filled < dr->at_once && bytes < BATCH_BYTES; ++*taken) {
+		struct item *item = &dr->items[filled];
+
+		item->name = names[*taken];
+		switch (spool_load(dr->spool, item->name.text, &item->spooled, &fault)) {
+		case SPOOL_READ:
+			prepare(item);
+			bytes += item->spooled.body_len;
+			filled++;
+			break;
+		case SPOOL_TORN:
+			spool_set_aside(dr->spool, item->name.text, fault);
+			break;
+		case SPOOL_UNREADABLE:
+			dr->result.left++;
+			break;
+		case SPOOL_GONE:
+			break;
+		}
+	}
+	return filled;
+}
+
+/* The next batch of names; *taken: how many had their turn. False as in commit(). */
+static bool
+step(struct drain *dr, const struct spool_name *names, size_t n, size_t *taken)
+{
+	int64_t begin = clock_ms(), rest;
+	size_t filled = load(dr, names, n, taken);
+	bool ok = filled == 0 || commit(dr, 0, filled);
+
+	for (size_t i = 0; i < filled; i++)
+		spooled_free(&dr->items[i].spooled);
+	if (!ok)
+		return false;
+	memcpy(dr->after, names[*taken - 1].text, sizeof dr->after);
+	rest = begin + (int64_t)filled * 1000 / dr->rate - clock_ms();
+	if (rest > 0)
+		nap(dr, rest);
+	return true;
+}
+
+/* Give each file its turn, from where the last pass was broken off. False as in commit(). */
+static bool
+pass(struct drain *dr)
+{
+	size_t n = 1;
+
+	dr->result = (struct drain_result){0};
+	while (n > 0 && !stopping(dr)) {
+		struct spool_name *names;
+		size_t done = 0, taken;
+		bool ok = true;
+
+		n = spool_list(dr->spool, dr->after, LIST, true, &names);
+		for (; ok && done < n && !stopping(dr); done += taken)
+			ok = step(dr, names + done, n - done, &taken);
+		free(names);
+		if (!ok)
+			return false;
+		spool_count(dr->spool); /* the limits see what has gone */
+	}
+	dr->after[0] = '\0';
+	return true;
+}
+
+/* -- the thread -- */
+
+/* Tell the log when the spool fills, each minute that it is not empty, and when it is again. */
+static void
+remind(struct drain *dr, const struct spool_usage *usage)
+{
+	int64_t now = clock_ms();
+
+	if (usage->files > 0 && (!dr->waiting || now - dr->reminded >= REMIND)) {
+		log_event(LOG_WARNING, "spool", "state", "waiting", "files",
+		    log_number((int64_t)usage->files), "bytes", log_number((int64_t)usage->bytes),
+		    "oldest_s", log_number(age_s(usage->oldest)), (const char *)NULL);
+		dr->waiting = true;
+		dr->reminded = now;
+	} else if (usage->files == 0 && dr->waiting) {
+		log_event(LOG_INFO, "spool", "state", "empty", (const char *)NULL);
+		dr->waiting = false;
+	}
+}
+
+/* Drain, if that is ours to do. Returns false if it is, and something is left. */
+static bool
+turn(struct drain *dr)
+{
+	bool done;
+
+	if (!spool_lock(dr->spool))
+		return true;
+	dr->hangs = false;
+	done =
+	    db_connect(dr->db, clock_ms() + CONNECT) == DB_OK && pass(dr) && dr->result.left == 0;
+	spool_unlock(dr->spool);
+	return done;
+}
+
+static void *
+run(void *arg)
+{
+	struct drain *dr = arg;
+	int64_t again = AGAIN_FIRST, last;
+
+	while (!stopping(dr)) {
+		int64_t begin = clock_ms(), pause = IDLE, looked;
+		struct spool_usage usage = spool_count(dr->spool);
+
+		looked = clock_ms() - begin;
+		remind(dr, &usage);
+		if (usage.files == 0) {
+			db_close(dr->db);
+			again = AGAIN_FIRST;
+		} else if (turn(dr)) {
+			again = AGAIN_FIRST;
+			pause = AGAIN_FIRST;
+		} else {
+			pause = again - rand_r(&dr->seed) % (again / 4 + 1);
+			if (dr->hangs && again < HUNG_FIRST)
+				again = HUNG_FIRST;
+			last = dr->hangs ? HUNG_LAST : AGAIN_LAST;
+			again = again * 2 < last ? again * 2 : last;
+		}
+		/* Looking into a large directory costs; one twentieth of a core at most. */
+		nap(dr, pause > 20 * looked ? pause : 20 * looked);
+	}
+	return NULL;
+}
+
+static struct drain *
+make(const struct drain_options *options)
+{
+	struct drain *dr = xcalloc(1, sizeof *dr);
+	pthread_condattr_t attributes;
+
+	dr->spool = options->spool;
+	dr->db = db_new(options->database);
+	dr->rate = options->rate;
+	dr->at_once = BATCH;
+	dr->refused = -REMIND;
+	dr->seed = (unsigned)clock_ms() ^ (unsigned)(uintptr_t)dr;
+	pthread_mutex_init(&dr->mutex, NULL);
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&dr->wake, &attributes);
+	pthread_condattr_destroy(&attributes);
+	return dr;
+}
+
+static void
+unmake(struct drain *dr)
+{
+	for (size_t i = 0; i < BATCH; i++)
+		transfer_free(&dr->items[i].delivery.transfer);
+	db_free(dr->db);
+	pthread_cond_destroy(&dr->wake);
+	pthread_mutex_destroy(&dr->mutex);
+	free(dr);
+}
+
+struct drain *
+drain_start(const struct drain_options *options)
+{
+	struct drain *dr = make(options);
+
+	if (pthread_create(&dr->thread, NULL, run, dr) != 0)
+		fatal("the spool's thread cannot be started");
+	return dr;
+}
+
+void
+drain_stop(struct drain *dr)
+{
+	if (dr == NULL)
+		return;
+	pthread_mutex_lock(&dr->mutex);
+	atomic_store(&dr->stop, true);
+	pthread_cond_signal(&dr->wake);
+	pthread_mutex_unlock(&dr->mutex);
+	pthread_join(dr->thread, NULL);
+	unmake(dr);
+}
+
+enum drained
+drain_once(const struct drain_options *options, struct drain_result *result, char **error)
+{
+	struct drain *dr = make(options);
+	enum drained drained = DRAIN_ELSEWHERE;
+
+	*error = NULL;
+	*result = (struct drain_result){0};
+	if (spool_lock(dr->spool)) {
+		drained = DRAIN_DONE;
+		if (db_connect(dr->db, clock_ms() + CONNECT) != DB_OK || !pass(dr)) {
+			drained = DRAIN_FAILED;
+			*error = xstrdup(db_error(dr->db));
+		}
+		*result = dr->result;
+		spool_unlock(dr->spool);
+	}
+	unmake(dr);
+	return drained;
+}

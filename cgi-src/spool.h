@@ -1,0 +1,111 @@
+/*
+ * spool.h - durable files that hold deliveries while PostgreSQL is away.
+ *
+ * spool.c knows files and nothing of the database; drain.c brings them back. Everything
+ * here is safe from several threads, and several processes may share a directory.
+ */
+#ifndef SPOOL_H
+#define SPOOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "config.h"
+#include "delivery.h"
+
+#define SPOOL_NAME_SIZE 64 /* of a file's name, with the NUL; longer ones are not ours */
+
+struct spool;
+
+struct spool_options {
+	const char *directory; /* copied */
+	size_t max_bytes;      /* of all files together */
+	size_t max_files;
+};
+
+/*
+ * Open a spool. Returns an owned object for spool_close(), or NULL, and then a malloc'ed
+ * sentence with the remedy in *error: there must be a directory that is ours alone (root
+ * may open anybody's), because whoever writes into it forges payments.
+ */
+struct spool *spool_open(const struct spool_options *, char **error);
+void spool_close(struct spool *); /* NULL is ignored */
+
+enum spool_kept {
+	SPOOL_KEPT,  /* on disk, and its name too: a power cut may come */
+	SPOOL_FULL,  /* a limit is reached; nothing was kept */
+	SPOOL_FAILED /* the disk is full or broken, and the log has said so; nothing was kept */
+};
+
+/*
+ * Keep a delivery: merchant, request id, order key and body.
+ *   arrived   when it did, in microseconds since 1970
+ */
+enum spool_kept spool_keep(struct spool *, const struct delivery *, int64_t arrived);
+
+/* -- the way back: for one process at a time, the one that has spool_lock() -- */
+
+/* Become the one. False: another process is, or the directory is gone. Ends with the process. */
+bool spool_lock(struct spool *);
+void spool_unlock(struct spool *);
+
+struct spool_usage {
+	size_t files, bytes;
+	int64_t oldest; /* arrival in microseconds since 1970; 0: there is none */
+};
+
+/* Count what is there, which also renews what the limits are compared with. */
+struct spool_usage spool_count(struct spool *);
+
+struct spool_name {
+	char text[SPOOL_NAME_SIZE];
+};
+
+/*
+ * The names that sort behind after ("": all), oldest arrival first, at most max. Returns how
+ * many; *names is owned by the caller. tidy: also remove what was left half written by a
+ * crash, and set foreign files aside; only with spool_lock().
+ */
+size_t spool_list(
+    struct spool *, const char *after, size_t max, bool tidy, struct spool_name **names);
+
+/* A delivery from a file. Its pointers lead into bytes. */
+struct spooled {
+	unsigned char *bytes;  /* owned; see spooled_free() */
+	int64_t arrived;       /* microseconds since 1970 */
+	const char *order_ref; /* NULL: none */
+	const unsigned char *body;
+	size_t body_len;
+	char request_id[REQUEST_ID_SIZE];
+	char merchant[LIMIT_MERCHANT + 1];
+};
+
+enum spool_read {
+	SPOOL_READ,      /* *spooled is filled */
+	SPOOL_GONE,      /* there is no such file any more */
+	SPOOL_TORN,      /* it is none of ours, or not all of it: for spool_set_aside() */
+	SPOOL_UNREADABLE /* it cannot be read now; errno says why */
+};
+
+/* Read a file into *spooled. *fault: what is wrong with a torn one, static. */
+enum spool_read spool_load(
+    struct spool *, const char *name, struct spooled *spooled, const char **fault);
+void spooled_free(struct spooled *); /* what it owns; safe on a zeroed struct */
+
+/*
+ * A file's len bytes into *s, which points into them and owns nothing. Returns NULL, or what is
+ * wrong with them.
+ */
+const char *spool_parse(unsigned char *bytes, size_t len, struct spooled *s);
+
+/* Remove a file whose delivery is committed. False, with errno: it is still there. */
+bool spool_remove(struct spool *, const char *name);
+
+/* Move a file into the subdirectory "aside", for a person to look at, and log it. */
+void spool_set_aside(struct spool *, const char *name, const char *reason);
+
+/* How many files are there, and were not looked at by anybody yet. */
+size_t spool_count_aside(struct spool *);
+
+#endif

@@ -342,16 +342,19 @@ def token():
 
 
 class Config:
-    """The handler's configuration file."""
+    """The configuration file of handler and worker. worker: settings of [foloosi-worker]."""
 
-    def __init__(self, path, database, listen=None, merchants=None, **settings):
+    def __init__(self, path, database, listen=None, merchants=None, worker=None, **settings):
         self.path = pathlib.Path(path)
+        self.worker = worker or {}
         self.settings = {"database": database, **({"listen": listen} if listen else {}), **settings}
         self.merchants = merchants or {}
 
     def write(self):
         lines = ["[foloosi-webhook]"]
         lines += [f"{name} = {value}" for name, value in self.settings.items()]
+        if self.worker:
+            lines += ["", "[foloosi-worker]", *(f"{name} = {value}" for name, value in self.worker.items())]
         for merchant, entries in self.merchants.items():
             lines += ["", f"[merchant {merchant}]"]
             for name, value in entries.items():
@@ -402,6 +405,27 @@ class Handler(Service):
         self.spawn([*wrap, self.program, "--config", self.config.path], env=env)
         try:
             wait_for("the handler", lambda: connects(str(self.socket)), alive=self.alive)
+        except StackError as e:
+            raise self.failed(e) from None
+        return self
+
+
+class Worker(Service):
+    """foloosi-worker. merchants: settings beside a token, which the worker does not use."""
+
+    def __init__(self, home, logs, database, merchants, name="worker", **settings):
+        super().__init__(name, home, logs, "www-data")
+        give(self.home, "www-data", mode=0o700)
+        self.program = install("foloosi-worker", self.home.parent / "bin")
+        merchants = {m: {"token": token(), **entries} for m, entries in merchants.items()}
+        self.config = Config(self.home / f"{name}.conf", "", None, merchants, worker={"database": database, **settings})
+
+    def start(self):
+        self.config.write()
+        env = {k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")}
+        self.spawn([self.program, "--config", self.config.path], env=env)
+        try:
+            wait_for("the worker", lambda: b"event=started" in self.log.read_bytes(), alive=self.alive)
         except StackError as e:
             raise self.failed(e) from None
         return self

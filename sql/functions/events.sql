@@ -383,9 +383,9 @@ declare
     settled int;
     failure record;
 begin
-    if (n = all (array[cardinality(attempts), cardinality(verdicts), cardinality(dead), cardinality(delays),
+    if (n = all (array[cardinality(settle_events.attempts), cardinality(verdicts), cardinality(settle_events.dead), cardinality(delays),
                        cardinality(statuses), cardinality(reasons)])) is not true
-       or exists (select from unnest(verdicts) v where v not in ('done', 'refused', 'failed', 'gone', 'released')) then
+       or exists (select from unnest(verdicts) v where v not in ('done', 'refused', 'failed', 'gone')) then
         raise exception 'settle_events: the arrays are not of one length, or a verdict is unknown' using errcode = 'invalid_parameter_value';
     end if;
     settled := foloosi.finish_events(settle_events.consumer,
@@ -394,11 +394,9 @@ begin
         -- one that was handed out again meanwhile (another attempt) is not ours any more
         update foloosi.dispatches d
         set state = case when v.dead then 'dead' else 'waiting' end,
-            attempts = d.attempts - case when v.verdict in ('released', 'gone') then 1 else 0 end,
-            due_at = clock_timestamp() + v.delay * interval '1 millisecond',
-            status = case v.verdict when 'released' then d.status else v.status end,
-            reason = case v.verdict when 'released' then d.reason else v.reason end
-        from unnest(ids, attempts, verdicts, dead, delays, statuses, reasons) as v (id, attempt, verdict, dead, delay, status, reason)
+            attempts = d.attempts - case v.verdict when 'gone' then 1 else 0 end, -- that says nothing of the event
+            due_at = clock_timestamp() + v.delay * interval '1 millisecond', status = v.status, reason = v.reason
+        from unnest(ids, settle_events.attempts, verdicts, settle_events.dead, delays, statuses, reasons) as v (id, attempt, verdict, dead, delay, status, reason)
         where d.consumer_id = c.id and d.event_id = v.id and d.attempts = v.attempt and d.state = 'claimed' and v.verdict <> 'done';
         perform foloosi.push_back(c.id, array(select v.id from unnest(ids, verdicts) as v (id, verdict) where v.verdict in ('refused', 'failed')));
     end if;
@@ -424,4 +422,4 @@ begin
     return settled;
 end $$;
 comment on function foloosi.settle_events(text, bigint[], int[], text[], boolean[], int[], int[], text[]) is
-'What became of events that foloosi-worker posted. Parameters: the consumer''s name; parallel arrays: ids; attempts as next_events() numbered them; verdicts: done, refused (the endpoint works and does not take it), failed (the endpoint is out of order), gone (410: disables the consumer), released (it was not tried); dead: no further attempt; delays in milliseconds before the next one; HTTP statuses, null: no answer; reasons. Returns how many are done. Failures in a row open the circuit, the first that is heard closes it. Error: no such consumer. Calls: known_consumer, finish_events, push_back. Tables: dispatches, consumers (written).';
+'What became of events that foloosi-worker posted. Parameters: the consumer''s name; parallel arrays: ids; attempts as next_events() numbered them; verdicts: done, refused (the endpoint works and does not take it), failed (the endpoint is out of order), gone (410: disables the consumer); dead: no further attempt; delays in milliseconds before the next one; HTTP statuses, null: no answer; reasons. Returns how many are done. Failures in a row open the circuit, the first that is heard closes it. Error: no such consumer. Calls: known_consumer, finish_events, push_back. Tables: dispatches, consumers (written).';

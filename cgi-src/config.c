@@ -940,7 +940,7 @@ value_ok(struct loader *l, const struct setting *s, const char *value)
 {
 	size_t len = strlen(value);
 
-	if (len == 0 && s->type != TYPE_TEXT) {
+	if (len == 0 && s->type != TYPE_TEXT && !(s->type == TYPE_MEMBER && s->min == 0)) {
 		fault(l, l->line, "%s has no value; give it one, or remove the line", s->name);
 		return false;
 	}

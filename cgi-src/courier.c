@@ -163,7 +163,7 @@ courier_send(struct courier *c, const struct courier_request *r)
 
 	if (c->count == c->cap) {
 		c->cap = c->cap * 2 + 16;
-		c->errands = xrealloc(c->errands, c->cap * sizeof *c->errands);
+		c->errands = xrealloc(c->errands, c->cap * sizeof(struct errand *));
 	}
 	c->errands[c->count++] = e;
 	if (curl_multi_add_handle(c->multi, e->curl) != CURLM_OK)

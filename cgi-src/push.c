@@ -26,7 +26,7 @@
 #define REFUSED_SHARE(n) (((n)*3 + 4) / 5) /* attempts for one that the endpoint refuses */
 
 /* 5 s, 15 s, 45 s … 12 h: with 15 attempts, three days and a half. */
-static const struct backoff schedule = {.first_ms = 5000, .most_ms = 12 * 3600 * 1000LL};
+static const struct backoff schedule = {.first_ms = 5000, .most_ms = INT64_C(12) * 3600 * 1000};
 
 static const char next_sql[] =
     "select id, attempt, type, payload::text from foloosi.next_events($1, $2::int, $3::interval)";

@@ -19,7 +19,7 @@
 #define UNDER_WAY 8  /* questions of a merchant at the same time */
 
 /* 10 s, 30 s, 90 s … 1 h, without an end: an overdue order is in foloosi.attention. */
-static const struct backoff schedule = {.first_ms = 10000, .most_ms = 3600 * 1000};
+static const struct backoff schedule = {.first_ms = 10000, .most_ms = INT64_C(3600) * 1000};
 
 static const char next_sql[] =
     "select transaction_id, transaction_no, attempt"

@@ -89,7 +89,7 @@ class Shop:
         self.name = house.merchant(verify="callback", **(policy or {}))
         self.worker = house.worker({self.name: {"provider_url": provider.url, "provider_secret": KEY, "provider_per_minute": 6000, **settings}})
         # failures are asked about from the worker's first look on
-        until("the first look", lambda: house.pg.query("select from foloosi.consumers where consumer = 'verify:' || %s", [self.name]))
+        until("the first look", lambda: house.pg.query("select 1 from foloosi.consumers where consumer = 'verify:' || %s", [self.name]))
 
     def pay(self, known=None, status="success", amount=100, order=None, number=None):
         """A webhook; known: what the provider says of it. Returns order and number."""

@@ -34,7 +34,7 @@ Q	= @
 # -- what there is -------------------------------------------------------------
 
 HANDLER_OBJS = main.o handler.o http.o auth.o rfc8259.o transfer.o money.o outcome.o writer.o db.o config.o url.o log.o spool.o drain.o
-CTL_OBJS     = ctl.o migrate.o send.o post.o ctl_spool.o spool.o drain.o db.o outcome.o config.o url.o transfer.o \
+CTL_OBJS     = ctl.o migrate.o send.o post.o ctl_spool.o events.o store.o spool.o drain.o db.o outcome.o config.o url.o transfer.o \
 	       rfc8259.o money.o auth.o log.o
 WORKER_OBJS  = worker.o push.o verify.o provider.o courier.o store.o backoff.o config.o url.o auth.o transfer.o rfc8259.o money.o log.o
 HANDLER_LIBS = -lfcgi -ljson-c -lpq -linih -lcrypto -lpthread

@@ -7,6 +7,7 @@
  * a dead network holds it for ever (tcp_user_timeout), or that values get into the log
  * (messages of the server are repeated only where they cannot quote any).
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -89,7 +90,7 @@ dial(const char *conninfo)
 	    "keepalives_idle", "keepalives_interval", "keepalives_count",
 	    "fallback_application_name", "dbname", "client_encoding", NULL};
 	const char *const values[] = {
-	    "5", "5000", "10", "3", "3", "foloosi-worker", conninfo, "UTF8", NULL};
+	    "5", "5000", "10", "3", "3", program_invocation_short_name, conninfo, "UTF8", NULL};
 
 	return PQconnectdbParams(keywords, values, 1);
 }
@@ -110,7 +111,7 @@ greet(struct store *s)
 	else if (version < SCHEMA_OLDEST || version > SCHEMA_NEWEST)
 		reason = xasprintf("the schema is version %d and this program knows %d to %d: %s",
 		    version, SCHEMA_OLDEST, SCHEMA_NEWEST,
-		    version < SCHEMA_OLDEST ? "run foloosictl migrate" : "upgrade foloosi-worker");
+		    version < SCHEMA_OLDEST ? "run foloosictl migrate" : "upgrade this program");
 	PQclear(r);
 	if (reason == NULL)
 		return true;
@@ -139,7 +140,7 @@ store_ready(struct store *s)
 		hang_up(s);
 		return false;
 	}
-	log_event(LOG_INFO, "database_ready", (const char *)NULL);
+	log_event(LOG_DEBUG, "database_ready", (const char *)NULL);
 	s->told = false;
 	return true;
 }

@@ -83,6 +83,9 @@ $$;
 -- synchronous_commit: "recorded" means on disk here, and on the synchronous
 -- standbys if there are any. A cluster may have it off for other programs.
 --
+-- What the worker notes of events on their way may be lost in a crash: they come again.
+-- verify_transaction() sees to its own commit.
+--
 -- The log settings keep customers' data out of PostgreSQL's log when a statement
 -- fails: the values stand in the message (invalid input syntax: "value"), in
 -- DETAIL (Failing row contains ...), in CONTEXT, in the parameters and, when a
@@ -107,7 +110,8 @@ begin
                 ('foloosi_worker', 'statement_timeout', '10s'),
                 ('foloosi_worker', 'lock_timeout', '2s'),
                 ('foloosi_worker', 'default_transaction_isolation', 'read committed'),
-                ('foloosi_worker', 'idle_in_transaction_session_timeout', '10s')
+                ('foloosi_worker', 'idle_in_transaction_session_timeout', '10s'),
+                ('foloosi_worker', 'synchronous_commit', 'off')
             union all
             select role, name, value
             from (values ('foloosi_handler'), ('foloosi_operator'), ('foloosi_consumer'), ('foloosi_worker')) as r (role),

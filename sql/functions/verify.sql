@@ -92,6 +92,7 @@ begin
     if p_status = 'success' and (p_amount is null or p_currency is null) then
         raise exception 'verify_transaction: a success has amount and currency' using errcode = 'null_value_not_allowed';
     end if;
+    perform set_config('synchronous_commit', 'on', true); -- what the merchant is told must stay true
     if t.order_ref is not null then
         perform foloosi.lock_order(t.merchant, t.order_ref);
     end if;

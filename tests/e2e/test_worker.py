@@ -576,6 +576,76 @@ def test_several_workers_killed_at_random(house, seed):
     endpoint.close()
 
 
+# -- a receiver ------------------------------------------------------------------------------------
+
+
+def test_the_readme_s_receiver(house, tmp_path):
+    """The PHP of the README takes what is signed, and nothing else."""
+    code = re.search(r"```php\n(.*?)```", README[README.index("### Push"):], re.S).group(1)
+    assert "whsec_put the secret here" in code
+    (tmp_path / "events.php").write_text(code.replace("whsec_put the secret here", SECRETS[0]))
+    port = stack.free_port()
+    log = tmp_path / "php.log"
+    with open(log, "wb") as out:
+        php = subprocess.Popen([stack.program("php"), "-S", f"127.0.0.1:{port}", tmp_path / "events.php"], stdout=out, stderr=out)
+    try:
+        until("PHP", lambda: stack.connects(("127.0.0.1", port)))
+        merchant = house.merchant()
+        settings = {"event_url": f"http://127.0.0.1:{port}/", "event_secret": [SECRETS[1], SECRETS[0]]}
+        worker = house.worker({merchant: settings})
+        house.known(merchant)
+        order = house.deliver(merchant)
+        until("the event", lambda: house.pg.query("select 1 from foloosi.events where merchant = %s", [merchant]) and house.left(merchant) == [] and f"paid: {order}" in log.read_text())
+        assert worker.stop() == 0
+        settings["event_secret"] = SECRETS[1]
+        worker.config.merchants[merchant].update(settings)
+        worker.start()
+        forged = house.deliver(merchant)
+        until("the refusal", lambda: [r[3] for r in house.left(merchant)] == [401])
+        assert f"paid: {forged}" not in log.read_text()
+        assert worker.stop() == 0
+    finally:
+        php.terminate()
+        php.wait()
+
+
+# -- foloosictl events ---------------------------------------------------------------------------
+
+
+def test_foloosictl_events(house, endpoint):
+    def ctl(*arguments):
+        return subprocess.run([stack.built("foloosictl"), "events", "--database", house.pg.conninfo("foloosi_operator"), *arguments],
+                              capture_output=True, text=True)
+
+    merchant = house.merchant()
+    worker = house.worker({merchant: {"event_url": endpoint.url(), "event_secret": SECRETS[0]}}, event_attempts=1)
+    house.known(merchant)
+    name = house.consumer(merchant)[0]
+    endpoint.answer = 400
+    for _ in range(3):
+        house.deliver(merchant)
+    until("the dead", lambda: [r[1] for r in house.left(merchant)] == ["dead"] * 3)
+    ids = [str(r[0]) for r in house.left(merchant)]
+    line, = [line for line in ctl().stdout.splitlines() if line.startswith(name)]
+    assert line.split() == [name, f"http://127.0.0.1:{endpoint.port}", "active", "0", "3"]
+    assert ctl("discard", name, ids[0]).stdout == "1 events were given up\n"
+    endpoint.answer = 200
+    assert ctl("retry", name, ids[1]).stdout == "1 events will be handed out again\n"
+    until("one", lambda: [r[1] for r in house.left(merchant)] == ["dead"])
+    assert ctl("retry", name).stdout == "1 events will be handed out again\n"
+    until("the other", lambda: house.left(merchant) == [])
+    assert sorted(endpoint.ids) == sorted([int(ids[0])] + [int(i) for i in ids[1:]] * 2)
+    assert ctl("disable", name).returncode == 0 and house.consumer(merchant)[3]
+    assert ctl("enable", name).returncode == 0 and not house.consumer(merchant)[3]
+    assert worker.stop() == 0
+    assert ctl("drop", name).returncode == 0 and house.consumer(merchant) == []
+    gone = ctl("enable", name)
+    assert gone.returncode == 1 and "is there a consumer" in gone.stderr
+    for wrong in (["retry"], ["nonsense", name], ["discard", name], ["enable", name, "1"], ["retry", name, "x"]):
+        assert ctl(*wrong).returncode == 2
+    assert ctl("retry", name, "1", "-x").returncode == 2
+
+
 # -- the command line ----------------------------------------------------------------------------
 
 

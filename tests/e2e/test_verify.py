@@ -285,6 +285,38 @@ def test_a_person_was_faster(shop):
     assert shop.order(order)[0] == "cancelled" and shop.events(order) == events
 
 
+def test_a_merchant_s_trigger_that_fails_puts_it_off(shop):
+    house = shop.house
+    house.pg.query("create schema shop")
+    house.pg.query("create function shop.closed() returns trigger language plpgsql as $$ begin if new.state = 'paid' then raise 'closed'; end if; return new; end $$")
+    house.pg.query("grant usage on schema shop to foloosi_owner")
+    house.pg.query("create trigger closed before update on foloosi.orders for each row execute function shop.closed()")
+    try:
+        order, number = shop.pay({})
+        until("the first try", lambda: shop.verification(number)[2] == "the database refused to apply the answer")
+        assert shop.order(order)[0] == "verifying" and shop.events(order) == []
+    finally:
+        house.pg.query("drop trigger closed on foloosi.orders")
+    until("the order", lambda: shop.hurry() or shop.order(order)[0] == "paid")
+
+
+def test_killed_while_asking(house, provider):
+    """Whoever is killed between question and answer: another asks again, and the order is paid once."""
+    shop = Shop(house, provider)
+    provider.fault = lambda handler, _: time.sleep(5)
+    orders = [shop.pay({}) for _ in range(5)]
+    until("a question", lambda: provider.requests)
+    shop.worker.process.kill()
+    shop.worker.process.wait()
+    provider.fault = None
+    house.pg.query("update foloosi.verifications set due_at = now() where merchant = %s", [shop.name])  # its lease
+    shop.worker.start()
+    for order, number in orders:
+        until("the order", lambda: shop.order(order)[0] == "paid")
+        assert shop.events(order) == [("order.success", None)]
+    assert shop.worker.stop() == 0
+
+
 def test_questions_are_rate_limited(house, provider):
     shop = Shop(house, provider, provider_per_minute=1)
     orders = [shop.pay({})[0] for _ in range(3)]

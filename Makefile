@@ -1,6 +1,6 @@
 # foloosi-webhook: build, test, install. The README's two commands are
 #
-#	make deps demo      a private PostgreSQL + nginx + Apache + handler under .demo/, with two orders in it
+#	make deps demo      a private PostgreSQL + nginx + Apache + handler under .demo/, with a few orders in it
 #	make deps check     every test that fits into ten minutes on two cores
 #
 # -- what one may set ----------------------------------------------------------

@@ -431,6 +431,29 @@ class Worker(Service):
         return self
 
 
+class Receiver(Service):
+    """tests/receiver.py: a merchant's endpoint that prints the events which reach it."""
+
+    def __init__(self, home, logs, secret):
+        super().__init__("receiver", home, logs, "www-data")
+        self.secret = secret
+        self.port = free_port()
+
+    def start(self):
+        give(self.home, "www-data", mode=0o700)
+        script = shutil.copy(ROOT / "tests" / "receiver.py", self.home)
+        give(script, "www-data", mode=0o600)
+        self.spawn(["/usr/bin/python3", script, self.port], env={"EVENT_SECRET": self.secret})
+        try:
+            wait_for("the receiver", lambda: connects(("127.0.0.1", self.port)), alive=self.alive)
+        except StackError as e:
+            raise self.failed(e) from None
+        return self
+
+    def url(self, path="/"):
+        return f"http://127.0.0.1:{self.port}{path}"
+
+
 class Nginx(Service):
     """nginx/'s files, in a server of their own."""
 

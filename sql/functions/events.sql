@@ -169,22 +169,6 @@ begin
         return 0;
     end if;
 
-    -- Looked at before the gaps: what ended before this is seen by the statements that follow.
-    oldest := pg_snapshot_xmin(pg_current_snapshot());
-    for gap in select g.* from foloosi.event_gaps g where g.consumer_id = p_id order by g.first_id loop
-        ids := array(select e.id from foloosi.events e where e.id between gap.first_id and gap.last_id order by e.id);
-        continue when ids = '{}' and gap.until > oldest;
-        fed := fed + foloosi.offer(c, ids);
-        delete from foloosi.event_gaps g where g.consumer_id = p_id and g.first_id = gap.first_id;
-        if gap.until > oldest then -- what is left of it
-            insert into foloosi.event_gaps (consumer_id, first_id, last_id, until)
-            select p_id, r.first_id, r.last_id, gap.until
-            from (select lag(i, 1, gap.first_id - 1) over (order by i) + 1 as first_id, i - 1 as last_id
-                  from unnest(ids || (gap.last_id + 1)) i) r
-            where r.first_id <= r.last_id;
-        end if;
-    end loop;
-
     loop
         exit when fed >= n;
         ids := array(select e.id from foloosi.events e where e.id > c.position order by e.id limit page);
@@ -208,6 +192,24 @@ begin
             select p_id, g.first_id, g.last_id, foloosi.full_xid(number) from unnest(firsts, lasts) as g (first_id, last_id);
         end if;
         exit when cardinality(ids) < page;
+    end loop;
+
+    -- The gaps come last: what a later look sees includes all that those before it saw. So with an event
+    -- comes every earlier one of its order, though it may have been a gap a moment ago.
+    -- oldest is asked for first: what ended before it is seen by the statements that follow.
+    oldest := pg_snapshot_xmin(pg_current_snapshot());
+    for gap in select g.* from foloosi.event_gaps g where g.consumer_id = p_id order by g.first_id loop
+        ids := array(select e.id from foloosi.events e where e.id between gap.first_id and gap.last_id order by e.id);
+        continue when ids = '{}' and gap.until > oldest;
+        fed := fed + foloosi.offer(c, ids);
+        delete from foloosi.event_gaps g where g.consumer_id = p_id and g.first_id = gap.first_id;
+        if gap.until > oldest then -- what is left of it
+            insert into foloosi.event_gaps (consumer_id, first_id, last_id, until)
+            select p_id, r.first_id, r.last_id, gap.until
+            from (select lag(i, 1, gap.first_id - 1) over (order by i) + 1 as first_id, i - 1 as last_id
+                  from unnest(ids || (gap.last_id + 1)) i) r
+            where r.first_id <= r.last_id;
+        end if;
     end loop;
     return fed;
 end $$;

@@ -261,6 +261,42 @@ def test_the_gap_s_bound_is_newer_than_the_consumer_s_own_transaction(pg, name):
         assert refs(take(c, name)) == [early]
 
 
+def test_what_commits_while_gaps_are_looked_into_does_not_overtake(pg, name):
+    """Between the look at an order's gap and the end of the look, its event commits, and so does the order's next."""
+    with consumer(pg) as c, pg.connect() as one, pg.connect() as two, pg.connect() as w:
+        one.execute("begin")
+        order = deliver(one, fresh())  # a gap …
+        deliver(w, fresh())
+        two.execute("begin")
+        other = deliver(two, fresh())  # … and another, which is filled
+        deliver(w, fresh())
+        finish(c, name, take(c, name))
+        assert len(gaps(pg, name)) == 2
+        two.execute("commit")
+
+        w.execute("alter function foloosi.offer rename to offer_at_once")
+        w.execute("""create function foloosi.offer(c foloosi.consumers, ids bigint[]) returns int language plpgsql as $$
+            begin perform pg_advisory_xact_lock(1), pg_sleep(0.1); return foloosi.offer_at_once(c, ids); end $$""")
+        try:
+            w.execute("select pg_advisory_lock(1)")
+            got = []
+            looking = threading.Thread(target=lambda: got.extend(take(c, name)))
+            looking.start()
+            stack.wait_for("the look", lambda: pg.query("select 1 from pg_locks where locktype = 'advisory' and not granted and objid = 1"))
+            one.execute("commit")
+            deliver(w, order, "success")
+            w.execute("select pg_advisory_unlock(1)")
+            looking.join()
+        finally:
+            w.execute("drop function foloosi.offer")
+            w.execute("alter function foloosi.offer_at_once rename to offer")
+        while events := take(c, name):
+            got += events
+            finish(c, name, got)
+        assert sorted(refs(got)) == sorted([order, order, other])
+        assert [e[2] for e in got if e[3] == order] == ["order.cancel", "order.success"]
+
+
 def test_an_event_that_was_put_off_holds_back_its_order_only(pg, name):
     with consumer(pg) as c, pg.connect() as w:
         order = fresh()

@@ -768,11 +768,11 @@ printed_file_reads_back(void **state)
 static const char *const names[] = {"database", "listen", "socket_mode", "socket_group", "threads",
     "body_limit", "deadline", "spool_dir", "spool_max_bytes", "spool_max_files", "spool_rate",
     "log_level", "token", "token_file", "basic_user", "basic_password", "basic_file",
-    "signature_secret", "signature_secret_file", "order_key", "order_prefix",
-    "event_url", "event_secret", "event_secret_file", "provider_url", "provider_path",
-    "provider_secret", "provider_secret_file", "provider_status", "provider_amount",
-    "provider_currency", "provider_order", "provider_per_minute", "poll", "event_timeout",
-    "event_attempts", "event_concurrency", "plain_http"};
+    "signature_secret", "signature_secret_file", "order_key", "order_prefix", "event_url",
+    "event_secret", "event_secret_file", "provider_url", "provider_path", "provider_secret",
+    "provider_secret_file", "provider_status", "provider_amount", "provider_currency",
+    "provider_order", "provider_per_minute", "poll", "event_timeout", "event_attempts",
+    "event_concurrency", "plain_http"};
 
 #define NAMES (sizeof names / sizeof *names)
 

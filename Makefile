@@ -1,6 +1,6 @@
 # foloosi-webhook: build, test, install. The README's two commands are
 #
-#	make deps demo      a private PostgreSQL + nginx + Apache + handler under .demo/, with two orders in it
+#	make deps demo      a private PostgreSQL + nginx + Apache + handler under .demo/, with a few orders in it
 #	make deps check     every test that fits into ten minutes on two cores
 #
 # -- what one may set ----------------------------------------------------------
@@ -33,11 +33,13 @@ Q	= @
 
 # -- what there is -------------------------------------------------------------
 
-HANDLER_OBJS = main.o handler.o http.o auth.o rfc8259.o transfer.o money.o outcome.o writer.o db.o config.o log.o spool.o drain.o
-CTL_OBJS     = ctl.o migrate.o send.o post.o ctl_spool.o spool.o drain.o db.o outcome.o config.o transfer.o \
+HANDLER_OBJS = main.o handler.o http.o auth.o rfc8259.o transfer.o money.o outcome.o writer.o db.o config.o url.o log.o spool.o drain.o
+CTL_OBJS     = ctl.o migrate.o send.o post.o ctl_spool.o events.o store.o spool.o drain.o db.o outcome.o config.o url.o transfer.o \
 	       rfc8259.o money.o auth.o log.o
+WORKER_OBJS  = worker.o push.o verify.o provider.o courier.o store.o backoff.o config.o url.o auth.o transfer.o rfc8259.o money.o log.o
 HANDLER_LIBS = -lfcgi -ljson-c -lpq -linih -lcrypto -lpthread
 CTL_LIBS     = -lpq -lcurl -ljson-c -linih -lcrypto -lpthread
+WORKER_LIBS  = -lpq -lcurl -lcrypto -ljson-c -linih
 
 UNIT	= $(patsubst tests/unit/%.c,$B/%,$(wildcard tests/unit/test_*.c))
 FUZZ	= $(patsubst tests/fuzz/%.c,$B/%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -47,7 +49,7 @@ H_FILES	= $(wildcard cgi-src/*.h tests/unit/*.h)
 # -- public targets --------------------------------------------------------------
 
 .PHONY: all deps demo demo-stop check check-all install clean
-all: $B/foloosi-webhook $B/foloosictl
+all: $B/foloosi-webhook $B/foloosi-worker $B/foloosictl
 
 deps:
 	@sh tests/deps.sh
@@ -75,7 +77,7 @@ install: all
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(CGIDIR) $(DESTDIR)$(CONFDIR) \
 	    $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8 \
 	    $(DESTDIR)$(DATADIR)/nginx $(DESTDIR)$(DATADIR)/apache
-	install -m 755 $B/foloosi-webhook $(DESTDIR)$(SBINDIR)/
+	install -m 755 $B/foloosi-webhook $B/foloosi-worker $(DESTDIR)$(SBINDIR)/
 	ln -sf $(SBINDIR)/foloosi-webhook $(DESTDIR)$(CGIDIR)/foloosi-webhook
 	install -m 755 $B/foloosictl $(DESTDIR)$(BINDIR)/
 	for d in . migrations functions views; do \
@@ -205,6 +207,10 @@ $B/bench/go-handler: tests/bench/go/main.go
 $B/foloosi-webhook: $(addprefix $B/,$(HANDLER_OBJS))
 	@echo '  LD $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(HANDLER_LIBS)
+
+$B/foloosi-worker: $(addprefix $B/,$(WORKER_OBJS))
+	@echo '  LD $@'
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(WORKER_LIBS)
 
 $B/foloosictl: $(addprefix $B/,$(CTL_OBJS))
 	@echo '  LD $@'

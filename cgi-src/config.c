@@ -33,6 +33,7 @@
 #include "config.h"
 #include "log.h"
 #include "mem.h"
+#include "url.h"
 
 #define CONFIG_BYTES_MAX (1 << 20) /* of a configuration file */
 #define SECRET_BYTES_MAX (1 << 16) /* of a file of secrets */
@@ -43,6 +44,7 @@
 enum scope {
 	SCOPE_NONE,
 	SCOPE_GLOBAL,
+	SCOPE_WORKER,
 	SCOPE_MERCHANT
 };
 
@@ -56,6 +58,9 @@ enum type {
 	TYPE_MODE,     /* mode_t */
 	TYPE_LEVEL,    /* int, enum log_level */
 	TYPE_FIELD,    /* enum transfer_field */
+	TYPE_SWITCH,   /* bool, yes or no */
+	TYPE_MEMBER,   /* char *, names of JSON members with dots between them */
+	TYPE_URL,      /* char *, http or https */
 	/* Credentials: not stored by offset but handed to auth.c. */
 	TYPE_TOKEN,
 	TYPE_USER,
@@ -64,6 +69,11 @@ enum type {
 	TYPE_TOKEN_FILE,
 	TYPE_BASIC_FILE,
 	TYPE_SIGNATURE_FILE,
+	TYPE_EVENT_URL,
+	TYPE_EVENT_SECRET,
+	TYPE_EVENT_SECRET_FILE,
+	TYPE_PROVIDER_SECRET,
+	TYPE_PROVIDER_SECRET_FILE,
 };
 
 struct setting {
@@ -78,6 +88,7 @@ struct setting {
 };
 
 #define GLOBAL(field) SCOPE_GLOBAL, offsetof(struct config, field)
+#define WORKER(field) SCOPE_WORKER, offsetof(struct config, worker.field)
 #define MERCHANT(field) SCOPE_MERCHANT, offsetof(struct merchant, field)
 #define ROW(name_, type_, place, ...) ROW_(name_, type_, place, __VA_ARGS__)
 #define ROW_(name_, type_, scope_, offset_, fallback_, min_, max_, example_, help_)                \
@@ -113,6 +124,20 @@ static const struct setting settings[] = {
 	"how many of them a second go into the database beside live traffic"),
     ROW("log_level", TYPE_LEVEL, GLOBAL(log_level), "info", 0, 0, "info",
 	"least important lines that are logged"),
+    ROW("database", TYPE_TEXT, WORKER(database), "", 0, LINE_BYTES, "dbname=shop user=foloosi_worker",
+	"how foloosi-worker connects, as a role of its own; empty: by libpq's environment and service file"),
+    ROW("log_level", TYPE_LEVEL, WORKER(log_level), "info", 0, 0, "info",
+	"least important lines that it logs"),
+    ROW("poll", TYPE_DURATION, WORKER(poll_ms), "200ms", 10, 60000, "200ms",
+	"how often it looks for events"),
+    ROW("event_timeout", TYPE_DURATION, WORKER(event_timeout_ms), "15s", 10, 60000, "15s",
+	"longest time that an endpoint has to answer"),
+    ROW("event_attempts", TYPE_COUNT, WORKER(event_attempts), "15", 1, 100, "15",
+	"how often an event is posted before it is given up"),
+    ROW("event_concurrency", TYPE_COUNT, WORKER(event_concurrency), "32", 1, 512, "32",
+	"how many posts to one URL are under way at the same time"),
+    ROW("plain_http", TYPE_SWITCH, WORKER(plain_http), "no", 0, 0, "no",
+	"whether URLs may be http to other machines than this one"),
     ROW("token", TYPE_TOKEN, MERCHANT(credentials), NULL, TOKEN_MIN, TOKEN_MAX, "(output of: openssl rand -hex 24)",
 	"last part of the endpoint's URL; several may be given"),
     ROW("token_file", TYPE_TOKEN_FILE, MERCHANT(credentials), NULL, 1, LINE_BYTES, "secrets/shop.token",
@@ -131,6 +156,30 @@ static const struct setting settings[] = {
 	"field of the payload that holds the order's number"),
     ROW("order_prefix", TYPE_TEXT, MERCHANT(order_prefix), NULL, 1, LIMIT_OPTIONAL - 1, "SHOP-",
 	"what is taken off the front of the order's number"),
+    ROW("event_url", TYPE_EVENT_URL, MERCHANT(event_urls), NULL, 1, URL_MAX, "https://shop.example/foloosi/events",
+	"where foloosi-worker posts events to; several may be given"),
+    ROW("event_secret", TYPE_EVENT_SECRET, MERCHANT(event_credentials), NULL, 0, 0, "whsec_(output of: openssl rand -base64 32)",
+	"secret that events are signed with; several may be given, each signs"),
+    ROW("event_secret_file", TYPE_EVENT_SECRET_FILE, MERCHANT(event_credentials), NULL, 1, LINE_BYTES, "secrets/shop.events",
+	"file with such a secret in each line; several may be given"),
+    ROW("provider_url", TYPE_URL, MERCHANT(provider.url), NULL, 1, URL_MAX, "https://api.foloosi.com",
+	"whom foloosi-worker asks about payments, where the merchant's policy is verify = callback"),
+    ROW("provider_path", TYPE_TEXT, MERCHANT(provider.path), "/v1/api/transaction-detail/{transaction_no}", 1, 1024, "/v2/api/transaction-detail/{transaction_no}",
+	"the rest of that URL; {transaction_no} stands for the number"),
+    ROW("provider_secret", TYPE_PROVIDER_SECRET, MERCHANT(provider.secret), NULL, 1, 1024, "(from the provider's panel)",
+	"the merchant's secret key at the provider"),
+    ROW("provider_secret_file", TYPE_PROVIDER_SECRET_FILE, MERCHANT(provider.secret), NULL, 1, LINE_BYTES, "secrets/shop.provider",
+	"file with that key in its first line"),
+    ROW("provider_status", TYPE_MEMBER, MERCHANT(provider.status), "data.status", 1, 255, "data.status",
+	"member of the answer that holds the status"),
+    ROW("provider_amount", TYPE_MEMBER, MERCHANT(provider.amount), "data.api_transaction.payable_amount_in_sender_currency", 1, 255, "data.request_amount",
+	"member of the answer that holds the amount"),
+    ROW("provider_currency", TYPE_MEMBER, MERCHANT(provider.currency), "data.api_transaction.sender_currency", 1, 255, "data.request_currency",
+	"member of the answer that holds the currency"),
+    ROW("provider_order", TYPE_MEMBER, MERCHANT(provider.order), "data.api_transaction.optional1", 0, 255, "data.api_transaction.optional1",
+	"member of the answer that holds the order's number, its prefix included; empty: it has none"),
+    ROW("provider_per_minute", TYPE_COUNT, MERCHANT(provider.per_minute), "60", 1, 6000, "60",
+	"how many questions are asked in a minute at most"),
 };
 /* clang-format on */
 #define SETTINGS (sizeof settings / sizeof *settings)
@@ -165,7 +214,7 @@ struct loader {
 	char *error;   /* the first fault, owned; ends the run */
 	struct config *config;
 	enum scope scope; /* the section that we are in */
-	unsigned global_line;
+	unsigned global_line, worker_line;
 	unsigned set_line[SETTINGS];       /* where this section set it, 0: not yet */
 	char *basic_user, *basic_password; /* this merchant's, until both are known */
 };
@@ -218,6 +267,19 @@ wanted(const struct setting *s)
 	case TYPE_FIELD:
 		return xasprintf("%s, %s, %s, %s or %s", order_keys[0], order_keys[1],
 		    order_keys[2], order_keys[3], order_keys[4]);
+	case TYPE_SWITCH:
+		return xstrdup("yes or no");
+	case TYPE_MEMBER:
+		return xasprintf(
+		    "names of members with dots between them, of at most %lld bytes", s->max);
+	case TYPE_URL:
+	case TYPE_EVENT_URL:
+		return xasprintf(
+		    "an http or https URL of at most %lld bytes, without user and fragment",
+		    s->max);
+	case TYPE_PROVIDER_SECRET:
+	case TYPE_PROVIDER_SECRET_FILE:
+		return xstrdup("printable ASCII without blanks, at most 1024 bytes");
 	case TYPE_TOKEN:
 	case TYPE_TOKEN_FILE:
 		return xasprintf(
@@ -230,6 +292,8 @@ wanted(const struct setting *s)
 		    BASIC_MAX - 1);
 	case TYPE_SIGNATURE:
 	case TYPE_SIGNATURE_FILE:
+	case TYPE_EVENT_SECRET:
+	case TYPE_EVENT_SECRET_FILE:
 		return xstrdup("base64 of 24 to 64 bytes, with or without whsec_ before it");
 	}
 	abort();
@@ -340,6 +404,20 @@ parse_value(const struct setting *s, void *field, const char *value)
 				return true;
 			}
 		return false;
+	case TYPE_SWITCH:
+		*(bool *)field = strcmp(value, "yes") == 0;
+		return *(bool *)field || strcmp(value, "no") == 0;
+	case TYPE_MEMBER:
+		if (n < s->min || n > s->max || *value == '.' || strstr(value, "..") != NULL ||
+		    (n > 0 && value[n - 1] == '.'))
+			return false;
+		set_text(field, value);
+		return true;
+	case TYPE_URL:
+		if (url_kind(value) == URL_BAD)
+			return false;
+		set_text(field, value);
+		return true;
 	default:
 		abort(); /* credentials are add_credential()'s */
 	}
@@ -495,15 +573,45 @@ refuse_readable(struct loader *l, const struct setting *s)
 		    s->name, l->path);
 }
 
-/* One token, user:password or signature secret. False if it is malformed. */
+/* What may stand in a header line without any quoting. */
+static bool
+header_text_ok(const char *text)
+{
+	for (const char *p = text; *p != '\0'; p++)
+		if (*p <= ' ' || *p >= 0x7f)
+			return false; /* a signed char beyond ASCII is negative */
+	return *text != '\0' && strlen(text) <= 1024;
+}
+
+/* One token, user:password, signature secret … False if it is malformed. */
 static bool
 add_secret(struct loader *l, const struct setting *s, char *text)
 {
-	struct credentials *c = &merchant_in_work(l)->credentials;
+	struct merchant *m = merchant_in_work(l);
+	struct credentials *c = &m->credentials;
 	size_t count;
 	bool ok;
 
 	switch (s->type) {
+	case TYPE_EVENT_URL:
+		count = m->event_url_count == EVENT_URLS_MAX ? SECRETS_MAX : 0;
+		ok = count == 0 && url_kind(text) != URL_BAD &&
+		     strstr(text, MASK) == NULL; /* not a printed one */
+		if (ok)
+			m->event_urls[m->event_url_count++] = xstrdup(text);
+		break;
+	case TYPE_EVENT_SECRET:
+	case TYPE_EVENT_SECRET_FILE:
+		count = m->event_credentials.signature_count;
+		ok = credentials_add_signature(&m->event_credentials, text);
+		break;
+	case TYPE_PROVIDER_SECRET:
+	case TYPE_PROVIDER_SECRET_FILE:
+		count = m->provider.secret != NULL ? SECRETS_MAX : 0; /* there is one only */
+		ok = count == 0 && header_text_ok(text);
+		if (ok)
+			m->provider.secret = xstrdup(text);
+		break;
 	case TYPE_TOKEN:
 	case TYPE_TOKEN_FILE:
 		count = c->token_count;
@@ -569,6 +677,16 @@ add_secret_file(struct loader *l, const struct setting *s, const char *path)
 	file_free(&f);
 }
 
+/* A URL as config_print() shows it. Owned by the caller. */
+static char *
+masked_url(const char *url)
+{
+	char *site = url_site(url), *masked = xasprintf("%s/" MASK, site);
+
+	free(site);
+	return masked;
+}
+
 static void
 add_credential(struct loader *l, const struct setting *s, const char *value)
 {
@@ -576,8 +694,21 @@ add_credential(struct loader *l, const struct setting *s, const char *value)
 	char *text;
 
 	switch (s->type) {
+	case TYPE_EVENT_URL:
+		text = xstrdup(value);
+		refuse_readable(
+		    l, s); /* its path may be all that keeps others from posting there */
+		if (!add_secret(l, s, text))
+			bad_value(l, l->line, s);
+		free(text);
+		text = l->error != NULL ? xstrdup("") : masked_url(value);
+		remember_line(m, s, text);
+		free(text);
+		break;
 	case TYPE_TOKEN:
 	case TYPE_SIGNATURE:
+	case TYPE_EVENT_SECRET:
+	case TYPE_PROVIDER_SECRET:
 		text = xstrdup(value);
 		refuse_readable(l, s);
 		if (!add_secret(l, s, text))
@@ -645,6 +776,21 @@ end_section(struct loader *l)
 		fault(l, line_of(l, "basic_password"),
 		    "basic_password has no user; add basic_user to [merchant %s]", m->name);
 	}
+	if (m->event_url_count > 0 && m->event_credentials.signature_count == 0)
+		fault(l, line_of(l, "event_url"),
+		    "merchant %s has an event_url and no secret to sign events with; add "
+		    "event_secret_file = FILE with whsec_ "
+		    "and the output of openssl rand -base64 32 in FILE",
+		    m->name);
+	if (m->provider.url != NULL && m->provider.secret == NULL)
+		fault(l, line_of(l, "provider_url"),
+		    "merchant %s has a provider_url and no key for it; add provider_secret_file = "
+		    "FILE",
+		    m->name);
+	if (m->provider.url != NULL &&
+	    (*m->provider.path != '/' || strstr(m->provider.path, "{transaction_no}") == NULL))
+		fault(l, line_of(l, "provider_path"),
+		    "provider_path must begin with / and have {transaction_no} in it");
 	if (m->credentials.token_count == 0)
 		fault(l, m->line,
 		    "merchant %s has no token, and without one anybody could post to it; add "
@@ -709,9 +855,20 @@ begin_section(struct loader *l, const char *head)
 		l->scope = SCOPE_GLOBAL;
 		return;
 	}
+	if (strcmp(name, "foloosi-worker") == 0) {
+		if (l->worker_line != 0)
+			fault(l, l->line,
+			    "[foloosi-worker] is here for the second time; put its settings to "
+			    "those in line %u",
+			    l->worker_line);
+		l->worker_line = l->line;
+		l->scope = SCOPE_WORKER;
+		return;
+	}
 	if (strncmp(name, "merchant", 8) != 0 || (name[8] != ' ' && name[8] != '\t')) {
 		fault(l, l->line,
-		    "this section is unknown; write [foloosi-webhook] or [merchant NAME]");
+		    "this section is unknown; write [foloosi-webhook], [foloosi-worker] or "
+		    "[merchant NAME]");
 		return;
 	}
 	head = name + 8 + strspn(name + 8, blank);
@@ -751,19 +908,25 @@ holds_password(const char *database)
 static bool
 is_repeatable(const struct setting *s)
 {
-	return s->type >= TYPE_TOKEN && s->type != TYPE_USER && s->type != TYPE_PASSWORD;
+	return s->type >= TYPE_TOKEN && s->type != TYPE_USER && s->type != TYPE_PASSWORD &&
+	       s->type != TYPE_PROVIDER_SECRET && s->type != TYPE_PROVIDER_SECRET_FILE;
 }
 
 static void
 unknown_setting(struct loader *l, const char *name)
 {
-	enum scope other = l->scope == SCOPE_GLOBAL ? SCOPE_MERCHANT : SCOPE_GLOBAL;
+	static const char *const sections[] = {[SCOPE_GLOBAL] = "[foloosi-webhook]",
+	    [SCOPE_WORKER] = "[foloosi-worker]",
+	    [SCOPE_MERCHANT] = "[merchant NAME]"};
+	enum scope other = SCOPE_GLOBAL;
 	bool printable = strspn(name, "abcdefghijklmnopqrstuvwxyz_") == strlen(name) &&
 			 strlen(name) <= 24; /* else it may be a secret that lost its line */
 
+	while (other < SCOPE_MERCHANT && find_setting(name, other) == NULL)
+		other++;
 	if (find_setting(name, other) != NULL)
 		fault(l, l->line, "%s is no setting of this section; it belongs into %s", name,
-		    other == SCOPE_GLOBAL ? "[foloosi-webhook]" : "[merchant NAME]");
+		    sections[other]);
 	else
 		fault(l, l->line,
 		    "%s is no setting; correct its name by foloosi-webhook.conf(5), or remove the "
@@ -777,7 +940,7 @@ value_ok(struct loader *l, const struct setting *s, const char *value)
 {
 	size_t len = strlen(value);
 
-	if (len == 0 && s->type != TYPE_TEXT) {
+	if (len == 0 && s->type != TYPE_TEXT && !(s->type == TYPE_MEMBER && s->min == 0)) {
 		fault(l, l->line, "%s has no value; give it one, or remove the line", s->name);
 		return false;
 	}
@@ -836,7 +999,7 @@ on_setting(void *arg, const char *section, const char *name, const char *value)
 		add_credential(l, s, value);
 		return l->error == NULL;
 	}
-	base = s->scope == SCOPE_GLOBAL ? (void *)l->config : (void *)merchant_in_work(l);
+	base = s->scope == SCOPE_MERCHANT ? (void *)merchant_in_work(l) : (void *)l->config;
 	if (!parse_value(s, (char *)base + s->offset, value))
 		bad_value(l, l->line, s);
 	else if (strcmp(s->name, "database") == 0 && holds_password(value))
@@ -885,6 +1048,26 @@ by_name(const void *a, const void *b)
 	return strcmp(((const struct merchant *)a)->name, ((const struct merchant *)b)->name);
 }
 
+/* http to other machines is read, and changed, by whoever is on the way. */
+static void
+refuse_plain_http(struct loader *l)
+{
+	const struct config *c = l->config;
+
+	for (size_t i = 0; i < c->merchant_count && !c->worker.plain_http; i++) {
+		const struct merchant *m = &c->merchants[i];
+		bool plain = m->provider.url != NULL && url_kind(m->provider.url) == URL_PLAIN;
+
+		for (size_t k = 0; k < m->event_url_count; k++)
+			plain |= url_kind(m->event_urls[k]) == URL_PLAIN;
+		if (plain)
+			fault(l, m->line,
+			    "merchant %s has a URL that is http to another machine; use https, or "
+			    "allow it by plain_http = yes in [foloosi-worker]",
+			    m->name);
+	}
+}
+
 struct config *
 config_load(const char *path, char **error)
 {
@@ -893,6 +1076,7 @@ config_load(const char *path, char **error)
 
 	atomic_init(&l.config->refs, 1);
 	set_defaults(SCOPE_GLOBAL, l.config);
+	set_defaults(SCOPE_WORKER, l.config);
 	if ((wrong = file_read(&l.file, path, CONFIG_BYTES_MAX)) != NULL) {
 		fault(&l, 0,
 		    "the configuration cannot be read: %s; create it, or name another file", wrong);
@@ -911,6 +1095,7 @@ config_load(const char *path, char **error)
 		if (ini_parse_stream(next_line, &l, on_setting, &l) == -2)
 			abort(); /* out of memory */
 		end_section(&l);
+		refuse_plain_http(&l);
 		if (l.config->merchant_count == 0)
 			fault(&l, l.line > 0 ? l.line : 1,
 			    "there is no merchant in this file; add a section [merchant NAME] with "
@@ -935,6 +1120,26 @@ config_ref(struct config *c)
 	return c;
 }
 
+/* What only foloosi-worker needs of a merchant. */
+static void
+free_worker_parts(struct merchant *m)
+{
+	for (size_t i = 0; i < m->event_url_count; i++) {
+		explicit_bzero(m->event_urls[i], strlen(m->event_urls[i]));
+		free(m->event_urls[i]);
+	}
+	credentials_wipe(&m->event_credentials);
+	if (m->provider.secret != NULL)
+		explicit_bzero(m->provider.secret, strlen(m->provider.secret));
+	free(m->provider.secret);
+	free(m->provider.url);
+	free(m->provider.path);
+	free(m->provider.status);
+	free(m->provider.amount);
+	free(m->provider.currency);
+	free(m->provider.order);
+}
+
 void
 config_unref(struct config *c)
 {
@@ -950,7 +1155,10 @@ config_unref(struct config *c)
 		free(m->secret_lines);
 		free(m->order_prefix);
 		free(m->name);
+		free_worker_parts(m);
 	}
+	explicit_bzero(c->worker.database, strlen(c->worker.database));
+	free(c->worker.database);
 	explicit_bzero(c->database, strlen(c->database));
 	free(c->merchants);
 	free(c->database);
@@ -1010,9 +1218,14 @@ print_value(const struct setting *s, const void *field, FILE *out)
 	const char *text;
 
 	switch (s->type) {
+	case TYPE_SWITCH:
+		fprintf(out, "%s = %s\n", s->name, *(const bool *)field ? "yes" : "no");
+		break;
 	case TYPE_TEXT:
 	case TYPE_PATH:
 	case TYPE_GROUP:
+	case TYPE_MEMBER:
+	case TYPE_URL:
 		text = *(char *const *)field;
 		if (text == NULL)
 			fprintf(out, "#%s =\n", s->name);
@@ -1047,9 +1260,10 @@ print_value(const struct setting *s, const void *field, FILE *out)
 	}
 }
 
-/* m: NULL for the globals' section. */
+/* m: NULL for the sections that are no merchant's. */
 static void
-print_section(const struct config *c, const struct merchant *m, bool with_help, FILE *out)
+print_section(
+    const struct config *c, enum scope scope, const struct merchant *m, bool with_help, FILE *out)
 {
 	const char *base = m == NULL ? (const char *)c : (const char *)m;
 
@@ -1057,7 +1271,7 @@ print_section(const struct config *c, const struct merchant *m, bool with_help, 
 		const struct setting *s = &settings[i];
 		bool set = false;
 
-		if (s->scope != (m == NULL ? SCOPE_GLOBAL : SCOPE_MERCHANT))
+		if (s->scope != scope)
 			continue;
 		if (with_help)
 			print_help(s, out);
@@ -1079,9 +1293,11 @@ void
 config_print(const struct config *c, FILE *out)
 {
 	fputs("[foloosi-webhook]\n", out);
-	print_section(c, NULL, true, out);
+	print_section(c, SCOPE_GLOBAL, NULL, true, out);
+	fputs("\n[foloosi-worker]\n", out);
+	print_section(c, SCOPE_WORKER, NULL, true, out);
 	for (size_t i = 0; i < c->merchant_count; i++) {
 		fprintf(out, "\n[merchant %s]\n", c->merchants[i].name);
-		print_section(c, &c->merchants[i], i == 0, out);
+		print_section(c, SCOPE_MERCHANT, &c->merchants[i], i == 0, out);
 	}
 }

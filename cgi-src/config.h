@@ -22,11 +22,30 @@
 
 struct secret_line; /* config.c's own */
 
+#define EVENT_URLS_MAX 8
+
+/* Whom foloosi-worker asks about transactions, and how his answer reads. */
+struct provider {
+	char *url;    /* base, without path; NULL: he is not asked */
+	char *path;   /* {transaction_no} stands for the number */
+	char *secret; /* sent as the header secret_key */
+	char *status, *amount, *currency,
+	    *order;     /* members of the answer, as data.status; order NULL: it has none */
+	int per_minute; /* questions at most */
+};
+
 struct merchant {
 	char *name;
 	struct credentials credentials;
 	enum transfer_field order_key; /* which field names the order */
 	char *order_prefix;            /* taken off its front; NULL: none */
+
+	/* foloosi-worker's */
+	char *event_urls[EVENT_URLS_MAX]; /* where events are posted to */
+	size_t event_url_count;
+	struct credentials
+	    event_credentials; /* its signature keys sign them; at least one, if there is a URL */
+	struct provider provider;
 
 	/* config.c's own: where it stands, and its secrets' lines as config_print() shows them */
 	unsigned line;
@@ -48,6 +67,17 @@ struct config {
 	size_t spool_max_bytes;
 	int spool_max_files;
 	int spool_rate; /* deliveries a second that are drained */
+
+	/* [foloosi-worker] */
+	struct {
+		char *database;
+		int log_level;
+		int poll_ms;
+		int event_timeout_ms;
+		int event_attempts;
+		int event_concurrency; /* posts under way to one URL */
+		bool plain_http;       /* http to other machines is allowed */
+	} worker;
 
 	/* [merchant NAME] … */
 	struct merchant *merchants; /* sorted by name */

@@ -12,6 +12,7 @@
 
 #include "ctl.h"
 #include "ctl_spool.h"
+#include "events.h"
 #include "mem.h"
 #include "migrate.h"
 #include "send.h"
@@ -44,6 +45,7 @@ static const struct subcommand *const subcommands[] = {
     &migrate_subcommand,
     &send_subcommand,
     &spool_subcommand,
+    &events_subcommand,
     &help_subcommand,
     &version_subcommand,
 };

@@ -21,7 +21,8 @@
  *
  * log.c, mem.h and delivery.h (the noun that they share) are used everywhere; arrows only
  * point down, and each foreign library is known to one file. Other programs in this
- * directory (ctl.c: foloosictl) have their own main and share the rooms below.
+ * directory (ctl.c: foloosictl, worker.c: foloosi-worker) have their own main and share the
+ * rooms below.
  *
  * Who owns what. An accept thread owns one http_request, one handler with one delivery and
  * its buffers, for its whole life. The delivery is lent to the writer inside writer_record()

@@ -22,11 +22,11 @@ begin
         union all
         select 'schema', 'foloosi'
     loop
-        execute format('revoke all on %s %s from public, foloosi_handler, foloosi_operator, foloosi_consumer',
+        execute format('revoke all on %s %s from public, foloosi_handler, foloosi_operator, foloosi_consumer, foloosi_worker',
             item.kind, item.name);
     end loop;
 
-    grant usage on schema foloosi to foloosi_handler, foloosi_operator, foloosi_consumer;
+    grant usage on schema foloosi to foloosi_handler, foloosi_operator, foloosi_consumer, foloosi_worker;
 
     for item in
         select v.role, p.oid::regprocedure::text as name
@@ -45,7 +45,25 @@ begin
             ('foloosi_operator', 'replay_delivery'),
             ('foloosi_operator', 'schema_version'),
 
-            ('foloosi_consumer', 'schema_version')
+            ('foloosi_operator', 'add_consumer'),
+            ('foloosi_operator', 'drop_consumer'),
+            ('foloosi_operator', 'disable_consumer'),
+            ('foloosi_operator', 'enable_consumer'),
+            ('foloosi_operator', 'retry_events'),
+            ('foloosi_operator', 'discard_events'),
+
+            ('foloosi_consumer', 'next_events'),
+            ('foloosi_consumer', 'finish_events'),
+            ('foloosi_consumer', 'retry_events'),
+            ('foloosi_consumer', 'schema_version'),
+
+            ('foloosi_worker', 'add_consumer'),
+            ('foloosi_worker', 'next_events'),
+            ('foloosi_worker', 'settle_events'),
+            ('foloosi_worker', 'next_verifications'),
+            ('foloosi_worker', 'postpone_verification'),
+            ('foloosi_worker', 'verify_transaction'),
+            ('foloosi_worker', 'schema_version')
         ) as v (role, function)
         join pg_catalog.pg_proc p on p.pronamespace = 'foloosi'::regnamespace and p.proname = v.function
     loop

@@ -7,7 +7,7 @@
 --
 -- The story of one delivery, in the order of the files:
 --
---   roles.sql        Four roles. The handler, which talks to the internet, may execute
+--   roles.sql        Five roles. The handler, which talks to the internet, may execute
 --                    record_deliveries() and knows no table.
 --   0000_ledger      What has been done to this schema, and which file did it.
 --   0001_schema      The nouns. A webhook's bytes arrive as a DELIVERY of a MERCHANT. It speaks of
@@ -17,6 +17,8 @@
 --                    Each fact leaves an EVENT; money that must go back leaves a PAYBACK; what a
 --                    person decides leaves a DECISION.
 --   0002_narrow_keys Fewer bytes for each: keys compare as bytes, long ones are found by a hash.
+--   0003_worker      After the commit: CONSUMERS get the events, as DISPATCHES that wait, are claimed and
+--                    finished; a VERIFICATION is a question to the provider.
 --   functions/       The verbs. record_deliveries() takes a whole batch: it locks the
 --                    orders in sorted order (those held by somebody else come back "busy"),
 --                    decides by the rules, and writes a few statements for the whole batch. The
@@ -63,10 +65,17 @@ insert into foloosi.schema_migrations (version, name, digest) values
     (2, 'narrow_keys', '\x70ca99d7bea6eae083a5337d83dd8a729600c537383d42a0956d675a1b2a7f77');
 \endif
 
+select not exists (select from foloosi.schema_migrations where version = 3) as missing \gset
+\if :missing
+\ir migrations/0003_worker.sql
+insert into foloosi.schema_migrations (version, name, digest) values
+    (3, 'worker', '\x0ac62eac2419495e8c3c9df6f3d88fe60a4ffaab1245fc7f088871034d4647c9');
+\endif
+
 -- An older copy of this file must not put its functions over a newer schema.
 do $$
 begin
-    if (select max(version) from foloosi.schema_migrations) > 2 then
+    if (select max(version) from foloosi.schema_migrations) > 3 then
         raise exception 'the database''s schema is newer than these files'
             using hint = 'Use the files of the release that migrated it.';
     end if;
@@ -79,11 +88,13 @@ $$;
 \ir functions/create_partitions.sql
 \ir functions/decide.sql
 \ir functions/event_payload.sql
+\ir functions/events.sql
 \ir functions/locks.sql
 \ir functions/merchants.sql
 \ir functions/orders.sql
 \ir functions/record_deliveries.sql
 \ir functions/schema_version.sql
+\ir functions/verify.sql
 \ir functions/write.sql
 \ir views/attention.sql
 \ir views/order_history.sql

@@ -10,6 +10,7 @@
 --   foloosi_handler   foloosi-webhook: executes record_deliveries() and schema_version().
 --   foloosi_operator  a person with psql: reads everything, decides by functions.
 --   foloosi_consumer  the merchant's systems: event functions.
+--   foloosi_worker    foloosi-worker: hands events out and applies the provider's word, by functions.
 --
 -- Passwords are not set here: use peer or certificate authentication, or
 -- \password foloosi_handler in psql. grants.sql has what each role may do.
@@ -24,7 +25,8 @@ begin
             ('foloosi_owner', 'nologin', 'Owns schema foloosi. Nobody logs in as it.'),
             ('foloosi_handler', 'login', 'foloosi-webhook: may record deliveries, and nothing else.'),
             ('foloosi_operator', 'login', 'A person with psql: reads schema foloosi, decides by its functions.'),
-            ('foloosi_consumer', 'login', 'The merchant''s systems: may call the event functions of schema foloosi.')
+            ('foloosi_consumer', 'login', 'The merchant''s systems: may call the event functions of schema foloosi.'),
+            ('foloosi_worker', 'login', 'foloosi-worker: hands out events and applies the provider''s word, by functions.')
         ) as v (role, login, comment)
         where not exists (select from pg_catalog.pg_roles r where r.rolname = v.role)
     loop
@@ -81,6 +83,9 @@ $$;
 -- synchronous_commit: "recorded" means on disk here, and on the synchronous
 -- standbys if there are any. A cluster may have it off for other programs.
 --
+-- What the worker notes of events on their way may be lost in a crash: they come again.
+-- verify_transaction() sees to its own commit.
+--
 -- The log settings keep customers' data out of PostgreSQL's log when a statement
 -- fails: the values stand in the message (invalid input syntax: "value"), in
 -- DETAIL (Failing row contains ...), in CONTEXT, in the parameters and, when a
@@ -101,10 +106,15 @@ begin
                 ('foloosi_handler', 'default_transaction_isolation', 'read committed'),
                 ('foloosi_operator', 'default_transaction_isolation', 'read committed'),
                 ('foloosi_handler', 'idle_in_transaction_session_timeout', '10s'),
-                ('foloosi_handler', 'synchronous_commit', 'on')
+                ('foloosi_handler', 'synchronous_commit', 'on'),
+                ('foloosi_worker', 'statement_timeout', '10s'),
+                ('foloosi_worker', 'lock_timeout', '2s'),
+                ('foloosi_worker', 'default_transaction_isolation', 'read committed'),
+                ('foloosi_worker', 'idle_in_transaction_session_timeout', '10s'),
+                ('foloosi_worker', 'synchronous_commit', 'off')
             union all
             select role, name, value
-            from (values ('foloosi_handler'), ('foloosi_operator'), ('foloosi_consumer')) as r (role),
+            from (values ('foloosi_handler'), ('foloosi_operator'), ('foloosi_consumer'), ('foloosi_worker')) as r (role),
                 (values
                     ('log_min_messages', 'log'),
                     ('log_min_error_statement', 'panic'),

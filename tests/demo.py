@@ -10,6 +10,7 @@ stop   ends what start has started, known by pid and time of birth, and nothing 
 directory of their own below /var/tmp (or /tmp), because a checkout may lie below /root, where
 PostgreSQL as an ordinary system user cannot go, and because socket paths must be short.
 """
+import base64
 import json
 import os
 import shutil
@@ -132,6 +133,11 @@ def start(port):
     apache = None
     if shutil.which("apache2", path=stack.ENV_PATH) and stack.port_is_free(port + 1):
         apache = run(stack.Apache(f"{home}/apache", DEMO, "proxy", port + 1, handler.socket))
+    secret = "whsec_" + base64.b64encode(os.urandom(32)).decode()
+    receiver = run(stack.Receiver(f"{home}/receiver", DEMO, secret))
+    worker = run(stack.Worker(f"{home}/worker", DEMO, postgres.conninfo("foloosi_worker"),
+                              {"demo": {"event_url": receiver.url(), "event_secret": secret}}))
+    stack.wait_for("the worker", lambda: postgres.query("select 1 from foloosi.consumers"), alive=worker.alive)
     env = {**os.environ, **write_env(postgres, token, nginx, apache)}
 
     psql = [stack.program("psql"), "-X", "-q", "-P", "pager=off"]
@@ -140,6 +146,10 @@ def start(port):
     subprocess.run([stack.built("foloosictl"), "send"], env=env, check=True)
     print("\nThe orders, as psql prints them:\n", flush=True)
     subprocess.run([*psql, "-c", ORDERS], env=env, check=True)
+    print("The events, as they reached the merchant's endpoint, signed:\n", flush=True)
+    stack.wait_for("the events", lambda: not postgres.query(
+        "select 1 from foloosi.events e, foloosi.consumers c where e.id > c.position union all select 1 from foloosi.dispatches limit 1"))
+    print(receiver.log.read_text())
 
     body = DEMO / "body.json"
     body.write_text(json.dumps({"data": {"transfer": {
@@ -164,6 +174,7 @@ def start(port):
   curl -sS -d @.demo/body.json -H 'Content-Type: application/json' "$WEBHOOK_URL"
   psql -c 'table foloosi.orders'
   psql -c 'table foloosi.attention'
+  tail .demo/receiver.log
   make demo-stop""")
 
 

@@ -19,6 +19,7 @@ packages='
 	pgbouncer
 	nginx-light apache2 libapache2-mod-fcgid
 	libfcgi-bin spawn-fcgi
+	php8.2-cli php8.2-pgsql
 '
 services='nginx apache2 postgresql pgbouncer php8.2-fpm'
 [ $# -eq 0 ] || packages=$*

@@ -342,16 +342,19 @@ def token():
 
 
 class Config:
-    """The handler's configuration file."""
+    """The configuration file of handler and worker. worker: settings of [foloosi-worker]."""
 
-    def __init__(self, path, database, listen=None, merchants=None, **settings):
+    def __init__(self, path, database, listen=None, merchants=None, worker=None, **settings):
         self.path = pathlib.Path(path)
+        self.worker = worker or {}
         self.settings = {"database": database, **({"listen": listen} if listen else {}), **settings}
         self.merchants = merchants or {}
 
     def write(self):
         lines = ["[foloosi-webhook]"]
         lines += [f"{name} = {value}" for name, value in self.settings.items()]
+        if self.worker:
+            lines += ["", "[foloosi-worker]", *(f"{name} = {value}" for name, value in self.worker.items())]
         for merchant, entries in self.merchants.items():
             lines += ["", f"[merchant {merchant}]"]
             for name, value in entries.items():
@@ -405,6 +408,50 @@ class Handler(Service):
         except StackError as e:
             raise self.failed(e) from None
         return self
+
+
+class Worker(Service):
+    """foloosi-worker. merchants: settings beside a token, which the worker does not use."""
+
+    def __init__(self, home, logs, database, merchants, name="worker", **settings):
+        super().__init__(name, home, logs, "www-data")
+        give(self.home, "www-data", mode=0o700)
+        self.program = install("foloosi-worker", self.home.parent / "bin")
+        merchants = {m: {"token": token(), **entries} for m, entries in merchants.items()}
+        self.config = Config(self.home / f"{name}.conf", "", None, merchants, worker={"database": database, **settings})
+
+    def start(self):
+        self.config.write()
+        env = {k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")}
+        self.spawn([self.program, "--config", self.config.path], env=env)
+        try:
+            wait_for("the worker", lambda: b"event=started" in self.log.read_bytes(), alive=self.alive)
+        except StackError as e:
+            raise self.failed(e) from None
+        return self
+
+
+class Receiver(Service):
+    """tests/receiver.py: a merchant's endpoint that prints the events which reach it."""
+
+    def __init__(self, home, logs, secret):
+        super().__init__("receiver", home, logs, "www-data")
+        self.secret = secret
+        self.port = free_port()
+
+    def start(self):
+        give(self.home, "www-data", mode=0o700)
+        script = shutil.copy(ROOT / "tests" / "receiver.py", self.home)
+        give(script, "www-data", mode=0o600)
+        self.spawn(["/usr/bin/python3", script, self.port], env={"EVENT_SECRET": self.secret})
+        try:
+            wait_for("the receiver", lambda: connects(("127.0.0.1", self.port)), alive=self.alive)
+        except StackError as e:
+            raise self.failed(e) from None
+        return self
+
+    def url(self, path="/"):
+        return f"http://127.0.0.1:{self.port}{path}"
 
 
 class Nginx(Service):

@@ -1,10 +1,11 @@
 -- Everything that waits for a person, in one list.
 create or replace view foloosi.attention as
     select 'order' as kind, o.id, o.merchant, o.order_ref, o.reason,
-           case when t.id is not null then format('transaction %s: %s %s', t.id, t.amount, t.currency) end as detail,
-           'foloosi.resolve_order(merchant, order_ref, ''paid'' or ''cancelled'', note)' as remedy,
-           coalesce(o.updated_at, o.created_at) as created_at
+           case when t.id is not null then concat_ws('; ', format('transaction %s: %s %s', t.id, t.amount, t.currency),
+               case when o.state = 'verifying' then v.reason else v.detail end) end as detail,
+           'foloosi.resolve_order(merchant, order_ref, ''paid'' or ''cancelled'', note)' as remedy, coalesce(o.updated_at, o.created_at) as created_at
     from foloosi.orders o left join foloosi.transactions t on t.id = o.transaction_id
+        left join foloosi.verifications v on v.transaction_id = t.id and (o.state = 'verifying' or v.outcome in ('differs', 'unverifiable'))
     where o.state = 'review'
         or o.state = 'verifying' and coalesce(o.updated_at, o.created_at) < now() - interval '1 hour' -- overdue
     union all
@@ -19,10 +20,22 @@ create or replace view foloosi.attention as
                 when d.reason in ('hook_failed', 'refused') then 'foloosi.replay_delivery(id), or ' else '' end
            || 'foloosi.dismiss_attention(id, note)', d.created_at
     from foloosi.deliveries d left join foloosi.transactions t on t.id = d.transaction_id
-    where d.attention;
-comment on view foloosi.attention is 'Everything that waits for a person: orders in review, or verifying for more than an hour, open paybacks, and deliveries that neither explains.';
-comment on column foloosi.attention.kind is 'order, payback or delivery.';
-comment on column foloosi.attention.id is 'Number of the thing in this schema.';
+    where d.attention
+    union all
+    select 'event', e.id, e.merchant, e.order_ref, coalesce(x.reason, 'dead'),
+           format('%s to %s: given up after %s attempts', e.type, coalesce(c.endpoint, c.consumer), x.attempts),
+           format('foloosi.retry_events(%L, array[%s]) or foloosi.discard_events(%1$L, array[%2$s])', c.consumer, e.id), x.created_at
+    from foloosi.dispatches x join foloosi.consumers c on c.id = x.consumer_id join foloosi.events e on e.id = x.event_id
+    where x.state = 'dead'
+    union all
+    select 'consumer', c.id, coalesce(c.merchant, '-')::varchar(64) collate "C", null::varchar(255) collate "C", coalesce(c.reason, 'out of order'),
+           concat_ws(' ', c.endpoint, case when c.disabled_at is not null then 'gets no events any more' else 'does not take events' end),
+           format('foloosi.enable_consumer(%L) or foloosi.drop_consumer(%1$L)', c.consumer), coalesce(c.disabled_at, c.failing_since)
+    from foloosi.consumers c
+    where c.disabled_at is not null or c.failing_since < now() - interval '15 minutes';
+comment on view foloosi.attention is 'Everything that waits for a person: orders in review, or verifying for more than an hour, open paybacks, deliveries that neither explains, events that an endpoint does not take, and endpoints that are out of order.';
+comment on column foloosi.attention.kind is 'order, payback, delivery, event or consumer.';
+comment on column foloosi.attention.id is 'Number of the thing in this schema; events and consumers count for themselves.';
 comment on column foloosi.attention.merchant is 'Whose.';
 comment on column foloosi.attention.order_ref is 'The order concerned; null: none.';
 comment on column foloosi.attention.reason is 'Why it waits, in one word.';

@@ -175,6 +175,9 @@ def test_grants_are_exactly_these(db):
             """
         ).fetchall()
         assert may == [
+            ("foloosi_consumer", "finish_events"),
+            ("foloosi_consumer", "next_events"),
+            ("foloosi_consumer", "retry_events"),
             ("foloosi_consumer", "schema_version"),
             ("foloosi_handler", "record_deliveries"),
             ("foloosi_handler", "schema_version"),
@@ -184,7 +187,7 @@ def test_grants_are_exactly_these(db):
             select r.rolname, c.relname, p.privilege
             from pg_class c, pg_roles r, unnest(array['select', 'insert', 'update', 'delete', 'truncate', 'references', 'trigger']) as p (privilege)
             where relnamespace = 'foloosi'::regnamespace and relkind in ('r', 'p', 'v', 'm')
-                and r.rolname in ('foloosi_handler', 'foloosi_consumer', 'foloosi_operator', 'pg_monitor')
+                and r.rolname in ('foloosi_handler', 'foloosi_consumer', 'foloosi_operator', 'foloosi_worker', 'pg_monitor')
                 and has_table_privilege(r.oid, c.oid, p.privilege)
                 and (r.rolname, p.privilege) <> ('foloosi_operator', 'select')
             """
@@ -569,7 +572,7 @@ def test_settings_of_the_roles(fresh_cluster):
     db = fresh_cluster.create_database_with("owner maker")
     run = db.migrate(user="maker")
     assert run.returncode == 0, run.stderr
-    assert run.stderr.count("alter role ") == 12  # the fifth of the log settings is free for all
+    assert run.stderr.count("alter role ") == 16  # the fifth of the log settings is free for all
     found = settings(fresh_cluster)
     assert found["foloosi_handler"] == [
         "default_transaction_isolation=read committed",
@@ -587,7 +590,7 @@ def test_settings_of_the_roles(fresh_cluster):
         c.execute(re.search(r"Ask a superuser for: (.*)", run.stderr).group(1))
     assert "nothing to do" in ok(db.migrate(user="maker"))
     found = settings(fresh_cluster)
-    for role in ("foloosi_handler", "foloosi_operator", "foloosi_consumer"):
+    for role in ("foloosi_handler", "foloosi_operator", "foloosi_consumer", "foloosi_worker"):
         assert set(LOG_SETTINGS) <= set(found[role])
 
     # A DBA's own choice stays.

@@ -5,7 +5,7 @@ select no_plan();
 
 select is(foloosi.schema_version(), (select max(version) from foloosi.schema_migrations), 'schema_version() is the latest migration');
 select is(array(select tablename::text from pg_tables where schemaname = 'foloosi' and tablename !~ '^bodies_' and tablename !~ '^schema_' order by 1),
-    array['bodies', 'decisions', 'deliveries', 'events', 'merchants', 'orders', 'paybacks', 'rejections', 'transactions'], 'the tables');
+    array['bodies', 'consumers', 'decisions', 'deliveries', 'dispatches', 'event_gaps', 'events', 'merchants', 'orders', 'paybacks', 'rejections', 'transactions', 'verifications'], 'the tables');
 select is(array(select viewname::text from pg_views where schemaname = 'foloosi' order by 1), array['attention', 'order_history'], 'the views');
 
 -- ---------------------------------------------------------------- comments
@@ -66,6 +66,10 @@ select is(array(select format('%s.%s', c.table_name, w) from unnest(array['id', 
                     unnest(array['orders', 'transactions', 'deliveries', 'events', 'paybacks', 'decisions', 'attention', 'order_history']) c (table_name)
                 where not exists (select from information_schema.columns x where x.table_schema = 'foloosi' and x.table_name = c.table_name and x.column_name = w)),
     '{}', 'shared columns have one name in all tables');
+
+-- Consumers rely on it: whoever draws a higher id draws it later (sql/functions/events.sql).
+select is((select cache_size::int from pg_sequences where format('%I.%I', schemaname, sequencename) = pg_get_serial_sequence('foloosi.events', 'id')), 1,
+    'ids of events are drawn one at a time');
 
 -- ---------------------------------------------------------------- domains
 

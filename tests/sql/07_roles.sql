@@ -35,7 +35,7 @@ grant select on all tables in schema t to public;
 select is(array(select concat_ws(' ', rolname, case when rolcanlogin then 'login' end, case when rolsuper then 'super' end, case when rolcreaterole then 'createrole' end,
                 case when rolcreatedb then 'createdb' end, case when rolbypassrls then 'bypassrls' end, case when rolreplication then 'replication' end)
                 from pg_roles where rolname like 'foloosi%' order by rolname),
-    array['foloosi_consumer login', 'foloosi_handler login', 'foloosi_operator login', 'foloosi_owner'], 'only the owner cannot log in, and none may do more');
+    array['foloosi_consumer login', 'foloosi_handler login', 'foloosi_operator login', 'foloosi_owner', 'foloosi_worker login'], 'only the owner cannot log in, and none may do more');
 select is_empty($$select m.member::regrole, m.roleid::regrole from pg_auth_members m where m.member::regrole::text ~ '^foloosi'$$, 'none is a member of anything');
 select is_empty($$select name, o.rolname from t.relations r join pg_class c on c.oid = r.oid join pg_roles o on o.oid = c.relowner where o.rolname <> 'foloosi_owner'
     union all select signature, o.rolname from t.routines r join pg_proc p on p.oid = r.oid join pg_roles o on o.oid = p.proowner where o.rolname <> 'foloosi_owner'
@@ -138,7 +138,7 @@ select is(array(select a.attrelid::regclass || '.' || attname || ' ' || x.privil
                 where x.grantee = 'foloosi_operator'::regrole order by 1), array['foloosi.orders.id UPDATE', 'foloosi.transactions.id UPDATE'],
     'operator: two column privileges, that a trigger makes empty');
 select is(array(select name from routines where has_function_privilege('foloosi_operator', oid, 'execute') order by name),
-    array['assign_transaction', 'dismiss_attention', 'event_payload', 'record_delivery', 'register_order', 'replay_delivery', 'resolve_order', 'schema_version', 'set_merchant', 'settle_payback'],
+    array['add_consumer', 'assign_transaction', 'disable_consumer', 'discard_events', 'dismiss_attention', 'drop_consumer', 'enable_consumer', 'event_payload', 'record_delivery', 'register_order', 'replay_delivery', 'resolve_order', 'retry_events', 'schema_version', 'set_merchant', 'settle_payback'],
     'operator: executes these and nothing else');
 set local session authorization foloosi_operator;
 select lives_ok('select foloosi.set_merchant(''by.operator'')', 'operator: set_merchant()');
@@ -162,14 +162,29 @@ select is(sqlstates('update %t set %c = %c', 'rp'), array['42501'], 'consumer: s
 select is(sqlstates('delete from %t', 'rp'), array['42501'], 'consumer: so is delete');
 select lives_ok('select foloosi.schema_version()', 'consumer: schema_version()');
 reset session authorization;
-select is(array(select name from routines where has_function_privilege('foloosi_consumer', oid, 'execute') and name !~ '^(next|finish|read|ack|claim)?_?events?' order by name),
-    array['schema_version'], 'consumer: executes event functions and nothing else');
+select is(array(select name from routines where has_function_privilege('foloosi_consumer', oid, 'execute') order by name),
+    array['finish_events', 'next_events', 'retry_events', 'schema_version'], 'consumer: executes event functions and nothing else');
+
+-- ---------------------------------------------------------------- worker
+
+set local session authorization foloosi_worker;
+select is(sqlstates('select * from %t'), array['42501'], 'worker: select is refused');
+select is(sqlstates('insert into %t default values', 'rp'), array['42501'], 'worker: so is insert');
+select is(sqlstates('update %t set %c = %c', 'rp'), array['42501'], 'worker: so is update');
+select is(sqlstates('delete from %t', 'rp'), array['42501'], 'worker: so is delete');
+select lives_ok('select foloosi.schema_version()', 'worker: schema_version()');
+select lives_ok($$select foloosi.add_consumer('by.worker')$$, 'worker: add_consumer()');
+select lives_ok($$select foloosi.next_events('by.worker')$$, 'worker: next_events()');
+reset session authorization;
+select is(array(select name from routines where has_function_privilege('foloosi_worker', oid, 'execute') order by name),
+    array['add_consumer', 'next_events', 'next_verifications', 'postpone_verification', 'schema_version', 'settle_events', 'verify_transaction'],
+    'worker: executes these and nothing else');
 
 -- ---------------------------------------------------------------- what keeps personal data out of the log
 
 select is(array(select w from unnest(array['log_min_messages=log', 'log_min_error_statement=panic', 'log_error_verbosity=terse', 'log_parameter_max_length=0',
                 'log_parameter_max_length_on_error=0']) w where not w = any (r.rolconfig)), '{}', rolname || ': the server''s log gets no values')
-    from pg_roles r where rolname in ('foloosi_handler', 'foloosi_operator', 'foloosi_consumer') order by rolname;
+    from pg_roles r where rolname in ('foloosi_handler', 'foloosi_operator', 'foloosi_consumer', 'foloosi_worker') order by rolname;
 select is(array(select w from unnest(array['synchronous_commit=on']) w where not w = any (r.rolconfig)), '{}', 'handler: recorded means on disk')
     from pg_roles r where rolname = 'foloosi_handler';
 

@@ -1,4 +1,4 @@
-// objects: config.c auth.c log.c transfer.c rfc8259.c money.c
+// objects: config.c url.c auth.c log.c transfer.c rfc8259.c money.c
 /*
  * Configuration files, good and bad. A bad one must be refused with the file, the line
  * and the words of the remedy, and without a word of any secret in it.
@@ -200,6 +200,24 @@ static const struct bad {
 	"belongs into [foloosi-webhook]"},
     {"a merchant's among the globals", "[foloosi-webhook]\n\ntoken = " TOKEN "\n", 3,
 	"token is no setting of this section", "belongs into [merchant NAME]"},
+    {"the worker's among the globals", "[foloosi-webhook]\npoll = 1s\n" SHOP, 2,
+	"poll is no setting of this section", "belongs into [foloosi-worker]"},
+    {"two sections of the worker", "[foloosi-worker]\n[foloosi-worker]\n" SHOP, 2, "for the second time", "line 1"},
+    {"event_url of another scheme", SHOP "event_url = ftp://x/y\n", 3, "bad value", "https"},
+    {"event_url as it is printed", SHOP "event_url = https://x/********\nevent_secret = " WHSEC "\n", 3, "bad value", "https"},
+    {"event_url without a secret", SHOP "event_url = https://x/y\n", 3, "no secret to sign", "event_secret_file"},
+    {"event_secret too short", SHOP "event_secret = whsec_QUJD\n", 3, "bad value", "base64"},
+    {"provider without a key", SHOP "provider_url = https://x\n", 3, "no key", "provider_secret_file"},
+    {"two provider keys", SHOP "provider_secret = a\nprovider_secret = b\n", 4, "already set", "remove"},
+    {"provider key with a blank", SHOP "provider_secret = a b\n", 3, "bad value", "printable"},
+    {"provider_path without a place", SHOP "provider_url = https://x\nprovider_secret = a\nprovider_path = /x\n", 5, "provider_path", "{transaction_no}"},
+    {"provider_path without a slash", SHOP "provider_url = https://x\nprovider_secret = a\nprovider_path = {transaction_no}\n", 5, "provider_path", "begin with /"},
+    {"member with two dots", SHOP "provider_status = a..b\n", 3, "bad value", "dots"},
+    {"member with a dot behind", SHOP "provider_status = a.\n", 3, "bad value", "dots"},
+    {"empty member", SHOP "provider_status =\n", 3, "no value", "remove"},
+    {"http to elsewhere", SHOP "event_url = http://x/y\nevent_secret = " WHSEC "\n", 1, "http to another machine", "plain_http"},
+    {"a provider by http", SHOP "provider_url = http://x\nprovider_secret = a\n", 1, "http to another machine", "plain_http"},
+    {"neither yes nor no", "[foloosi-worker]\nplain_http = true\n" SHOP, 2, "bad value", "yes or no"},
     {"secret in the place of a name", SHOP TOKEN " = token\n", 3, "what stands here is no setting", "remove"},
     {"secret on a line of its own", SHOP TOKEN "\n", 3, "is no setting", "name = value"},
     {"no equals sign", SHOP "order_key\n", 3, "is no setting", "name = value"},
@@ -750,7 +768,12 @@ printed_file_reads_back(void **state)
 static const char *const names[] = {"database", "listen", "socket_mode", "socket_group", "threads",
     "body_limit", "deadline", "spool_dir", "spool_max_bytes", "spool_max_files", "spool_rate",
     "log_level", "token", "token_file", "basic_user", "basic_password", "basic_file",
-    "signature_secret", "signature_secret_file", "order_key", "order_prefix"};
+    "signature_secret", "signature_secret_file", "order_key", "order_prefix", "event_url",
+    "event_secret", "event_secret_file", "provider_url", "provider_path", "provider_secret",
+    "provider_secret_file", "provider_status", "provider_amount", "provider_currency",
+    "provider_order", "provider_per_minute", "poll", "event_timeout", "event_attempts",
+    "event_concurrency", "plain_http"};
+
 #define NAMES (sizeof names / sizeof *names)
 
 /* Every setting shows, set or commented. */
@@ -802,6 +825,8 @@ sample_file(void **state)
 	write_file("shop.token", TOKEN "\n");
 	write_file("shop.basic", "foloosi:" PASSWORD "\n");
 	write_file("shop.whsec", WHSEC "\n");
+	write_file("shop.events", WHSEC "\n");
+	write_file("shop.provider", "hunter2\n");
 	while ((p = strstr(p, "\n#")) != NULL) {
 		size_t name = strspn(p + 2, "abcdefghijklmnopqrstuvwxyz_");
 
@@ -826,10 +851,68 @@ sample_file(void **state)
 	assert_int_equal(c->merchants[0].credentials.token_count, 1);
 	assert_int_equal(c->merchants[0].credentials.basic_count, 1);
 	assert_int_equal(c->merchants[0].credentials.signature_count, 1);
+	assert_string_equal(c->worker.database, "dbname=foloosi user=foloosi_worker");
+	assert_int_equal(c->worker.log_level, LOG_INFO);
+	assert_int_equal(c->worker.poll_ms, 200);
+	assert_int_equal(c->worker.event_timeout_ms, 15000);
+	assert_int_equal(c->worker.event_attempts, 15);
+	assert_int_equal(c->worker.event_concurrency, 32);
+	assert_false(c->worker.plain_http);
+	assert_int_equal(c->merchants[0].event_url_count, 1);
+	assert_int_equal(c->merchants[0].event_credentials.signature_count, 1);
+	assert_string_equal(c->merchants[0].provider.secret, "hunter2");
+	assert_string_equal(c->merchants[0].provider.status, "data.status");
 	config_unref(c);
 	free(text);
 	for (size_t i = 0; i < NAMES; i++)
 		assert_words("sample", sample, names[i]);
+}
+
+/* What foloosi-worker needs, set; printed, it shows no secret, and no path of a URL. */
+static void
+worker_settings(void **state)
+{
+	struct config *c = good(SHOP
+	    "event_url = https://shop.example:8443/hunter2?x\n"
+	    "event_url = http://127.0.0.1/hunter2\n"
+	    "event_secret = " WHSEC "\nevent_secret = " WHSEC "\n"
+	    "provider_url = http://provider.example\nprovider_secret = hunter2\n"
+	    "provider_path = /x/{transaction_no}/y\nprovider_status = a\nprovider_amount = a.b\n"
+	    "provider_currency = a.b.c\nprovider_order =\nprovider_per_minute = 6000\n"
+	    "[foloosi-worker]\ndatabase = service=x\nlog_level = debug\npoll = 10ms\nevent_timeout "
+	    "= 1s\n"
+	    "event_attempts = 100\nevent_concurrency = 512\nplain_http = yes\n");
+	const struct merchant *m = &c->merchants[0];
+	char *text = printed(c);
+
+	(void)state;
+	assert_int_equal(m->event_url_count, 2);
+	assert_string_equal(m->event_urls[0], "https://shop.example:8443/hunter2?x");
+	assert_string_equal(m->event_urls[1], "http://127.0.0.1/hunter2");
+	assert_int_equal(m->event_credentials.signature_count, 2);
+	assert_int_equal(m->credentials.signature_count, 0);
+	assert_string_equal(m->provider.url, "http://provider.example");
+	assert_string_equal(m->provider.path, "/x/{transaction_no}/y");
+	assert_string_equal(m->provider.secret, "hunter2");
+	assert_string_equal(m->provider.status, "a");
+	assert_string_equal(m->provider.amount, "a.b");
+	assert_string_equal(m->provider.currency, "a.b.c");
+	assert_string_equal(m->provider.order, "");
+	assert_int_equal(m->provider.per_minute, 6000);
+	assert_string_equal(c->database, "");
+	assert_string_equal(c->worker.database, "service=x");
+	assert_int_equal(c->worker.log_level, LOG_DEBUG);
+	assert_int_equal(c->log_level, LOG_INFO);
+	assert_int_equal(c->worker.poll_ms, 10);
+	assert_int_equal(c->worker.event_timeout_ms, 1000);
+	assert_int_equal(c->worker.event_attempts, 100);
+	assert_int_equal(c->worker.event_concurrency, 512);
+	assert_true(c->worker.plain_http);
+	assert_no_secret(text);
+	assert_words("printed", text, "event_url = https://shop.example:8443/********\n");
+	assert_words("printed", text, "plain_http = yes\n");
+	free(text);
+	config_unref(c);
 }
 
 static void *
@@ -879,6 +962,7 @@ main(void)
 	    cmocka_unit_test(printed_defaults_name_every_setting),
 	    cmocka_unit_test(manual_has_every_setting),
 	    cmocka_unit_test(sample_file),
+	    cmocka_unit_test(worker_settings),
 	    cmocka_unit_test(references_are_counted_across_threads),
 	};
 

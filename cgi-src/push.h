@@ -1,0 +1,45 @@
+/*
+ * push.h - events to the merchants' endpoints.
+ */
+#ifndef PUSH_H
+#define PUSH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "config.h"
+#include "courier.h"
+#include "store.h"
+
+/* What became of a post; the words of foloosi.settle_events(). */
+enum verdict {
+	VERDICT_DONE,
+	VERDICT_REFUSED, /* the endpoint works and does not take it */
+	VERDICT_FAILED,  /* the endpoint is out of order */
+	VERDICT_GONE,    /* and says that it will stay so */
+	VERDICT__MAX
+};
+extern const char *const verdict_names[VERDICT__MAX];
+
+/* status: HTTP status; 0: there was no answer. */
+enum verdict push_judge(long status);
+
+/* Was this attempt (from 1) the last one? most: the configured number of attempts. */
+bool push_was_last(enum verdict, int attempt, int most);
+
+struct push;
+
+/* The three arguments must live as long as it does. Owned, for push_free(). */
+struct push *push_new(const struct config *, struct store *, struct courier *);
+void push_free(struct push *); /* after courier_free(); NULL is ignored */
+
+/* Report what has come back, and (if more) take events and post them. */
+void push_work(struct push *, bool more);
+
+/* Events that were taken and not reported yet. */
+size_t push_under_way(const struct push *);
+
+/* clock_ms(): when push_work(…, more) has something to do, unless an answer comes before. */
+int64_t push_due(const struct push *, bool more);
+
+#endif

@@ -1,0 +1,263 @@
+/*
+ * store.c - foloosi-worker's conversation with PostgreSQL.
+ *
+ * Simpler than the handler's (db.c), for nobody waits at the other end: a call may take as long as
+ * the role's statement_timeout allows, and one whose end is not known is harmless, because
+ * everything that the worker asks for may be asked twice. What must not happen is that
+ * a dead network holds it for ever (tcp_user_timeout), or that values get into the log
+ * (messages of the server are repeated only where they cannot quote any).
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <libpq-fe.h>
+
+#include "log.h"
+#include "mem.h"
+#include "store.h"
+
+/* Versions of the schema whose functions are called. */
+#define SCHEMA_OLDEST 3
+#define SCHEMA_NEWEST 3
+
+#define RETRY_MS 1000 /* between attempts to connect */
+
+struct store {
+	char *conninfo; /* owned */
+	PGconn *conn;   /* owned; NULL: closed */
+	int64_t try_at; /* clock_ms(): no attempt to connect before */
+	bool told;      /* that it is away */
+};
+
+struct store *
+store_new(const char *conninfo)
+{
+	struct store *s = xcalloc(1, sizeof *s);
+
+	s->conninfo = xstrdup(conninfo);
+	return s;
+}
+
+static void
+hang_up(struct store *s)
+{
+	PQfinish(s->conn);
+	s->conn = NULL;
+}
+
+void
+store_free(struct store *s)
+{
+	if (s == NULL)
+		return;
+	hang_up(s);
+	explicit_bzero(s->conninfo, strlen(s->conninfo));
+	free(s->conninfo);
+	free(s);
+}
+
+/* Once for each time that it goes away. */
+static void
+tell_away(struct store *s, const char *reason)
+{
+	char *line;
+
+	s->try_at = clock_ms() + RETRY_MS;
+	if (s->told)
+		return;
+	s->told = true;
+	line = xstrdup(reason);
+	for (char *p = line; *p != '\0'; p++)
+		if ((unsigned char)*p < ' ')
+			*p = ' ';
+	log_event(LOG_ERROR, "database_away", "reason", line, (const char *)NULL);
+	free(line);
+}
+
+static void
+ignore_notice(void *arg, const PGresult *notice)
+{
+	(void)arg;
+	(void)notice;
+}
+
+/* The first of them is the weakest: the connection string may say otherwise. */
+static PGconn *
+dial(const char *conninfo)
+{
+	static const char *const keywords[] = {"connect_timeout", "tcp_user_timeout",
+	    "keepalives_idle", "keepalives_interval", "keepalives_count",
+	    "fallback_application_name", "dbname", "client_encoding", NULL};
+	const char *const values[] = {
+	    "5", "5000", "10", "3", "3", program_invocation_short_name, conninfo, "UTF8", NULL};
+
+	return PQconnectdbParams(keywords, values, 1);
+}
+
+static bool
+greet(struct store *s)
+{
+	PGresult *r = PQexec(s->conn, "select foloosi.schema_version()");
+	const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
+	int version = PQresultStatus(r) == PGRES_TUPLES_OK ? atoi(PQgetvalue(r, 0, 0)) : 0;
+	char *reason = NULL;
+
+	if (PQresultStatus(r) != PGRES_TUPLES_OK)
+		reason = xasprintf("SQLSTATE %s: foloosi.schema_version() cannot be called: run "
+				   "foloosictl migrate, and "
+				   "connect as foloosi_worker",
+		    state != NULL ? state : "-");
+	else if (version < SCHEMA_OLDEST || version > SCHEMA_NEWEST)
+		reason = xasprintf("the schema is version %d and this program knows %d to %d: %s",
+		    version, SCHEMA_OLDEST, SCHEMA_NEWEST,
+		    version < SCHEMA_OLDEST ? "run foloosictl migrate" : "upgrade this program");
+	PQclear(r);
+	if (reason == NULL)
+		return true;
+	tell_away(s, reason);
+	free(reason);
+	return false;
+}
+
+bool
+store_ready(struct store *s)
+{
+	if (s->conn != NULL)
+		return true;
+	if (clock_ms() < s->try_at)
+		return false;
+	s->conn = dial(s->conninfo);
+	if (s->conn == NULL)
+		abort(); /* out of memory */
+	PQsetNoticeReceiver(s->conn, ignore_notice, NULL);
+	if (PQstatus(s->conn) != CONNECTION_OK) {
+		tell_away(s, PQerrorMessage(s->conn));
+		hang_up(s);
+		return false;
+	}
+	if (!greet(s)) {
+		hang_up(s);
+		return false;
+	}
+	log_event(LOG_DEBUG, "database_ready", (const char *)NULL);
+	s->told = false;
+	return true;
+}
+
+/* The server's word for the log: no message of a class that may quote values, or that a trigger raised. */
+static void
+tell_refused(const PGresult *r)
+{
+	const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
+	const char *message = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);
+	bool quotable = state != NULL && PQresultErrorField(r, PG_DIAG_CONTEXT) == NULL &&
+			(strncmp(state, "42501", 5) == 0 || strncmp(state, "42883", 5) == 0 ||
+			    strncmp(state, "53", 2) == 0 || strncmp(state, "57", 2) == 0);
+
+	log_event(LOG_WARNING, "database_refused", "sqlstate", state != NULL ? state : "-",
+	    "reason", quotable ? message : NULL, (const char *)NULL);
+}
+
+enum store_status
+store_ask(
+    struct store *s, const char *sql, size_t n, const char *const *values, struct store_rows *rows)
+{
+	PGresult *r;
+	enum store_status status = STORE_OK;
+
+	if (rows != NULL)
+		*rows = (struct store_rows){0};
+	if (s->conn == NULL)
+		return STORE_AWAY;
+	r = PQexecParams(s->conn, sql, (int)n, NULL, values, NULL, NULL, 0);
+	if (PQresultStatus(r) == PGRES_TUPLES_OK) {
+		if (rows != NULL)
+			*rows = (struct store_rows){.result = r, .count = (size_t)PQntuples(r)};
+		else
+			PQclear(r);
+		return STORE_OK;
+	}
+	if (PQstatus(s->conn) != CONNECTION_OK) {
+		tell_away(s, PQerrorMessage(s->conn));
+		hang_up(s);
+		status = STORE_AWAY;
+	} else {
+		tell_refused(r);
+		status = STORE_REFUSED;
+	}
+	PQclear(r);
+	return status;
+}
+
+const char *
+store_text(const struct store_rows *rows, size_t row, int column)
+{
+	return PQgetisnull(rows->result, (int)row, column)
+		   ? NULL
+		   : PQgetvalue(rows->result, (int)row, column);
+}
+
+void
+store_rows_free(struct store_rows *rows)
+{
+	PQclear(rows->result);
+	*rows = (struct store_rows){0};
+}
+
+/* ---- arrays ---- */
+
+static void
+put(struct array *a, char c)
+{
+	if (a->len == a->cap) {
+		a->cap = a->cap * 2 + 64;
+		a->text = xrealloc(a->text, a->cap);
+	}
+	a->text[a->len++] = c;
+}
+
+void
+array_add(struct array *a, const char *element)
+{
+	if (a->len > 0 && a->text[a->len - 1] == '\0')
+		a->len -= 2; /* array_text() closed it */
+	put(a, a->len == 0 ? '{' : ',');
+	if (element == NULL) {
+		for (const char *p = "NULL"; *p != '\0'; p++)
+			put(a, *p);
+		return;
+	}
+	put(a, '"');
+	for (; *element != '\0'; element++) {
+		if (*element == '"' || *element == '\\')
+			put(a, '\\');
+		put(a, *element);
+	}
+	put(a, '"');
+}
+
+const char *
+array_text(struct array *a)
+{
+	if (a->len == 0)
+		put(a, '{');
+	if (a->text[a->len - 1] != '\0') {
+		put(a, '}');
+		put(a, '\0');
+	}
+	return a->text;
+}
+
+void
+array_clear(struct array *a)
+{
+	a->len = 0;
+}
+
+void
+array_free(struct array *a)
+{
+	free(a->text);
+	*a = (struct array){0};
+}

@@ -1,0 +1,21 @@
+/*
+ * url.h - where a URL of the configuration leads. Text in, answers out; no look-ups.
+ */
+#ifndef URL_H
+#define URL_H
+
+#define URL_MAX 2048 /* bytes */
+
+enum url_kind {
+	URL_BAD,   /* not http(s)://host[:port][/…], or one with a user, a fragment or blanks */
+	URL_HTTPS, /* any host */
+	URL_LOOPBACK, /* http, to this machine: localhost, 127.0.0.0/8, [::1] */
+	URL_PLAIN,    /* http, to anywhere else: everybody on the way reads it */
+};
+
+enum url_kind url_kind(const char *url);
+
+/* "https://host:port" of a URL that is not URL_BAD; the rest may be a secret. Owned by the caller. */
+char *url_site(const char *url);
+
+#endif

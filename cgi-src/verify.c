@@ -1,0 +1,220 @@
+/*
+ * verify.c - questions to the provider about transactions (verify = callback).
+ *
+ * The hard part is what must not be concluded. An order moves only by a whole, understood
+ * answer to the question about its own transaction; everything else (no network, an error,
+ * JSON of another shape, "pending") puts the question off and changes nothing. What an answer
+ * means for the order is decided in SQL: foloosi.verify_transaction().
+ */
+#include <string.h>
+
+#include "backoff.h"
+#include "log.h"
+#include "mem.h"
+#include "provider.h"
+#include "verify.h"
+
+#define TIMEOUT_MS 20000
+#define LOOK_MS 1000 /* between looks into the database */
+#define UNDER_WAY 8  /* questions of a merchant at the same time */
+
+/* 10 s, 30 s, 90 s … 1 h, without an end: an overdue order is in foloosi.attention. */
+static const struct backoff schedule = {.first_ms = 10000, .most_ms = INT64_C(3600) * 1000};
+
+static const char next_sql[] =
+    "select transaction_id, transaction_no, attempt"
+    " from foloosi.next_verifications(array[$1], $2::int, interval '90 seconds')";
+static const char verify_sql[] =
+    "select foloosi.verify_transaction($1::bigint, $2, $3::numeric, $4, $5)";
+static const char postpone_sql[] =
+    "select foloosi.postpone_verification($1::bigint, $2::int * interval '1 millisecond', $3)";
+
+struct asker {
+	struct verify *verify;
+	const struct merchant *merchant;
+	int under_way;
+	int64_t ask_at; /* clock_ms() */
+};
+
+struct verify {
+	struct store *store;
+	struct courier *courier;
+	struct asker *askers;
+	size_t count;
+};
+
+struct question {
+	struct asker *asker;
+	int64_t transaction;
+	int attempt;
+};
+
+struct verify *
+verify_new(const struct config *config, struct store *store, struct courier *courier)
+{
+	struct verify *v = xcalloc(1, sizeof *v);
+
+	v->store = store;
+	v->courier = courier;
+	v->askers = xcalloc(config->merchant_count, sizeof *v->askers);
+	for (size_t i = 0; i < config->merchant_count; i++)
+		if (config->merchants[i].provider.url != NULL)
+			v->askers[v->count++] =
+			    (struct asker){.verify = v, .merchant = &config->merchants[i]};
+	return v;
+}
+
+void
+verify_free(struct verify *v)
+{
+	if (v == NULL)
+		return;
+	free(v->askers);
+	free(v);
+}
+
+static void
+postpone(const struct question *q, int64_t at_least_ms, const char *reason)
+{
+	int64_t ms = backoff_ms(&schedule, (unsigned)q->attempt, backoff_chance());
+	const char *values[] = {
+	    log_number(q->transaction), log_number(ms > at_least_ms ? ms : at_least_ms), reason};
+
+	log_event(LOG_WARNING, "verification_postponed", "merchant", q->asker->merchant->name,
+	    "transaction", values[0], "attempt", log_number(q->attempt), "reason", reason,
+	    (const char *)NULL);
+	store_ask(
+	    q->asker->verify->store, postpone_sql, 3, values, NULL); /* else its lease runs out */
+}
+
+/* Hand the word to the database. w->status NULL: the provider cannot be asked. */
+static void
+apply(const struct question *q, const struct provider_word *w)
+{
+	const char *values[] = {
+	    log_number(q->transaction), w->status, w->amount, w->currency, w->order};
+	struct store_rows rows;
+
+	switch (store_ask(q->asker->verify->store, verify_sql, 5, values, &rows)) {
+	case STORE_OK:
+		log_event(LOG_INFO, "verified", "merchant", q->asker->merchant->name, "transaction",
+		    values[0], "attempt", log_number(q->attempt), "outcome",
+		    store_text(&rows, 0, 0), (const char *)NULL);
+		break;
+	case STORE_REFUSED:
+		postpone(q, 0, "the database refused to apply the answer");
+		break;
+	case STORE_AWAY: /* the lease runs out, and it is asked again */
+		break;
+	}
+	store_rows_free(&rows);
+}
+
+static void
+on_answer(void *context, const struct courier_answer *answer)
+{
+	struct question *q = context;
+	const struct merchant *m = q->asker->merchant;
+	struct provider_word word = {0};
+	char http[32];
+
+	q->asker->under_way--;
+	if (answer->reason != NULL) {
+		postpone(q, 0, answer->reason);
+	} else if (answer->status != 200) {
+		snprintf(http, sizeof http, "HTTP %ld", answer->status);
+		postpone(q, answer->retry_after_s * 1000, http);
+	} else if (answer->body == NULL) {
+		postpone(q, 0, "the answer is empty or too long");
+	} else if (!provider_read(
+		       &m->provider, m->order_prefix, answer->body, answer->len, &word)) {
+		postpone(q, 0, word.fault);
+	} else if (strcmp(word.status, "pending") == 0) {
+		postpone(q, 0, "the provider says pending");
+	} else {
+		apply(q, &word);
+	}
+	provider_word_free(&word);
+	free(q);
+}
+
+static void
+ask(struct asker *a, const char *transaction, const char *number, const char *attempt)
+{
+	struct question *q = xcalloc(1, sizeof *q);
+	const struct provider *p = &a->merchant->provider;
+	const char *headers[3] = {NULL, "Accept: application/json", NULL};
+	char *url, *secret;
+
+	*q = (struct question){
+	    .asker = a, .transaction = strtoll(transaction, NULL, 10), .attempt = atoi(attempt)};
+	if (number == NULL) {
+		apply(q, &(struct provider_word){0});
+		free(q);
+		return;
+	}
+	url = provider_question(p, number);
+	headers[0] = secret = xasprintf("secret_key: %s", p->secret);
+	a->under_way++;
+	courier_send(a->verify->courier, &(struct courier_request){.url = url,
+					     .headers = headers,
+					     .timeout_ms = TIMEOUT_MS,
+					     .keep = true,
+					     .done = on_answer,
+					     .context = q});
+	explicit_bzero(secret, strlen(secret));
+	free(secret);
+	free(url);
+}
+
+/* A second's worth of questions at most, and the next not before it is used up. */
+static void
+look(struct asker *a, int64_t now)
+{
+	int per_minute = a->merchant->provider.per_minute;
+	int most = (per_minute + 59) / 60;
+	int room = UNDER_WAY - a->under_way < most ? UNDER_WAY - a->under_way : most;
+	const char *values[] = {a->merchant->name, log_number(room)};
+	struct store_rows rows;
+
+	a->ask_at = now + LOOK_MS;
+	store_ask(a->verify->store, next_sql, 2, values, &rows);
+	for (size_t i = 0; i < rows.count; i++)
+		ask(a, store_text(&rows, i, 0), store_text(&rows, i, 1), store_text(&rows, i, 2));
+	if (rows.count > 0)
+		a->ask_at = now + (int64_t)rows.count * 60000 / per_minute;
+	store_rows_free(&rows);
+}
+
+void
+verify_work(struct verify *v)
+{
+	int64_t now = clock_ms();
+
+	if (v->count == 0 || !store_ready(v->store))
+		return;
+	for (struct asker *a = v->askers; a < v->askers + v->count; a++)
+		if (now >= a->ask_at && a->under_way < UNDER_WAY)
+			look(a, now);
+}
+
+size_t
+verify_under_way(const struct verify *v)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < v->count; i++)
+		n += (size_t)v->askers[i].under_way;
+	return n;
+}
+
+int64_t
+verify_due(const struct verify *v)
+{
+	int64_t due = clock_ms() + LOOK_MS;
+
+	for (const struct asker *a = v->askers; a < v->askers + v->count; a++)
+		if (a->under_way < UNDER_WAY && a->ask_at < due)
+			due = a->ask_at;
+	return due;
+}

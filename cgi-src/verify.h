@@ -1,0 +1,29 @@
+/*
+ * verify.h - questions to the provider about transactions (verify = callback).
+ */
+#ifndef VERIFY_H
+#define VERIFY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "config.h"
+#include "courier.h"
+#include "store.h"
+
+struct verify;
+
+/* The three arguments must live as long as it does. Owned, for verify_free(). */
+struct verify *verify_new(const struct config *, struct store *, struct courier *);
+void verify_free(struct verify *); /* after courier_free(); NULL is ignored */
+
+/* Ask, for merchants that have a provider_url. */
+void verify_work(struct verify *);
+
+/* Questions without an answer. */
+size_t verify_under_way(const struct verify *);
+
+/* clock_ms(): when verify_work() has something to do, unless an answer comes before. */
+int64_t verify_due(const struct verify *);
+
+#endif

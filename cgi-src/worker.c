@@ -1,0 +1,261 @@
+/*
+ * worker.c - foloosi-worker: what happens after the commit. Options, signals, the loop.
+ *
+ *     worker.c ──┬─ push.c      events to the merchants' endpoints
+ *                ├─ verify.c    questions to the provider
+ *                │    └─ provider.c   how his answers read                      (json-c)
+ *                ├─ courier.c   many HTTP requests at the same time            (libcurl)
+ *                └─ store.c     its conversation with PostgreSQL                 (libpq)
+ *     config.c, auth.c, url.c, backoff.c, log.c and mem.h below all of them
+ *
+ * One thread. Requests run side by side in courier.c; between them the database is asked, in
+ * calls of milliseconds. It keeps nothing that matters: what is on its way is a row with a lease, so
+ * it may be killed at any time, and several may run beside each other, here or on
+ * other machines.
+ *
+ * SIGTERM and SIGINT: nothing new is taken, what is under way is waited for and reported (no
+ * longer than event_timeout). SIGHUP does the same and goes on with the new configuration.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "courier.h"
+#include "log.h"
+#include "mem.h"
+#include "push.h"
+#include "store.h"
+#include "verify.h"
+
+#ifndef VERSION
+#define VERSION "unversioned"
+#endif
+
+#define AWAY_MS 200      /* between looks while the database is away */
+#define PATIENCE_MS 5000 /* for reports at the stop, beyond the timeouts of what is under way */
+
+struct options {
+	const char *config;
+	bool check;
+};
+
+static const char usage[] =
+    "usage: foloosi-worker [--config PATH]\n"
+    "       foloosi-worker [--config PATH] --check-config\n"
+    "       foloosi-worker --help | --version\n"
+    "\n"
+    "Posts events to the merchants' endpoints and asks the provider about payments.\n"
+    "\n"
+    "  --config PATH    configuration file (default $" CONFIG_PATH_ENV ",\n"
+    "                   then " CONFIG_DEFAULT_PATH ")\n"
+    "  --check-config   print the effective settings, secrets masked; exit 0 or 1\n"
+    "  --help           print this\n"
+    "  --version        print the version\n"
+    "\n"
+    "SIGHUP reads the configuration again; SIGTERM and SIGINT wait for what is under way\n"
+    "and stop. See foloosi-worker(8) and foloosi-webhook.conf(5).\n";
+
+static void
+parse_options(int argc, char **argv, struct options *o)
+{
+	enum {
+		CONFIG = 1,
+		CHECK,
+		HELP,
+		SHOW_VERSION
+	};
+	static const struct option known[] = {
+	    {"config", required_argument, NULL, CONFIG},
+	    {"check-config", no_argument, NULL, CHECK},
+	    {"help", no_argument, NULL, HELP},
+	    {"version", no_argument, NULL, SHOW_VERSION},
+	    {NULL, 0, NULL, 0},
+	};
+	int option;
+
+	*o = (struct options){.config = getenv(CONFIG_PATH_ENV)};
+	if (o->config == NULL || *o->config == '\0')
+		o->config = CONFIG_DEFAULT_PATH;
+	while ((option = getopt_long(argc, argv, "", known, NULL)) != -1)
+		switch (option) {
+		case CONFIG:
+			o->config = optarg;
+			break;
+		case CHECK:
+			o->check = true;
+			break;
+		case HELP:
+			fputs(usage, stdout);
+			exit(0);
+		case SHOW_VERSION:
+			puts("foloosi-worker " VERSION);
+			exit(0);
+		default:
+			fputs(usage, stderr);
+			exit(2);
+		}
+	if (optind < argc) {
+		fputs(usage, stderr);
+		exit(2);
+	}
+}
+
+/* Signals come as bytes of a descriptor, to the one place that waits. */
+static int
+open_signals(void)
+{
+	sigset_t set;
+	int fd;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	signal(SIGPIPE, SIG_IGN);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) != 0 ||
+	    (fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK)) < 0)
+		fatal("signals cannot be waited for: %s", strerror(errno));
+	return fd;
+}
+
+/* The next signal that has come, or 0. */
+static int
+next_signal(int fd)
+{
+	struct signalfd_siginfo info;
+
+	return read(fd, &info, sizeof info) == (ssize_t)sizeof info ? (int)info.ssi_signo : 0;
+}
+
+/* One configuration's life. */
+struct shift {
+	struct store *store;
+	struct courier *courier;
+	struct push *push;
+	struct verify *verify;
+};
+
+static void
+begin(struct shift *s, const struct config *config)
+{
+	*s = (struct shift){.store = store_new(config->worker.database), .courier = courier_new()};
+	s->push = push_new(config, s->store, s->courier);
+	s->verify = verify_new(config, s->store, s->courier);
+}
+
+static void
+end(struct shift *s)
+{
+	courier_free(s->courier);
+	push_free(s->push);
+	verify_free(s->verify);
+	store_free(s->store);
+}
+
+static int
+wait_ms(const struct shift *s, int64_t now, bool more)
+{
+	int64_t push = push_due(s->push, more), verify = more ? verify_due(s->verify) : push;
+	int64_t ms = (push < verify ? push : verify) - now;
+
+	if (!store_ready(s->store))
+		return AWAY_MS;
+	return ms < 0 ? 0 : (int)ms;
+}
+
+static void
+turn(struct shift *s, int signals, bool more)
+{
+	push_work(s->push, more);
+	if (more)
+		verify_work(s->verify);
+	courier_wait(s->courier, signals, wait_ms(s, clock_ms(), more));
+	courier_hand_over(s->courier);
+}
+
+/* Take nothing more, and let what is under way come to its end. */
+static void
+drain(struct shift *s, int signals, int timeout_ms)
+{
+	int64_t until = clock_ms() + timeout_ms + PATIENCE_MS;
+	int64_t left;
+
+	while (push_under_way(s->push) + verify_under_way(s->verify) > 0 && clock_ms() < until) {
+		turn(s, signals, false);
+		(void)next_signal(signals);
+	}
+	if ((left = (int64_t)push_under_way(s->push)) > 0)
+		log_event(LOG_WARNING, "unreported", "events", log_number(left), "remedy",
+		    "they come again when their leases run out", (const char *)NULL);
+}
+
+/* SIGHUP: the new configuration; the old one if it is wrong. */
+static struct config *
+reload(const char *path, struct config *old)
+{
+	char *error = NULL;
+	struct config *fresh = config_load(path, &error);
+
+	if (fresh == NULL) {
+		log_event(LOG_ERROR, "reload_failed", "reason", error, "remedy",
+		    "the old configuration stays in force", (const char *)NULL);
+		free(error);
+		return old;
+	}
+	config_unref(old);
+	log_set_level((enum log_level)fresh->worker.log_level);
+	log_event(LOG_INFO, "reloaded", "merchants", log_number((int64_t)fresh->merchant_count),
+	    (const char *)NULL);
+	return fresh;
+}
+
+int
+main(int argc, char **argv)
+{
+	struct options options;
+	struct config *config;
+	struct shift shift;
+	char *error = NULL;
+	int signals, signal;
+
+	parse_options(argc, argv, &options);
+	if ((config = config_load(options.config, &error)) == NULL) {
+		if (options.check) {
+			fprintf(stderr, "foloosi-worker: %s\n", error);
+			free(error);
+			return 1;
+		}
+		fatal("%s", error);
+	}
+	if (options.check) {
+		config_print(config, stdout);
+		config_unref(config);
+		return fflush(stdout) == 0 ? 0 : 1;
+	}
+	log_set_level((enum log_level)config->worker.log_level);
+	umask(0077);
+	signals = open_signals();
+	log_event(LOG_INFO, "started", "version", VERSION, "merchants",
+	    log_number((int64_t)config->merchant_count), (const char *)NULL);
+
+	do {
+		begin(&shift, config);
+		while ((signal = next_signal(signals)) == 0)
+			turn(&shift, signals, true);
+		log_event(LOG_INFO, signal == SIGHUP ? "reloading" : "stopping", "signal",
+		    sigabbrev_np(signal), (const char *)NULL);
+		drain(&shift, signals, config->worker.event_timeout_ms);
+		end(&shift);
+		if (signal == SIGHUP)
+			config = reload(options.config, config);
+	} while (signal == SIGHUP);
+	log_event(LOG_INFO, "stopped", (const char *)NULL);
+	config_unref(config);
+	close(signals);
+	return 0;
+}

@@ -1,0 +1,689 @@
+"""foloosi-worker: events to the merchants' endpoints, over real HTTP.
+
+The endpoints are faulty on purpose: they hang, dribble, redirect, break, answer 500, 410 or
+without end. Signatures are checked by a verifier of our own, written from the specification.
+"""
+import base64
+import hashlib
+import hmac
+import http.server
+import itertools
+import json
+import os
+import pathlib
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import psycopg
+import pytest
+from conftest import SANITIZERS, scratch
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import stack  # noqa: E402
+
+README = (stack.ROOT / "README.md").read_text()
+SECRETS = ["whsec_" + base64.b64encode(bytes([n]) * 32).decode() for n in range(1, 4)]
+numbers = itertools.count(1)
+
+
+# -- an endpoint ---------------------------------------------------------------------------------
+
+
+class Endpoint:
+    """An HTTP server that keeps what it got and answers as told.
+
+    answer: a status, or a function of the request (its headers, its event) that returns one or speaks
+    by itself: it may use the handler given to it and return None.
+    """
+
+    def __init__(self, answer=200, port=0):
+        self.requests = []
+        self.answer = answer
+        self.lock = threading.Lock()
+        endpoint = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                request = Request(self.command, self.path, dict(self.headers), body)
+                with endpoint.lock:
+                    endpoint.requests.append(request)
+                answer = endpoint.answer
+                status = answer(self, request) if callable(answer) else answer
+                if status is not None:
+                    headers = {}
+                    if isinstance(status, tuple):
+                        status, headers = status
+                    self.send_response(status)
+                    for name, value in headers.items():
+                        self.send_header(name, value)
+                    self.send_header("Content-Length", "2")
+                    self.end_headers()
+                    self.wfile.write(b"ok")
+
+            do_GET = do_POST
+
+            def log_message(self, *_):
+                pass
+
+        class Server(http.server.ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 256
+
+            def handle_error(self, *_):
+                pass
+
+        self.server = Server(("127.0.0.1", port), Handler)
+        self.port = self.server.server_port
+        threading.Thread(target=self.server.serve_forever, args=[0.05], daemon=True).start()
+
+    def url(self, path="/events/s3cret-path"):
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    @property
+    def ids(self):
+        return [r.id for r in list(self.requests)]
+
+    def orders(self):
+        return [r.order for r in list(self.requests)]
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class Request:
+    def __init__(self, method, path, headers, body):
+        self.method, self.path, self.headers, self.body = method, path, {k.lower(): v for k, v in headers.items()}, body
+        self.at = time.monotonic()
+
+    @property
+    def id(self):
+        return int(self.headers["webhook-id"].removeprefix("evt_"))
+
+    @property
+    def event(self):
+        return json.loads(self.body)
+
+    @property
+    def order(self):
+        return self.event["data"]["order"]["ref"]
+
+    def signed_by(self, secret):
+        """By the specification: HMAC-SHA256 of id.timestamp.body with the decoded secret."""
+        signed = f"{self.headers['webhook-id']}.{self.headers['webhook-timestamp']}.".encode() + self.body
+        mac = hmac.new(base64.b64decode(secret.removeprefix("whsec_")), signed, hashlib.sha256).digest()
+        return f"v1,{base64.b64encode(mac).decode()}" in self.headers["webhook-signature"].split(" ")
+
+
+# -- the house -----------------------------------------------------------------------------------
+
+
+class House:
+    def __init__(self):
+        self.home = pathlib.Path(scratch())
+        self.home.chmod(0o711)
+        self.logs = self.home / "logs"
+        self.pg = stack.Postgres(self.home / "pg", self.logs, {"fsync": "off"})
+        self.pg.start()
+        self.pg.create_database()
+        self.pg.migrate()
+        self.workers = []
+
+    def worker(self, merchants, **settings):
+        name = f"worker-{next(numbers)}"
+        settings = {"poll": "20ms", **settings}
+        worker = stack.Worker(self.home / name, self.logs, self.pg.conninfo("foloosi_worker"), merchants, name, **settings)
+        self.workers.append(worker)
+        return worker.start()
+
+    def merchant(self, **policy):
+        name = f"m{next(numbers)}"
+        arguments = "".join(f", {k} => '{v}'" for k, v in policy.items())
+        self.pg.query(f"select foloosi.set_merchant('{name}'{arguments})")
+        return name
+
+    def deliver(self, merchant, order=None, status="success", number=None, amount=100, c=None):
+        order = order or f"O-{next(numbers)}"
+        sql = "select outcome from foloosi.record_delivery(%s, %s, %s, %s, amount => %s, currency => 'AED')"
+        arguments = [merchant, status, order, number or f"NO-{next(numbers)}", amount]
+        c.execute(sql, arguments) if c else self.pg.query(sql, arguments)
+        return order
+
+    def left(self, merchant):
+        """[(event, state, attempts, status, reason)] of what is on its way."""
+        return self.pg.query(
+            "select d.event_id, d.state::text, d.attempts, d.status, d.reason from foloosi.dispatches d"
+            " join foloosi.consumers c on c.id = d.consumer_id where c.merchant = %s and c.endpoint is not null order by 1", [merchant])
+
+    def consumer(self, merchant):
+        rows = self.pg.query("select consumer, failures, paused_until is not null, disabled_at is not null, reason, endpoint"
+                             " from foloosi.consumers where merchant = %s and endpoint is not null", [merchant])
+        return rows[0] if len(rows) == 1 else rows
+
+    def known(self, merchant, count=1):
+        """Wait until the worker has made the merchant's endpoints consumers: what happens now is for them."""
+        stack.wait_for("the consumer", lambda: self.pg.query(
+            "select count(*) from foloosi.consumers where merchant = %s and endpoint is not null", [merchant])[0][0] == count)
+
+    def hurry(self, merchant):
+        """Make all that waits due, and close the circuit's pause."""
+        self.pg.query("update foloosi.dispatches set due_at = now() where state = 'waiting' and consumer_id in"
+                      " (select id from foloosi.consumers where merchant = %s)", [merchant])
+        self.pg.query("update foloosi.consumers set paused_until = now() where paused_until is not null and merchant = %s", [merchant])
+
+    def attention(self, merchant):
+        return self.pg.query("select kind, order_ref, reason, detail, remedy from foloosi.attention where merchant = %s order by kind, id", [merchant])
+
+    def close(self):
+        complaints = []
+        for worker in self.workers:
+            if worker.alive() and worker.stop() != 0:
+                complaints.append(f"{worker.name} did not end well")
+        for log in self.logs.glob("worker*.log"):
+            text = log.read_text(errors="replace")
+            complaints += [f"{log.name}: …{text[max(0, text.find(w) - 300):][:4000]}" for w in SANITIZERS if w in text]
+            complaints += [f"{log.name} shows the URL's secret" for _ in [0] if "s3cret" in text]
+        self.pg.stop()
+        if not os.environ.get("KEEP"):
+            shutil.rmtree(self.home, ignore_errors=True)
+        assert not complaints, "\n".join(complaints)
+
+
+@pytest.fixture(scope="module")
+def house():
+    house = House()
+    try:
+        yield house
+    finally:
+        house.close()
+
+
+@pytest.fixture
+def endpoint():
+    endpoint = Endpoint()
+    yield endpoint
+    endpoint.close()
+
+
+@pytest.fixture
+def shop(house, endpoint):
+    """A merchant with one endpoint, and a worker for it."""
+    merchant = house.merchant()
+    worker = house.worker({merchant: {"event_url": endpoint.url(), "event_secret": SECRETS[0]}})
+    house.known(merchant)
+    yield merchant
+    worker.stop()
+
+
+def until(what, ready, timeout=20):
+    stack.wait_for(what, ready, timeout)
+
+
+# -- what arrives --------------------------------------------------------------------------------
+
+
+def test_an_event_arrives_signed(house, endpoint, shop):
+    order = house.deliver(shop)
+    until("the event", lambda: endpoint.requests)
+    request = endpoint.requests[0]
+    assert (request.method, request.path) == ("POST", "/events/s3cret-path")
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["user-agent"].startswith("foloosi-worker/")
+    assert request.signed_by(SECRETS[0])
+    assert abs(int(request.headers["webhook-timestamp"]) - time.time()) < 60
+    assert request.event["type"] == "order.success"
+    assert request.event["data"]["order"]["ref"] == order
+    (event, payload), = house.pg.query("select e.id, foloosi.event_payload(e) from foloosi.events e where order_ref = %s", [order])
+    assert (request.id, request.event) == (event, payload)
+    until("the report", lambda: house.left(shop) == [])
+    assert house.consumer(shop)[5] == f"http://127.0.0.1:{endpoint.port}"  # and not the path
+
+
+def test_published_vectors():
+    """The verifier above against the example of the Standard Webhooks specification."""
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    request = Request("POST", "/", {"webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek", "webhook-timestamp": "1614265330",
+                                    "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="}, b'{"test": 2432232314}')
+    assert request.signed_by(secret)
+    request.body += b" "
+    assert not request.signed_by(secret)
+
+
+def test_every_secret_signs(house, endpoint):
+    merchant = house.merchant()
+    worker = house.worker({merchant: {"event_url": endpoint.url(), "event_secret": SECRETS}})
+    house.known(merchant)
+    house.deliver(merchant)
+    until("the event", lambda: endpoint.requests)
+    assert [endpoint.requests[0].signed_by(s) for s in SECRETS] == [True] * 3
+    assert len(endpoint.requests[0].headers["webhook-signature"].split(" ")) == 3
+    worker.stop()
+
+
+def test_two_urls_and_two_merchants(house):
+    endpoints = [Endpoint() for _ in range(3)]
+    one, two = house.merchant(), house.merchant()
+    worker = house.worker({one: {"event_url": [endpoints[0].url(), endpoints[1].url()], "event_secret": SECRETS[0]},
+                           two: {"event_url": endpoints[2].url(), "event_secret": SECRETS[1]}})
+    house.known(one, 2)
+    house.known(two)
+    first, second = house.deliver(one), house.deliver(two)
+    until("three events", lambda: all(e.requests for e in endpoints))
+    time.sleep(0.1)
+    assert [e.orders() for e in endpoints] == [[first], [first], [second]]
+    assert endpoints[2].requests[0].signed_by(SECRETS[1]) and not endpoints[2].requests[0].signed_by(SECRETS[0])
+    worker.stop()
+    for e in endpoints:
+        e.close()
+
+
+def test_an_order_s_events_come_one_after_the_other(house, endpoint, shop):
+    """The first is refused at first: the second waits for it, other orders do not."""
+    order, tries = f"O-{next(numbers)}", itertools.count(1)
+    endpoint.answer = lambda _, r: 500 if r.order == order and r.event["type"] == "order.cancel" and next(tries) < 3 else 200
+    with house.pg.connect() as c, c.transaction():
+        house.deliver(shop, order, "failed", c=c)
+        house.deliver(shop, order, "success", c=c)
+        other = house.deliver(shop, c=c)
+    until("the other order", lambda: other in endpoint.orders())
+    until("the second event", lambda: house.hurry(shop) or house.left(shop) == [])
+    assert [r.event["type"] for r in endpoint.requests if r.order == order] == ["order.cancel"] * 3 + ["order.success"]
+    assert len({r.headers["webhook-id"] for r in endpoint.requests if r.order == order}) == 2  # the same from try to try
+
+
+# -- what goes wrong -----------------------------------------------------------------------------
+
+
+def hang(handler, _):
+    time.sleep(3)
+
+
+def reset(handler, _):
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    handler.connection.close()
+    handler.wfile = handler.rfile = open(os.devnull, "r+b")
+    handler.close_connection = True
+
+
+def dribble(handler, _):
+    handler.connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+    for _ in range(30):
+        handler.connection.sendall(b"x")
+        time.sleep(0.1)
+
+
+def nonsense(handler, _):
+    handler.connection.sendall(b"\x00\xff nothing like HTTP\r\n\r\n")
+    handler.close_connection = True
+
+
+FAULTS = {
+    "500": (500, "HTTP 500"), "503": ((503, {"Retry-After": "7200"}), "HTTP 503"), "429": ((429, {}), "HTTP 429"),
+    "404": (404, "HTTP 404"), "400": (400, "HTTP 400"),
+    "redirect": ((302, {"Location": "http://127.0.0.1:1/elsewhere"}), "HTTP 302"),
+    "hang": (hang, "no answer in time"), "dribble": (dribble, "no answer in time"),
+    "reset": (reset, "the connection broke before the end of the answer"), "nonsense": (nonsense, None),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_fails_is_tried_again(house, endpoint, fault):
+    merchant = house.merchant()
+    worker = house.worker({merchant: {"event_url": endpoint.url(), "event_secret": SECRETS[0]}}, event_timeout="800ms")
+    house.known(merchant)
+    endpoint.answer, reason = FAULTS[fault]
+    house.deliver(merchant)
+    until("the report", lambda: [(s, a) for _, s, a, _, _ in house.left(merchant)] == [("waiting", 1)])
+    if reason:
+        assert house.left(merchant)[0][4] == reason
+    (wait,), = house.pg.query("select extract(epoch from due_at - now()) from foloosi.dispatches where event_id = %s", [endpoint.requests[0].id])
+    assert 7000 < wait <= 7200 if fault == "503" else 1 < wait < 7  # Retry-After, or 5 s, a quarter more or less
+    endpoint.answer = 200
+    house.hurry(merchant)
+    until("the second try", lambda: house.left(merchant) == [])
+    assert endpoint.ids == [endpoint.ids[0]] * 2
+    worker.stop()
+
+
+def test_an_endless_answer_counts_by_its_status(house, endpoint, shop):
+    sent = []
+
+    def endless(handler, _):
+        handler.connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+        try:
+            for _ in range(2000):
+                handler.connection.sendall(chunk)
+                sent.append(1)
+        except OSError:
+            pass
+        handler.close_connection = True
+
+    endpoint.answer = endless
+    house.deliver(shop)
+    until("the report", lambda: endpoint.requests and house.left(shop) == [])
+    until("the cut", lambda: sent == sent[:200])
+    assert len(sent) < 200
+
+
+def test_nobody_listens(house):
+    port = stack.free_port()
+    merchant = house.merchant()
+    worker = house.worker({merchant: {"event_url": f"http://127.0.0.1:{port}/s3cret", "event_secret": SECRETS[0]}})
+    house.known(merchant)
+    house.deliver(merchant)
+    until("the report", lambda: [r[4] for r in house.left(merchant)] == ["nobody listens there, or the network is down"])
+    endpoint = Endpoint(port=port)
+    house.hurry(merchant)
+    until("the event", lambda: house.hurry(merchant) or house.left(merchant) == [] and endpoint.requests)
+    worker.stop()
+    endpoint.close()
+
+
+def test_410_disables_and_a_person_enables(house, endpoint, shop):
+    endpoint.answer = 410
+    house.deliver(shop)
+    until("the end", lambda: house.consumer(shop)[3])
+    name = house.consumer(shop)[0]
+    for _ in range(3):
+        house.deliver(shop)
+    time.sleep(0.3)
+    assert len(endpoint.requests) == 1
+    (kind, _, reason, detail, remedy), = house.attention(shop)
+    assert (kind, reason) == ("consumer", "410: it is gone") and name in remedy
+    endpoint.answer = 200
+    house.pg.query("select foloosi.enable_consumer(%s)", [name], user="foloosi_operator")
+    until("all four", lambda: len(set(endpoint.ids)) == 4 and house.left(shop) == [])
+    assert house.attention(shop) == []
+
+
+@pytest.mark.parametrize("status, attempts", [(500, 5), (422, 3)])
+def test_dead_letters_wait_for_a_person(house, endpoint, status, attempts):
+    merchant = house.merchant()
+    worker = house.worker({merchant: {"event_url": endpoint.url(), "event_secret": SECRETS[0]}}, event_attempts=5)
+    house.known(merchant)
+    endpoint.answer = status
+    order = house.deliver(merchant)
+    for n in range(1, attempts + 1):
+        house.hurry(merchant)
+        until(f"try {n}", lambda: [r[2] for r in house.left(merchant)] == [n] and house.left(merchant)[0][1] != "claimed")
+    assert [(s, a, st, r) for _, s, a, st, r in house.left(merchant)] == [("dead", attempts, status, f"HTTP {status}")]
+    event = house.left(merchant)[0][0]
+    assert ("event", order, f"HTTP {status}") in [a[:3] for a in house.attention(merchant)]
+    house.hurry(merchant)
+    time.sleep(0.2)
+    assert len(endpoint.requests) == attempts
+    endpoint.answer = 200
+    later = house.deliver(merchant, order)  # payback.due of the same order is not held back by a dead letter
+    house.pg.query("update foloosi.consumers set paused_until = now() where paused_until is not null")
+    until("the order's next", lambda: endpoint.requests[-1].event["type"] == "payback.due")
+    house.pg.query("select foloosi.retry_events(%s, array[%s]::bigint[])", [house.consumer(merchant)[0], event], user="foloosi_operator")
+    until("the dead letter", lambda: house.left(merchant) == [] and endpoint.ids[-1] == event)
+    assert later == order and house.attention(merchant)[0][0] == "payback"
+    worker.stop()
+
+
+def test_a_dead_endpoint_is_left_alone_and_tried_with_one(house, endpoint, shop):
+    endpoint.answer = 503
+    for _ in range(30):
+        house.deliver(shop)
+    until("the circuit", lambda: house.consumer(shop)[1] >= 5 and house.consumer(shop)[2])
+    until("the reports", lambda: all(s == "waiting" for _, s, _, _, _ in house.left(shop)))
+    house.pg.query("update foloosi.consumers set paused_until = now() + interval '1 hour' where merchant = %s", [shop])
+    asked = len(endpoint.requests)
+    assert asked < 200
+    for _ in range(5):
+        house.deliver(shop)
+    house.pg.query("update foloosi.dispatches set due_at = now()")
+    time.sleep(0.3)
+    assert len(endpoint.requests) == asked  # open
+    failures = house.consumer(shop)[1]
+    house.hurry(shop)  # half open: one goes
+    until("the probe", lambda: house.consumer(shop)[1] == failures + 1)
+    time.sleep(0.2)
+    assert len(endpoint.requests) == asked + 1
+    endpoint.answer = 200
+    house.hurry(shop)
+    until("all", lambda: house.left(shop) == [] and len({r.id for r in endpoint.requests}) == 35, 30)
+    assert house.consumer(shop)[1:3] == (0, False)
+
+
+def test_one_stuck_endpoint_stops_no_other(house):
+    slow, quick = Endpoint(hang), Endpoint()
+    one, two = house.merchant(), house.merchant()
+    worker = house.worker({one: {"event_url": slow.url(), "event_secret": SECRETS[0]},
+                           two: {"event_url": quick.url(), "event_secret": SECRETS[0]}}, event_timeout="5s", event_concurrency=2)
+    house.known(one)
+    house.known(two)
+    for _ in range(4):
+        house.deliver(one)
+    until("the slow ones", lambda: len(slow.requests) == 2)
+    orders = [house.deliver(two) for _ in range(10)]
+    until("the quick ones", lambda: len(quick.requests) == 10)
+    assert len(slow.requests) == 2 and sorted(quick.orders()) == sorted(orders)
+    worker.process.kill()
+    worker.process.wait()
+    worker.process = None
+    slow.close()
+    quick.close()
+
+
+# -- its life ------------------------------------------------------------------------------------
+
+
+def test_the_database_goes_away_and_comes_back(house, endpoint, shop):
+    house.deliver(shop)
+    until("the first", lambda: len(endpoint.requests) == 1 and house.left(shop) == [])
+    house.pg.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'foloosi_worker'")
+    house.deliver(shop)
+    until("the second", lambda: len(endpoint.requests) == 2 and house.left(shop) == [])
+
+
+def test_sigterm_waits_for_what_is_under_way(house, endpoint):
+    merchant = house.merchant()
+    worker = house.worker({merchant: {"event_url": endpoint.url(), "event_secret": SECRETS[0]}})
+    house.known(merchant)
+    endpoint.answer = lambda *_: time.sleep(1) or 200
+    house.deliver(merchant)
+    until("the post", lambda: endpoint.requests)
+    assert worker.stop() == 0
+    assert house.left(merchant) == []  # answered, and reported
+    assert len(endpoint.requests) == 1
+
+
+def test_sighup_reads_the_configuration_again(house, endpoint):
+    other = Endpoint()
+    merchant = house.merchant()
+    worker = house.worker({merchant: {"event_url": endpoint.url(), "event_secret": SECRETS[0]}})
+    house.known(merchant)
+    worker.config.merchants[merchant]["event_url"] = other.url()
+    worker.config.write()
+    worker.signal(signal.SIGHUP)
+    house.known(merchant, 2)
+    house.deliver(merchant)
+    until("the event elsewhere", lambda: other.requests)
+    assert endpoint.requests == []
+    worker.config.merchants[merchant]["event_url"] = "ftp://nowhere"
+    worker.config.write()
+    worker.signal(signal.SIGHUP)
+    until("the complaint", lambda: "reload_failed" in worker.log.read_text())
+    house.deliver(merchant)
+    until("the next", lambda: len(other.requests) == 2)
+    assert worker.stop() == 0
+    other.close()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_several_workers_killed_at_random(house, seed):
+    """Two workers, kill -9 now and then, an endpoint that fails now and then: nothing is lost, nothing unsigned, orders in order."""
+    r = random.Random(seed)
+    lock = threading.Lock()
+
+    def moody(handler, request):
+        with lock:
+            dice = r.random()
+        if dice < 0.1:
+            return 500
+        if dice < 0.15:
+            return reset(handler, request)
+        time.sleep(dice * 0.01)
+        accepted.append(request)
+        return 200
+
+    accepted = []
+    endpoint = Endpoint(moody)
+    merchant = house.merchant()
+    settings = {merchant: {"event_url": endpoint.url(), "event_secret": SECRETS[0]}}
+    workers = [house.worker(settings) for _ in range(2)]
+    house.known(merchant)
+    for _ in range(15):
+        with house.pg.connect() as c:
+            for _ in range(10):
+                house.deliver(merchant, f"K{seed}-{r.randint(1, 20)}", r.choice(["success", "failed"]), c=c)
+        house.hurry(merchant)
+        if r.random() < 0.5:
+            victim = r.choice(workers)
+            victim.process.kill()
+            victim.process.wait()
+            victim.start()
+    expected = {i for i, in house.pg.query("select id from foloosi.events where merchant = %s", [merchant])}
+    assert len(expected) > 60
+
+    def done():
+        # leases of the dead run out after a minute: here at once
+        house.pg.query("update foloosi.dispatches d set due_at = now() from foloosi.consumers c where c.id = d.consumer_id and c.merchant = %s"
+                       " and (d.state = 'waiting' or d.due_at < now() + interval '59 seconds')", [merchant])
+        house.hurry(merchant)
+        return house.left(merchant) == [] and {q.id for q in accepted} == expected
+
+    until("every event", done, 60)
+    for w in workers:
+        assert w.stop() == 0
+    assert all(q.signed_by(SECRETS[0]) for q in endpoint.requests)
+    for order in {q.order for q in accepted}:
+        ids = list(dict.fromkeys(q.id for q in accepted if q.order == order))
+        assert ids == sorted(ids)
+    endpoint.close()
+
+
+# -- a receiver ------------------------------------------------------------------------------------
+
+
+def test_the_readme_s_receiver(house, tmp_path):
+    """The PHP of the README takes what is signed, and nothing else."""
+    code = re.search(r"```php\n(.*?)```", README[README.index("### Push"):], re.S).group(1)
+    assert "whsec_put the secret here" in code
+    (tmp_path / "events.php").write_text(code.replace("whsec_put the secret here", SECRETS[0]))
+    port = stack.free_port()
+    log = tmp_path / "php.log"
+    with open(log, "wb") as out:
+        php = subprocess.Popen([stack.program("php"), "-S", f"127.0.0.1:{port}", tmp_path / "events.php"], stdout=out, stderr=out)
+    try:
+        until("PHP", lambda: stack.connects(("127.0.0.1", port)))
+        merchant = house.merchant()
+        settings = {"event_url": f"http://127.0.0.1:{port}/", "event_secret": [SECRETS[1], SECRETS[0]]}
+        worker = house.worker({merchant: settings})
+        house.known(merchant)
+        order = house.deliver(merchant)
+        until("the event", lambda: house.pg.query("select 1 from foloosi.events where merchant = %s", [merchant]) and house.left(merchant) == [] and f"paid: {order}" in log.read_text())
+        assert worker.stop() == 0
+        settings["event_secret"] = SECRETS[1]
+        worker.config.merchants[merchant].update(settings)
+        worker.start()
+        forged = house.deliver(merchant)
+        until("the refusal", lambda: [r[3] for r in house.left(merchant)] == [401])
+        assert f"paid: {forged}" not in log.read_text()
+        assert worker.stop() == 0
+    finally:
+        php.terminate()
+        php.wait()
+
+
+# -- foloosictl events ---------------------------------------------------------------------------
+
+
+def test_foloosictl_events(house, endpoint):
+    def ctl(*arguments):
+        return subprocess.run([stack.built("foloosictl"), "events", "--database", house.pg.conninfo("foloosi_operator"), *arguments],
+                              capture_output=True, text=True)
+
+    merchant = house.merchant()
+    worker = house.worker({merchant: {"event_url": endpoint.url(), "event_secret": SECRETS[0]}}, event_attempts=1)
+    house.known(merchant)
+    name = house.consumer(merchant)[0]
+    endpoint.answer = 400
+    for _ in range(3):
+        house.deliver(merchant)
+    until("the dead", lambda: [r[1] for r in house.left(merchant)] == ["dead"] * 3)
+    ids = [str(r[0]) for r in house.left(merchant)]
+    line, = [line for line in ctl().stdout.splitlines() if line.startswith(name)]
+    assert line.split() == [name, f"http://127.0.0.1:{endpoint.port}", "active", "0", "3"]
+    assert ctl("discard", name, ids[0]).stdout == "1 events were given up\n"
+    endpoint.answer = 200
+    assert ctl("retry", name, ids[1]).stdout == "1 events will be handed out again\n"
+    until("one", lambda: [r[1] for r in house.left(merchant)] == ["dead"])
+    assert ctl("retry", name).stdout == "1 events will be handed out again\n"
+    until("the other", lambda: house.left(merchant) == [])
+    assert sorted(endpoint.ids) == sorted([int(ids[0])] + [int(i) for i in ids[1:]] * 2)
+    assert ctl("disable", name).returncode == 0 and house.consumer(merchant)[3]
+    assert ctl("enable", name).returncode == 0 and not house.consumer(merchant)[3]
+    assert worker.stop() == 0
+    assert ctl("drop", name).returncode == 0 and house.consumer(merchant) == []
+    gone = ctl("enable", name)
+    assert gone.returncode == 1 and "is there a consumer" in gone.stderr
+    for wrong in (["retry"], ["nonsense", name], ["discard", name], ["enable", name, "1"], ["retry", name, "x"]):
+        assert ctl(*wrong).returncode == 2
+    assert ctl("retry", name, "1", "-x").returncode == 2
+
+
+# -- the command line ----------------------------------------------------------------------------
+
+
+def run(*arguments):
+    return subprocess.run([stack.built("foloosi-worker"), *arguments], capture_output=True, text=True)
+
+
+def test_help_and_version():
+    assert run("--help").returncode == 0 and run("--help").stdout.startswith("usage: foloosi-worker")
+    assert run("--version").stdout.startswith("foloosi-worker ")
+    assert run("--nonsense").returncode == 2
+    assert run("--config", "/nowhere").returncode == 1
+
+
+def test_check_config_masks(tmp_path, endpoint):
+    config = stack.Config(tmp_path / "fw.conf", "", None, {"shop": {
+        "token": stack.token(), "event_url": endpoint.url(), "event_secret": SECRETS[0],
+        "provider_url": "https://api.example", "provider_secret": "very-s3cret"}}).write()
+    done = run("--config", config.path, "--check-config")
+    assert done.returncode == 0, done.stderr
+    assert "s3cret" not in done.stdout and SECRETS[0] not in done.stdout
+    assert f"event_url = http://127.0.0.1:{endpoint.port}/********" in done.stdout and "event_secret = ********" in done.stdout
+
+
+@pytest.mark.parametrize("url, said", [
+    ("http://shop.example/x", "plain_http"), ("http://127.0.0.1.shop.example/x", "plain_http"), ("http://user@127.0.0.1/x", "bad value"),
+    ("ftp://127.0.0.1/x", "bad value"), ("https://shop.example/x#y", "bad value"), ("https://", "bad value"), ("https:\\\\shop.example", "bad value")])
+def test_urls_that_are_refused(tmp_path, url, said):
+    config = stack.Config(tmp_path / "fw.conf", "", None, {"shop": {"token": stack.token(), "event_url": url, "event_secret": SECRETS[0]}}).write()
+    done = run("--config", config.path, "--check-config")
+    assert done.returncode == 1 and said in done.stderr
+    if said == "plain_http":
+        config.worker = {"plain_http": "yes"}
+        config.write()
+        assert run("--config", config.path, "--check-config").returncode == 0
+
+
+def test_a_url_without_a_secret_is_refused(tmp_path):
+    config = stack.Config(tmp_path / "fw.conf", "", None, {"shop": {"token": stack.token(), "event_url": "https://shop.example"}}).write()
+    done = run("--config", config.path, "--check-config")
+    assert done.returncode == 1 and "no secret to sign" in done.stderr

@@ -31,14 +31,16 @@
 
 #define BATCH 64               /* smaller than live batches may be: they share orders' locks */
 #define BATCH_BYTES (4u << 20) /* of bodies */
-#define LIST 4096              /* names at a time, so that the limits see what was removed */
+#define LIST 16384             /* names at a time, so that the limits see what was removed */
 #define CALL 3000              /* ms for a batch */
 #define CONNECT 3000           /* ms for an attempt to connect */
 #define IDLE 1000              /* ms between two looks into an empty directory */
+#define LOOK 2000              /* … and, if that takes long, into a large one */
 #define AGAIN_FIRST 200        /* ms before the next turn if something is left, doubled up to … */
 #define AGAIN_LAST 2000
 #define HUNG_FIRST 1000 /* … or, while calls hang, from this to … */
 #define HUNG_LAST 30000 /* … this: each leaves a session in the server */
+#define CATCH_UP 250    /* ms */
 #define REMIND 60000    /* ms between log lines that say what waits */
 #define PATIENCE 5      /* lost replies that a single delivery may cause before it is passed over */
 
@@ -59,9 +61,10 @@ struct drain {
 	atomic_bool stop;
 
 	struct item items[BATCH];
-	size_t at_once;              /* how many to a batch: 1 after a lost reply */
-	bool hangs;                  /* the last call had no answer in time */
-	int losses;                  /* in a row, with one delivery to a batch */
+	size_t at_once; /* how many to a batch: 1 after a lost reply */
+	bool hangs;     /* the last call had no answer in time */
+	int losses;     /* in a row, with one delivery to a batch */
+	int64_t due;    /* in µs, of clock_ms(): when the rate allows the next batch */
 	char after[SPOOL_NAME_SIZE]; /* the last name of this pass that had its turn */
 	struct drain_result result;  /* of this pass */
 	bool waiting;                /* the log was told that something is there */
@@ -244,11 +247,26 @@ load(struct drain *dr, const struct spool_name *names, size_t n, size_t *taken)
 	return filled;
 }
 
+/*
+ * Rest until so many are due by the rate. What was lost to a slow disk or a busy machine is caught
+ * up, but not more than CATCH_UP of it: that would be a burst.
+ */
+static void
+pace(struct drain *dr, size_t n)
+{
+	int64_t now = clock_ms();
+
+	if (dr->due < (now - CATCH_UP) * 1000)
+		dr->due = (now - CATCH_UP) * 1000;
+	dr->due += (int64_t)n * 1000000 / dr->rate;
+	if (dr->due / 1000 > now)
+		nap(dr, dr->due / 1000 - now);
+}
+
 /* The next batch of names; *taken: how many had their turn. False as in commit(). */
 static bool
 step(struct drain *dr, const struct spool_name *names, size_t n, size_t *taken)
 {
-	int64_t begin = clock_ms(), rest;
 	size_t filled = load(dr, names, n, taken);
 	bool ok = filled == 0 || commit(dr, 0, filled);
 
@@ -257,9 +275,7 @@ step(struct drain *dr, const struct spool_name *names, size_t n, size_t *taken)
 	if (!ok)
 		return false;
 	memcpy(dr->after, names[*taken - 1].text, sizeof dr->after);
-	rest = begin + (int64_t)filled * 1000 / dr->rate - clock_ms();
-	if (rest > 0)
-		nap(dr, rest);
+	pace(dr, filled);
 	return true;
 }
 
@@ -347,8 +363,9 @@ run(void *arg)
 			last = dr->hangs ? HUNG_LAST : AGAIN_LAST;
 			again = again * 2 < last ? again * 2 : last;
 		}
-		/* Looking into a large directory costs; one twentieth of a core at most. */
-		nap(dr, pause > 20 * looked ? pause : 20 * looked);
+		/* Looking into a large directory costs, and holds up those who write into it. */
+		looked = 20 * looked < LOOK ? 20 * looked : LOOK;
+		nap(dr, pause > looked ? pause : looked);
 	}
 	return NULL;
 }

@@ -844,8 +844,8 @@ sample_file(void **state)
 	assert_int_equal(c->log_level, LOG_INFO);
 	assert_string_equal(c->spool_dir, "/var/spool/foloosi-webhook");
 	assert_true(c->spool_max_bytes == 1024ULL << 20);
-	assert_int_equal(c->spool_max_files, 100000);
-	assert_int_equal(c->spool_rate, 2000);
+	assert_int_equal(c->spool_max_files, 500000);
+	assert_int_equal(c->spool_rate, 4000);
 	assert_int_equal(c->merchants[0].order_key, TRANSFER_OPTIONAL1);
 	assert_string_equal(c->merchants[0].order_prefix, "SHOP-");
 	assert_int_equal(c->merchants[0].credentials.token_count, 1);

@@ -20,6 +20,8 @@ MANDIR	= $(PREFIX)/share/man
 CONFDIR	= /etc/foloosi-webhook
 
 PYTHON	= /usr/bin/python3
+# end to end, most of the time is spent waiting: three files of tests at a time, each with servers of its own
+TOGETHER = -n 3 --dist loadfile
 WARN	= -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Werror
 HARDEN	= -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE
 OPT	= -O2 -g $(HARDEN)
@@ -115,18 +117,18 @@ sql: all
 # the real nginx, Apache, PostgreSQL and PgBouncer in front of and behind an ASan build
 e2e: all
 	$(MAKE) B=$B/asan SAN="$(ASAN)" OPT="-O1 -g" all
-	B=$B/asan $(PYTHON) -m pytest tests/e2e -q
+	B=$B/asan $(PYTHON) -m pytest tests/e2e -q $(TOGETHER)
 
 e2e-tsan:
 	$(MAKE) B=$B/tsan CC=clang SAN="$(TSAN)" OPT="-O1 -g -fPIE" all
-	B=$B/tsan $(PYTHON) -m pytest tests/e2e -q -k "load or outage or answers"
+	B=$B/tsan $(PYTHON) -m pytest tests/e2e -q $(TOGETHER) -k "load or outage or answers"
 
 e2e-valgrind: all
 	B=$B WRAP="valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=definite" \
 	    $(PYTHON) -m pytest tests/e2e -q -k "answers and nginx"
 
 model: all
-	B=$B $(PYTHON) -m pytest tests/e2e/test_model.py -q
+	B=$B $(PYTHON) -m pytest tests/e2e/test_model.py -q -n 2
 
 # gcc has built everything already; clang sees other things. Then the formatter, the analyzers, the manual.
 lint:

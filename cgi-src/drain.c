@@ -12,9 +12,10 @@
  * is refused even then stays too, for the database may be taught better. If the reply is lost,
  * the same files are tried again: a repeat is recognised by the database.
  *
- * A delivery that breaks the connection each time would stop all behind it. So after a
- * lost reply there is one delivery to a batch until one is through, and the culprit
- * is passed over at last.
+ * A delivery that breaks the connection each time, or at which the server each time says
+ * that it cannot (a damaged page of an index, say), would stop all behind it. So after such a
+ * failure there is one delivery to a batch until one is through, and the culprit is passed over
+ * at last.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -42,7 +43,7 @@
 #define HUNG_LAST 30000 /* … this: each leaves a session in the server */
 #define CATCH_UP 250    /* ms */
 #define REMIND 60000    /* ms between log lines that say what waits */
-#define PATIENCE 5      /* lost replies that a single delivery may cause before it is passed over */
+#define PATIENCE 5      /* failures that a single delivery may cause before it is passed over */
 
 struct item {
 	struct spool_name name;
@@ -61,9 +62,9 @@ struct drain {
 	atomic_bool stop;
 
 	struct item items[BATCH];
-	size_t at_once; /* how many to a batch: 1 after a lost reply */
+	size_t at_once; /* how many to a batch: 1 after a failure */
 	bool hangs;     /* the last call had no answer in time */
-	int losses;     /* in a row, with one delivery to a batch */
+	int failures;   /* in a row, with one delivery to a batch */
 	int64_t due;    /* in µs, of clock_ms(): when the rate allows the next batch */
 	char after[SPOOL_NAME_SIZE]; /* the last name of this pass that had its turn */
 	struct drain_result result;  /* of this pass */
@@ -172,7 +173,7 @@ refused(struct drain *dr, const struct item *item)
 	    "it stays in the spool and is tried again", (const char *)NULL);
 }
 
-/* Commit items[from] to items[from + n - 1]. False: the database is away, or its reply was lost. */
+/* Commit items[from] to items[from + n - 1]. False: the database is away, or failed. */
 static bool
 commit(struct drain *dr, size_t from, size_t n)
 {
@@ -188,7 +189,7 @@ commit(struct drain *dr, size_t from, size_t n)
 	switch (status) {
 	case DB_OK:
 		dr->at_once = dr->at_once * 2 < BATCH ? dr->at_once * 2 : BATCH;
-		dr->losses = 0;
+		dr->failures = 0;
 		for (size_t i = 0; i < n; i++)
 			finish(dr, &dr->items[from + i]);
 		return true;
@@ -206,9 +207,10 @@ commit(struct drain *dr, size_t from, size_t n)
 				return false;
 		return true;
 	case DB_LOST:
-		if (n == 1 && ++dr->losses >= PATIENCE) {
+	case DB_DOWN:
+		if (n == 1 && ++dr->failures >= PATIENCE) {
 			memcpy(dr->after, dr->items[from].name.text, sizeof dr->after);
-			dr->losses = 0;
+			dr->failures = 0;
 		}
 		dr->at_once = 1;
 		return false;

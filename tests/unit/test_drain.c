@@ -226,18 +226,17 @@ the_thread_comes_back_with_the_database(void **state)
 	assert_int_equal(fake_open(), 0);
 }
 
-/* One that breaks the connection each time is passed over at last. */
+/* One that fails like this each time is passed over at last. */
 static void
-a_killer_stops_no_other(void **state)
+stops_no_other(enum db_status failure)
 {
 	struct fake_step records[1 + 5 + 1];
 	const struct fake_call *calls;
 	struct drain *d;
 	size_t n;
 
-	(void)state;
 	for (size_t i = 0; i < 6; i++)
-		records[i] = (struct fake_step){DB_LOST, 0};
+		records[i] = (struct fake_step){failure, 0};
 	records[6] = (struct fake_step){DB_OK, 0};
 	keep("shop", 3);
 	fake_records(records, 7);
@@ -252,6 +251,21 @@ a_killer_stops_no_other(void **state)
 		assert_string_equal(calls[i].first, "0000000000000001");
 	}
 	assert_string_equal(calls[6].first, "0000000000000002");
+}
+
+static void
+a_killer_stops_no_other(void **state)
+{
+	(void)state;
+	stops_no_other(DB_LOST);
+}
+
+/* The server says each time that it cannot, because of a damaged page, say. */
+static void
+one_that_the_server_cannot_take_stops_no_other(void **state)
+{
+	(void)state;
+	stops_no_other(DB_DOWN);
 }
 
 static void
@@ -282,6 +296,7 @@ main(void)
 	    TEST(another_process_drains),
 	    TEST(the_thread_comes_back_with_the_database),
 	    TEST(a_killer_stops_no_other),
+	    TEST(one_that_the_server_cannot_take_stops_no_other),
 	    TEST(it_stops_with_files_left),
 	};
 

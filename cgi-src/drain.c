@@ -43,6 +43,7 @@
 #define HUNG_LAST 30000 /* … this: each leaves a session in the server */
 #define CATCH_UP 250    /* ms */
 #define REMIND 60000    /* ms between log lines that say what waits */
+#define FRUITLESS 20    /* failures in a row after which drain_once() gives up */
 #define PATIENCE 5      /* failures that a single delivery may cause before it is passed over */
 
 struct item {
@@ -67,10 +68,11 @@ struct drain {
 	int failures;   /* in a row, with one delivery to a batch */
 	int64_t due;    /* in µs, of clock_ms(): when the rate allows the next batch */
 	char after[SPOOL_NAME_SIZE]; /* the last name of this pass that had its turn */
+	int fruitless;               /* failures in a row, whatever the batch */
 	struct drain_result result;  /* of this pass */
 	bool waiting;                /* the log was told that something is there */
 	int64_t reminded;            /* clock_ms() of the log's last line about it */
-	int64_t refused;             /* … and about what the database refused */
+	int64_t complained;          /* … and about a file that stays */
 	unsigned seed;               /* of rand_r() */
 };
 
@@ -158,19 +160,18 @@ nap(struct drain *dr, int64_t ms)
 	pthread_mutex_unlock(&dr->mutex);
 }
 
-/* The database refuses it, and it was acknowledged: it stays. */
+/* A file stays, for it was acknowledged. Say why, but not for each of many, at each pass. */
 static void
-refused(struct drain *dr, const struct item *item)
+stays(struct drain *dr, const struct item *item, const char *trouble, const char *reason)
 {
 	int64_t now = clock_ms();
 
 	dr->result.left++;
-	if (now - dr->refused < REMIND)
+	if (now - dr->complained < REMIND)
 		return;
-	dr->refused = now;
-	log_event(LOG_ERROR, "spool", "trouble", "the database refuses a delivery", "id",
-	    item->delivery.request_id, "error", db_error(dr->db), "file", item->name.text, "remedy",
-	    "it stays in the spool and is tried again", (const char *)NULL);
+	dr->complained = now;
+	log_event(LOG_ERROR, "spool", "trouble", trouble, "reason", reason, "file", item->name.text,
+	    "remedy", "it stays in the spool and is tried again", (const char *)NULL);
 }
 
 /* Commit items[from] to items[from + n - 1]. False: the database is away, or failed. */
@@ -189,7 +190,7 @@ commit(struct drain *dr, size_t from, size_t n)
 	switch (status) {
 	case DB_OK:
 		dr->at_once = dr->at_once * 2 < BATCH ? dr->at_once * 2 : BATCH;
-		dr->failures = 0;
+		dr->failures = dr->fruitless = 0;
 		for (size_t i = 0; i < n; i++)
 			finish(dr, &dr->items[from + i]);
 		return true;
@@ -197,9 +198,11 @@ commit(struct drain *dr, size_t from, size_t n)
 	case DB_DATA:
 		if (n == 1) {
 			if (status == DB_DATA)
-				refused(dr, &dr->items[from]);
+				stays(dr, &dr->items[from], "the database refuses a delivery",
+				    db_error(dr->db));
 			else
 				dr->result.left++;
+			dr->failures = 0;
 			return true;
 		}
 		for (size_t i = 0; i < n && !stopping(dr); i++)
@@ -211,7 +214,10 @@ commit(struct drain *dr, size_t from, size_t n)
 		if (n == 1 && ++dr->failures >= PATIENCE) {
 			memcpy(dr->after, dr->items[from].name.text, sizeof dr->after);
 			dr->failures = 0;
+			stays(dr, &dr->items[from], "the database fails each time at a delivery",
+			    db_error(dr->db));
 		}
+		dr->fruitless++;
 		dr->at_once = 1;
 		return false;
 	default:
@@ -240,7 +246,7 @@ load(struct drain *dr, const struct spool_name *names, size_t n, size_t *taken)
 			spool_set_aside(dr->spool, item->name.text, fault);
 			break;
 		case SPOOL_UNREADABLE:
-			dr->result.left++;
+			stays(dr, item, "a file cannot be read", strerror(errno));
 			break;
 		case SPOOL_GONE:
 			break;
@@ -287,7 +293,8 @@ pass(struct drain *dr)
 {
 	size_t n = 1;
 
-	dr->result = (struct drain_result){0};
+	if (dr->after[0] == '\0')
+		dr->result = (struct drain_result){0};
 	while (n > 0 && !stopping(dr)) {
 		struct spool_name *names;
 		size_t done = 0, taken;
@@ -382,7 +389,7 @@ make(const struct drain_options *options)
 	dr->db = db_new(options->database);
 	dr->rate = options->rate;
 	dr->at_once = BATCH;
-	dr->refused = -REMIND;
+	dr->complained = -REMIND;
 	dr->seed = (unsigned)clock_ms() ^ (unsigned)(uintptr_t)dr;
 	pthread_mutex_init(&dr->mutex, NULL);
 	pthread_condattr_init(&attributes);
@@ -426,6 +433,26 @@ drain_stop(struct drain *dr)
 	unmake(dr);
 }
 
+/*
+ * A pass to its end, however often it is broken off: a delivery that breaks it is passed over in
+ * the end, and whoever starts anew each time would always fail at the same. False: the database
+ * is away, or takes nothing.
+ */
+static bool
+insist(struct drain *dr)
+{
+	while (db_connect(dr->db, clock_ms() + CONNECT) == DB_OK) {
+		int before = dr->fruitless;
+
+		if (pass(dr))
+			return dr->fruitless == 0 || dr->result.drained > 0;
+		if (dr->fruitless == before || dr->fruitless >= FRUITLESS)
+			return false;
+		nap(dr, AGAIN_FIRST);
+	}
+	return false;
+}
+
 enum drained
 drain_once(const struct drain_options *options, struct drain_result *result, char **error)
 {
@@ -436,7 +463,7 @@ drain_once(const struct drain_options *options, struct drain_result *result, cha
 	*result = (struct drain_result){0};
 	if (spool_lock(dr->spool)) {
 		drained = DRAIN_DONE;
-		if (db_connect(dr->db, clock_ms() + CONNECT) != DB_OK || !pass(dr)) {
+		if (!insist(dr)) {
 			drained = DRAIN_FAILED;
 			*error = xstrdup(db_error(dr->db));
 		}

@@ -12,6 +12,9 @@
  * is refused even then stays too, for the database may be taught better. If the reply is lost,
  * the same files are tried again: a repeat is recognised by the database.
  *
+ * If a file cannot be removed (a disk that went read-only), it is not recorded again by this
+ * process, which would count a repeat with each pass.
+ *
  * A delivery that breaks the connection each time, or at which the server each time says
  * that it cannot (a damaged page of an index, say), would stop all behind it. So after such a
  * failure there is one delivery to a batch until one is through, and the culprit is passed over
@@ -70,10 +73,13 @@ struct drain {
 	char after[SPOOL_NAME_SIZE]; /* the last name of this pass that had its turn */
 	int fruitless;               /* failures in a row, whatever the batch */
 	struct drain_result result;  /* of this pass */
-	bool waiting;                /* the log was told that something is there */
-	int64_t reminded;            /* clock_ms() of the log's last line about it */
-	int64_t complained;          /* … and about a file that stays */
-	unsigned seed;               /* of rand_r() */
+	struct spool_name *done;     /* committed, and not removed yet; sorted, owned */
+	size_t done_count, done_room;
+	size_t done_left;   /* … of those, that are there still */
+	bool waiting;       /* the log was told that something is there */
+	int64_t reminded;   /* clock_ms() of the log's last line about it */
+	int64_t complained; /* … and about a file that stays */
+	unsigned seed;      /* of rand_r() */
 };
 
 /* -- one delivery -- */
@@ -112,6 +118,72 @@ age_s(int64_t arrived)
 	return (int64_t)time(NULL) - arrived / 1000000;
 }
 
+/* A file stays, for it was acknowledged. Say why, but not for each of many, at each pass. */
+static void
+stays(struct drain *dr, const struct item *item, const char *trouble, const char *reason)
+{
+	int64_t now = clock_ms();
+
+	dr->result.left++;
+	if (now - dr->complained < REMIND)
+		return;
+	dr->complained = now;
+	log_event(LOG_ERROR, "spool", "trouble", trouble, "reason", reason, "file", item->name.text,
+	    "remedy", "it stays in the spool and is tried again", (const char *)NULL);
+}
+
+/* Where a name is among those that are done, or belongs. */
+static size_t
+done_at(const struct drain *dr, const char *name)
+{
+	size_t from = 0, to = dr->done_count;
+
+	while (from < to) {
+		size_t middle = from + (to - from) / 2;
+
+		if (strcmp(dr->done[middle].text, name) < 0)
+			from = middle + 1;
+		else
+			to = middle;
+	}
+	return from;
+}
+
+/* Its delivery is committed: its file may go. */
+static void
+remove_file(struct drain *dr, const struct item *item)
+{
+	size_t at;
+
+	if (spool_remove(dr->spool, item->name.text))
+		return;
+	stays(dr, item, "a drained file cannot be removed", strerror(errno));
+	at = done_at(dr, item->name.text);
+	if (dr->done_count == dr->done_room) {
+		dr->done_room = dr->done_room == 0 ? 64 : dr->done_room * 2;
+		dr->done = xrealloc(dr->done, dr->done_room * sizeof *dr->done);
+	}
+	memmove(dr->done + at + 1, dr->done + at, (dr->done_count - at) * sizeof *dr->done);
+	dr->done[at] = item->name;
+	dr->done_count++;
+	dr->done_left++;
+}
+
+/* Is it committed already, and only its file is still there? Then try again to remove that. */
+static bool
+is_done(struct drain *dr, const struct item *item)
+{
+	size_t at = done_at(dr, item->name.text);
+
+	if (at == dr->done_count || strcmp(dr->done[at].text, item->name.text) != 0)
+		return false;
+	if (!spool_remove(dr->spool, item->name.text))
+		stays(dr, item, "a drained file cannot be removed", strerror(errno));
+	else if (--dr->done_left == 0)
+		dr->done_count = 0;
+	return true;
+}
+
 /* The database has said what became of it. */
 static void
 finish(struct drain *dr, struct item *item)
@@ -132,9 +204,7 @@ finish(struct drain *dr, struct item *item)
 		return;
 	}
 	dr->result.drained++;
-	if (!spool_remove(dr->spool, item->name.text))
-		log_event(LOG_ERROR, "spool", "trouble", "a drained file cannot be removed",
-		    "reason", strerror(errno), (const char *)NULL);
+	remove_file(dr, item);
 }
 
 /* -- a batch -- */
@@ -158,20 +228,6 @@ nap(struct drain *dr, int64_t ms)
 	while (!stopping(dr) && rc != ETIMEDOUT)
 		rc = pthread_cond_timedwait(&dr->wake, &dr->mutex, &until);
 	pthread_mutex_unlock(&dr->mutex);
-}
-
-/* A file stays, for it was acknowledged. Say why, but not for each of many, at each pass. */
-static void
-stays(struct drain *dr, const struct item *item, const char *trouble, const char *reason)
-{
-	int64_t now = clock_ms();
-
-	dr->result.left++;
-	if (now - dr->complained < REMIND)
-		return;
-	dr->complained = now;
-	log_event(LOG_ERROR, "spool", "trouble", trouble, "reason", reason, "file", item->name.text,
-	    "remedy", "it stays in the spool and is tried again", (const char *)NULL);
 }
 
 /* Commit items[from] to items[from + n - 1]. False: the database is away, or failed. */
@@ -236,6 +292,8 @@ load(struct drain *dr, const struct spool_name *names, size_t n, size_t *taken)
 		struct item *item = &dr->items[filled];
 
 		item->name = names[*taken];
+		if (is_done(dr, item))
+			continue;
 		switch (spool_load(dr->spool, item->name.text, &item->spooled, &fault)) {
 		case SPOOL_READ:
 			prepare(item);
@@ -404,6 +462,7 @@ unmake(struct drain *dr)
 {
 	for (size_t i = 0; i < BATCH; i++)
 		transfer_free(&dr->items[i].delivery.transfer);
+	free(dr->done);
 	db_free(dr->db);
 	pthread_cond_destroy(&dr->wake);
 	pthread_mutex_destroy(&dr->mutex);

@@ -9,9 +9,12 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "drain.h"
@@ -27,6 +30,17 @@ static char directory[] = "/tmp/fw-drain.XXXXXX";
 static struct spool *spool;
 static struct drain_options options = {.database = "", .rate = 100000};
 static int arrivals;
+static atomic_bool read_only; /* the disk went so: the executable's unlinkat() goes before libc's */
+
+int
+unlinkat(int dir, const char *name, int flags)
+{
+	if (atomic_load(&read_only)) {
+		errno = EROFS;
+		return -1;
+	}
+	return (int)syscall(SYS_unlinkat, dir, name, flags);
+}
 
 static int
 set_up(void **state)
@@ -45,6 +59,7 @@ set_up(void **state)
 	options.rate = 100000;
 	fake_reset();
 	arrivals = 0;
+	read_only = false;
 	return 0;
 }
 
@@ -288,6 +303,34 @@ one_that_the_server_cannot_take_stops_no_other(void **state)
 	stops_no_other(DB_DOWN);
 }
 
+/* What is committed is not recorded at each pass, and counted as a repeat, until its file can go. */
+static void
+files_that_cannot_be_removed(void **state)
+{
+	struct drain *d;
+	size_t n = 0;
+
+	(void)state;
+	keep("shop", 200);
+	read_only = true;
+	d = drain_start(&options);
+	for (int64_t end = clock_ms() + 20000; n < 4 && clock_ms() < end; usleep(2000))
+		(void)fake_calls(&n);
+	usleep(1500 * 1000);
+	assert_int_equal(files(), 200);
+	read_only = false;
+	wait_until_empty();
+	read_only = true;
+	keep("shop", 1);
+	for (int64_t end = clock_ms() + 20000; n < 5 && clock_ms() < end; usleep(2000))
+		(void)fake_calls(&n);
+	read_only = false;
+	wait_until_empty();
+	drain_stop(d);
+	(void)fake_calls(&n);
+	assert_int_equal(n, 5);
+}
+
 static void
 it_stops_with_files_left(void **state)
 {
@@ -318,6 +361,7 @@ main(void)
 	    TEST(the_thread_comes_back_with_the_database),
 	    TEST(a_killer_stops_no_other),
 	    TEST(one_that_the_server_cannot_take_stops_no_other),
+	    TEST(files_that_cannot_be_removed),
 	    TEST(it_stops_with_files_left),
 	};
 

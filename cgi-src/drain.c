@@ -198,9 +198,11 @@ finish(struct drain *dr, struct item *item)
 	    outcome_info(d->outcome)->name, "reason", *d->reason != '\0' ? d->reason : NULL,
 	    "delivery", log_number(d->delivery_id), "waited_s",
 	    log_number(age_s(item->spooled.arrived)), (const char *)NULL);
-	/* Beyond the quota a rejected body is counted, not kept. This one was acknowledged. */
-	if (d->outcome == OUTCOME_REJECTED && d->delivery_id == 0) {
-		spool_set_aside(dr->spool, item->name.text, "rejected, and beyond the quota");
+	/* It was acknowledged as a valid transfer. The database lists no rejected body as waiting for
+	 * a person, and beyond the quota does not even keep it. */
+	if (d->outcome == OUTCOME_REJECTED) {
+		spool_set_aside(dr->spool, item->name.text,
+		    d->faults != NULL ? d->faults : "the database rejects it");
 		return;
 	}
 	dr->result.drained++;

@@ -211,7 +211,9 @@ db_record(struct db *db, struct delivery *const *batch, size_t n, int64_t deadli
 	for (size_t i = 0; status == DB_OK && i < n; i++) {
 		struct delivery *d = batch[i];
 		bool busy = held && strcmp(d->merchant, "busy") == 0;
-		d->outcome = busy ? OUTCOME_BUSY : OUTCOME_RECORDED;
+		d->outcome = busy                ? OUTCOME_BUSY
+			     : d->faults != NULL ? OUTCOME_REJECTED
+						 : OUTCOME_RECORDED;
 		strcpy(d->order, busy ? "" : d->request_id);
 		strcpy(d->order_state, busy ? "" : "paid");
 		d->reason[0] = '\0';

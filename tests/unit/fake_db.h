@@ -7,7 +7,7 @@
  *   "poison"  every batch with one in it is DB_DATA
  *   "locked"  every batch with one in it is DB_LOCKED, while fake_hold(true)
  *   "busy"    is answered OUTCOME_BUSY, while fake_hold(true)
- *   others    are recorded; the request id comes back as the order
+ *   others    are recorded, or rejected if there are faults; the request id comes back as the order
  * Every call of db_record() is remembered.
  */
 #ifndef FAKE_DB_H

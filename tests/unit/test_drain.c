@@ -77,17 +77,23 @@ tear_down(void **state)
 
 /* n deliveries of this merchant, behind those that are there. */
 static void
-keep(const char *merchant, int n)
+keep_body(const char *merchant, int n, const char *body)
 {
 	for (int i = 0; i < n; i++) {
 		struct delivery d = {.merchant = merchant,
-		    .body = (const unsigned char *)BODY,
-		    .body_len = strlen(BODY),
+		    .body = (const unsigned char *)body,
+		    .body_len = strlen(body),
 		    .order_ref = "A"};
 
 		snprintf(d.request_id, sizeof d.request_id, "%016x", (unsigned)++arrivals);
 		assert_int_equal(spool_keep(spool, &d, 1000 + arrivals), SPOOL_KEPT);
 	}
+}
+
+static void
+keep(const char *merchant, int n)
+{
+	keep_body(merchant, n, BODY);
 }
 
 static size_t
@@ -185,6 +191,19 @@ torn_files_are_set_aside(void **state)
 	keep("shop", 3);
 	assert_int_equal(system(command), 0);
 	free(command);
+	assert_int_equal(drain(DRAIN_DONE).drained, 2);
+	assert_int_equal(files(), 0);
+	assert_int_equal(spool_count_aside(spool), 1);
+}
+
+/* It was acknowledged: what another version finds invalid is not buried among the rejected. */
+static void
+what_is_no_transfer_any_more_is_set_aside(void **state)
+{
+	(void)state;
+	keep("shop", 1);
+	keep_body("shop", 1, "{}");
+	keep("shop", 1);
 	assert_int_equal(drain(DRAIN_DONE).drained, 2);
 	assert_int_equal(files(), 0);
 	assert_int_equal(spool_count_aside(spool), 1);
@@ -356,6 +375,7 @@ main(void)
 	    TEST(nothing_goes_without_a_commit),
 	    TEST(what_is_refused_or_busy_holds_up_nobody),
 	    TEST(torn_files_are_set_aside),
+	    TEST(what_is_no_transfer_any_more_is_set_aside),
 	    TEST(another_process_drains),
 	    TEST(a_killer_stops_no_other_once),
 	    TEST(the_thread_comes_back_with_the_database),

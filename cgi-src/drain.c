@@ -78,7 +78,8 @@ struct drain {
 	size_t done_left;   /* … of those, that are there still */
 	bool waiting;       /* the log was told that something is there */
 	int64_t reminded;   /* clock_ms() of the log's last line about it */
-	int64_t complained; /* … and about a file that stays */
+	int64_t tidied;     /* … of the last look for what is none of ours */
+	int64_t complained; /* … of its last line about a file that stays */
 	unsigned seed;      /* of rand_r() */
 };
 
@@ -407,6 +408,20 @@ turn(struct drain *dr)
 	return done;
 }
 
+/* An empty spool has no passes, and what is none of ours would lie there unseen. */
+static void
+tidy(struct drain *dr)
+{
+	struct spool_name *names;
+
+	if (!spool_lock(dr->spool))
+		return;
+	spool_list(dr->spool, "", 0, true, &names);
+	free(names);
+	spool_unlock(dr->spool);
+	dr->tidied = clock_ms();
+}
+
 static void *
 run(void *arg)
 {
@@ -421,6 +436,8 @@ run(void *arg)
 		remind(dr, &usage);
 		if (usage.files == 0) {
 			db_close(dr->db);
+			if (clock_ms() - dr->tidied >= REMIND)
+				tidy(dr);
 			again = AGAIN_FIRST;
 		} else if (turn(dr)) {
 			again = AGAIN_FIRST;
@@ -449,7 +466,7 @@ make(const struct drain_options *options)
 	dr->db = db_new(options->database);
 	dr->rate = options->rate;
 	dr->at_once = BATCH;
-	dr->complained = -REMIND;
+	dr->complained = dr->tidied = -REMIND;
 	dr->seed = (unsigned)clock_ms() ^ (unsigned)(uintptr_t)dr;
 	pthread_mutex_init(&dr->mutex, NULL);
 	pthread_condattr_init(&attributes);

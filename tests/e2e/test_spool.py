@@ -445,6 +445,28 @@ def test_torn_and_foreign_files(own):
     (own.spool / "lost+found").rmdir()
 
 
+def test_a_foreign_file_in_an_empty_spool(second):
+    second.make_spool()
+    spool = second.config.settings["spool_dir"]
+    (spool / "notes.txt").write_text("somebody's")
+    second.start()
+    stack.wait_for("the foreign file", (spool / "aside" / "notes.txt").exists)
+
+
+@pytest.mark.skipif(not stack.IS_ROOT, reason="only root gives files away")
+def test_a_file_that_cannot_be_read(own, second):
+    """A backup that root put back, say: the log names it, and nobody waits behind it."""
+    second.config.write()
+    second.make_spool()
+    spool = second.config.settings["spool_dir"]
+    path = spool / "0000000000000001-0123456789abcdef-4.delivery"
+    path.touch(mode=0o600)
+    second.start()
+    stack.wait_for("the log", lambda: 'trouble="a file cannot be read" reason="Permission denied"' in second.log.read_text())
+    stack.give(path, "www-data", mode=0o600)
+    stack.wait_for("it is torn, too", lambda: not path.exists())
+
+
 # -- hanging, locked, in doubt ---------------------------------------------------------------------
 
 

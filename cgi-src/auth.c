@@ -18,6 +18,7 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/params.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -38,10 +39,26 @@ must(int ok)
 		abort();
 }
 
+/* Fetched once: EVP_sha256() would be looked up by name for each digest. Never freed. */
+static const EVP_MD *
+sha256(void)
+{
+	static _Atomic(EVP_MD *) kept;
+	EVP_MD *none = NULL, *md = atomic_load(&kept);
+
+	if (md != NULL)
+		return md;
+	must((md = EVP_MD_fetch(NULL, "SHA256", NULL)) != NULL);
+	if (atomic_compare_exchange_strong(&kept, &none, md))
+		return md;
+	EVP_MD_free(md); /* another thread was faster */
+	return none;
+}
+
 void
 digest_sha256(const void *bytes, size_t len, unsigned char out[AUTH_DIGEST_SIZE])
 {
-	must(EVP_Digest(bytes, len, out, NULL, EVP_sha256(), NULL));
+	must(EVP_Digest(bytes, len, out, NULL, sha256(), NULL));
 }
 
 static int

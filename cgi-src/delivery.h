@@ -2,10 +2,10 @@
  * delivery.h - the nouns that every room of this house shares.
  *
  * A delivery is one authenticated HTTP request with its raw bytes. It is owned
- * by the accept thread that read it, from the first byte to the answer. Between
- * writer_record() being called and returning it is lent to the writer, which
- * may write the members under "verdict" and nothing else. Nobody allocates or
- * frees a delivery on the way; the accept thread reuses one for its whole life.
+ * by the thread that has its request in hand, from the first byte to the answer. In between,
+ * while writer_record() runs or from writer_lend() to writer_collect(), it is lent to the
+ * writer, which may write the members under "verdict" and nothing else. Nobody allocates or
+ * frees a delivery on the way; each slot of main.c has one, which it reuses.
  */
 #ifndef DELIVERY_H
 #define DELIVERY_H
@@ -53,7 +53,7 @@ enum outcome {
 #define DIGEST_SIZE 32 /* SHA-256 */
 
 struct delivery {
-	/* What arrived. Written by the accept thread before writer_record(). */
+	/* What arrived. Written by the accept thread before it is lent. */
 	char request_id[REQUEST_ID_SIZE]; /* 16 hex digits: ties log lines and answer together */
 	const char *merchant;      /* borrowed from the configuration that the request pinned */
 	const unsigned char *body; /* the raw bytes; borrowed from the request */

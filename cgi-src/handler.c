@@ -1,10 +1,12 @@
 /*
  * handler.c - the stairs of one request.
  *
- * climb() is the whole of it: each check in the order in which the answers are promised,
- * each with its own way out. What it returns is the answer's row in outcome.c; what else
- * the answer says is in struct handler by then. handler_serve() goes up the stairs,
- * answers, and writes the one log line.
+ * climb() is the whole of it, up to where the writer comes in: each check in the order in which
+ * the answers are promised, each with its own way out. What it returns is the answer's row in
+ * outcome.c; what else the answer says is in struct handler by then. After the writer comes
+ * verdict(), which may have to spool, and then conclude() writes the one log line and answers.
+ * Whoever waits for the writer does all of this in handler_serve(); else handler_resume()
+ * goes on, perhaps in another thread.
  *
  * Two things are hard. First, nothing that the sender chose may come back in an answer that
  * is given before he is known: those answers are constant text. Second, the signature
@@ -27,7 +29,9 @@
 #define ENDPOINTS "/webhooks/foloosi/" /* <merchant>/<token> follow */
 #define ALWAYS "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
 #define SPOOLING_MS 500 /* of the deadline, at most, are left for the spool's disk */
-#define WARNED_MAX 64   /* merchants for which the log says that the database does not know them */
+#define IDS 32          /* request ids drawn at a time: getrandom() is whole up to 256 bytes */
+#define TO_BE_RECORDED OUTCOME__MAX /* no outcome yet: the writer has the word */
+#define WARNED_MAX 64 /* merchants for which the log says that the database does not know them */
 
 /* A growing text. NUL-terminated once anything was put. */
 struct text {
@@ -38,14 +42,20 @@ struct text {
 struct handler {
 	struct writer *writer; /* borrowed */
 	struct spool *spool;   /* borrowed; NULL: there is none */
+	void *owner;           /* what writer_collect() gives for the delivery; NULL: wait for it */
+	struct waiting loan;
+	struct http_request *request; /* in hand */
 	struct delivery delivery;
 	const struct merchant *merchant; /* of the request in hand; NULL: unknown */
 	size_t body_limit;
+	bool may_spool;               /* the delivery, if the database cannot take it */
 	struct json_error json_error; /* for OUTCOME_NOT_JSON */
 	struct faults faults;         /* for OUTCOME_NOT_TRANSFER */
 	enum outcome refused;         /* NOT_JSON or NOT_TRANSFER, also if that could not be kept */
 	struct text rejected;         /* the faults as the database keeps them */
 	struct text headers, answer;
+	uint64_t ids[IDS]; /* random */
+	size_t ids_left;   /* of them, not used yet */
 };
 
 static void
@@ -71,16 +81,22 @@ __attribute__((format(printf, 2, 3))) static void
 text_add(struct text *t, const char *format, ...)
 {
 	va_list ap;
-	char *s;
 	int len;
 
-	va_start(ap, format);
-	len = vasprintf(&s, format, ap);
-	va_end(ap);
-	if (len < 0)
-		abort();
-	text_put(t, s, (size_t)len);
-	free(s);
+	for (;;) {
+		size_t room = t->cap - t->len;
+
+		va_start(ap, format);
+		len = vsnprintf(room > 0 ? t->s + t->len : NULL, room, format, ap);
+		va_end(ap);
+		if (len < 0)
+			abort();
+		if ((size_t)len < room)
+			break;
+		t->cap = 2 * (t->len + (size_t)len + 1);
+		t->s = xrealloc(t->s, t->cap);
+	}
+	t->len += (size_t)len;
 }
 
 /* A JSON string (RFC 8259 section 7) of valid UTF-8. */
@@ -104,12 +120,13 @@ text_add_json(struct text *t, const char *s)
 }
 
 struct handler *
-handler_new(struct writer *writer, struct spool *spool)
+handler_new(struct writer *writer, struct spool *spool, void *owner)
 {
 	struct handler *h = xcalloc(1, sizeof *h);
 
 	h->writer = writer;
 	h->spool = spool;
+	h->owner = owner;
 	return h;
 }
 
@@ -301,28 +318,13 @@ arrival_us(const struct http_request *q)
 	       (clock_ms() - http_arrival(q)) * 1000;
 }
 
-/*
- * Have it recorded, or spooled. The writer has to say so in time for the spool. What is no valid
- * transfer is not spooled: nobody's payment, and its quota is the database's to keep.
- */
+/* What the database cannot take for now goes into the spool. That may take long. */
 static void
-record(struct handler *h, const struct config *config, const struct http_request *q)
+keep(struct handler *h)
 {
 	struct delivery *d = &h->delivery;
-	int share = config->deadline_ms / 4;
-	bool may_spool = h->spool != NULL && d->faults == NULL;
 
-	if (may_spool)
-		d->deadline -= share < SPOOLING_MS ? share : SPOOLING_MS;
-	writer_record(h->writer, d);
-#ifdef PLANTED_LOSS /* for make prove-self: acknowledged, and kept nowhere */
-	if (d->outcome == OUTCOME_UNAVAILABLE)
-		d->outcome = OUTCOME_RECORDED;
-#endif
-	if (!may_spool || d->outcome != OUTCOME_UNAVAILABLE ||
-	    !unavailable_because(d->reason)->spooled)
-		return;
-	switch (spool_keep(h->spool, d, arrival_us(q))) {
+	switch (spool_keep(h->spool, d, arrival_us(h->request))) {
 	case SPOOL_KEPT:
 		d->outcome = OUTCOME_SPOOLED;
 		break;
@@ -337,6 +339,7 @@ record(struct handler *h, const struct config *config, const struct http_request
 	}
 }
 
+/* Up to where the writer comes in. TO_BE_RECORDED: the delivery is complete. */
 static enum outcome
 climb(struct handler *h, const struct config *config, struct http_request *q)
 {
@@ -376,11 +379,53 @@ climb(struct handler *h, const struct config *config, struct http_request *q)
 	digest_sha256(d->body, d->body_len, d->digest);
 	if (decode(h))
 		d->order_ref = order_ref(h->merchant, &d->transfer);
-	record(h, config, q);
+	return TO_BE_RECORDED;
+}
+
+/*
+ * Leave the spool its time: the writer has to say so before. What is no valid transfer is not
+ * spooled: nobody's payment, and its quota is the database's to keep.
+ */
+static void
+prepare(struct handler *h, const struct config *config)
+{
+	int share = config->deadline_ms / 4;
+
+	h->may_spool = h->spool != NULL && h->delivery.faults == NULL;
+	if (h->may_spool)
+		h->delivery.deadline -= share < SPOOLING_MS ? share : SPOOLING_MS;
+}
+
+/* What the writer's word means for the request, and the spool's after it. */
+static enum outcome
+verdict(struct handler *h)
+{
+	struct delivery *d = &h->delivery;
+
+#ifdef PLANTED_LOSS /* for make prove-self: acknowledged, and kept nowhere */
+	if (d->outcome == OUTCOME_UNAVAILABLE)
+		d->outcome = OUTCOME_RECORDED;
+#endif
+	if (h->may_spool && d->outcome == OUTCOME_UNAVAILABLE &&
+	    unavailable_because(d->reason)->spooled)
+		keep(h);
 	if (d->outcome == OUTCOME_UNAVAILABLE || d->faults == NULL)
 		return d->outcome;
 	return h
 	    ->refused; /* the raw bytes are kept as rejected, or only counted beyond the quota */
+}
+
+/* Ids are drawn many at a time, for each draw is a call of the kernel. */
+static uint64_t
+next_id(struct handler *h)
+{
+	if (h->ids_left == 0) {
+		while (getrandom(h->ids, sizeof h->ids, 0) != sizeof h->ids)
+			if (errno != EINTR)
+				abort();
+		h->ids_left = IDS;
+	}
+	return h->ids[--h->ids_left];
 }
 
 /* Forget the request before, but not the memory that it grew. */
@@ -390,17 +435,13 @@ begin(struct handler *h, const struct config *config, const struct http_request 
 	struct delivery *d = &h->delivery;
 	const struct transfer transfer = {
 	    .text = d->transfer.text, .text_cap = d->transfer.text_cap};
-	uint64_t id;
 
-	while (getrandom(&id, sizeof id, 0) != sizeof id)
-		if (errno != EINTR)
-			abort();
 	*d = (struct delivery){
 	    .transfer = transfer,
 	    .deadline = http_arrival(q) + config->deadline_ms,
 	    .outcome = OUTCOME_UNAVAILABLE,
 	};
-	snprintf(d->request_id, sizeof d->request_id, "%016" PRIx64, id);
+	snprintf(d->request_id, sizeof d->request_id, "%016" PRIx64, next_id(h));
 	h->merchant = NULL;
 	h->body_limit = config->body_limit;
 	h->refused = OUTCOME__MAX;
@@ -575,14 +616,11 @@ warn_unknown_merchant(const char *name)
 		    (const char *)NULL);
 }
 
-void
-handler_serve(struct handler *h, const struct config *config, struct http_request *q)
+static void
+conclude(struct handler *h, enum outcome outcome)
 {
 	const struct delivery *d = &h->delivery;
-	enum outcome outcome;
-
-	begin(h, config, q);
-	outcome = climb(h, config, q);
+	struct http_request *q = h->request;
 
 	/* Before the answer, so that whoever has the answer finds the line. */
 	log_event((enum log_level)outcome_info(outcome)->log_level, "request", "id", d->request_id,
@@ -594,4 +632,31 @@ handler_serve(struct handler *h, const struct config *config, struct http_reques
 	answer(h, outcome, q);
 	if (d->merchant != NULL && d->outcome != OUTCOME_UNAVAILABLE && !d->merchant_known)
 		warn_unknown_merchant(d->merchant);
+}
+
+enum handler_served
+handler_serve(struct handler *h, const struct config *config, struct http_request *q)
+{
+	enum outcome outcome;
+
+	h->request = q;
+	begin(h, config, q);
+	outcome = climb(h, config, q);
+	if (outcome == TO_BE_RECORDED) {
+		prepare(h, config);
+		if (h->owner != NULL)
+			return writer_lend(h->writer, &h->loan, &h->delivery, h->owner)
+				   ? HANDLER_LENT
+				   : HANDLER_REFUSED;
+		writer_record(h->writer, &h->delivery);
+		outcome = verdict(h);
+	}
+	conclude(h, outcome);
+	return HANDLER_ANSWERED;
+}
+
+void
+handler_resume(struct handler *h)
+{
+	conclude(h, verdict(h));
 }

@@ -9,18 +9,30 @@
 #include "spool.h"
 #include "writer.h"
 
-/* One a thread: the delivery and the buffers that its requests reuse. */
+/* Room for one request at a time: the delivery and the buffers that its requests reuse. */
 struct handler;
 
-/* spool: NULL if there is none. Both are borrowed. */
-struct handler *handler_new(struct writer *, struct spool *spool);
+/*
+ * owner: what stands for this handler in struct waiting when its delivery comes back from
+ * writer_collect(); NULL: handler_serve() waits for it. spool: NULL if there is none.
+ * All are borrowed.
+ */
+struct handler *handler_new(struct writer *, struct spool *spool, void *owner);
 void handler_free(struct handler *); /* NULL is ignored */
 
+enum handler_served {
+	HANDLER_ANSWERED, /* with http_finish() */
+	HANDLER_LENT,     /* the delivery is the writer's; when it is back, handler_resume() */
+	HANDLER_REFUSED,  /* the writer has not taken it: handler_resume(), which may take long */
+};
 /*
- * Answer one accepted request. config is pinned by the caller until this returns.
- * Always ends with http_finish(), before the request's deadline plus the time that
- * writing the answer takes.
+ * Serve one accepted request. After HANDLER_LENT handler and request belong to who collects the
+ * delivery, and that may be at once. config is pinned by the caller until the answer.
  */
-void handler_serve(struct handler *, const struct config *config, struct http_request *);
+enum handler_served handler_serve(
+    struct handler *, const struct config *config, struct http_request *);
+
+/* Answer the request whose delivery has its verdict. */
+void handler_resume(struct handler *);
 
 #endif

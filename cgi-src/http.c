@@ -1,7 +1,8 @@
 /*
  * http.c - a request and an answer, whatever brought them.
  *
- * The hard part is to use libfcgi for the protocol's records and for nothing else:
+ * The hard part is to use libfcgi for the protocol's records and for nothing else, and never
+ * to be kept by a peer:
  *
  * - Its accept loop cannot be stopped in a program with threads, gives up a thread at
  *   EMFILE, and knows no time limit. So we accept, and hand FCGX_Accept_r() a connection
@@ -12,11 +13,15 @@
  *   looks like FastCGI records would then be a forged request. So no connection is ever
  *   used twice, also when the web server asks for it (fastcgi_keep_conn); that would pin a
  *   thread to each idle connection besides.
- * - The duplicate of the connection is libfcgi's, which closes it when it sees fit. Ours
- *   stays open until let_go(), so http_hang_up() can shut it down from another thread and
- *   never meets a descriptor that means something else by now.
- * - Reads wait for SO_RCVTIMEO at most. libfcgi takes a timeout for an error and never
- *   resumes, so the limit is set to what the whole body may still take before each wait.
+ * - It reads with read(), as long as that takes. Nearly every request is smaller than its buffer
+ *   and all there when we accept it: is_whole_request() has a look. Then its first read takes all,
+ *   nothing can block, and a request costs five calls: accept, recv, read, write, close.
+ * - Any other may keep us waiting. Before that we say so (http_on_wait()), so that somebody else
+ *   accepts meanwhile. Then reads wait for SO_RCVTIMEO at most. libfcgi takes a timeout for an
+ *   error and never resumes, so the limit is set to what the whole body may still take
+ *   before each wait. It has a duplicate of the connection, which it closes when it sees fit.
+ *   Ours stays open until let_go(), so http_hang_up() can shut it down from another thread
+ *   and never meets a descriptor that means something else by now.
  * - A body that ends early ends like one that is whole. Whole is only what libfcgi saw the
  *   end of without an error, and what is as long as CONTENT_LENGTH says, if that says a number
  *   (for chunked bodies web servers send none, or an empty one).
@@ -46,20 +51,20 @@
 #define HEAD_WAIT_MS 2000       /* a read of the parameters: a web server sends them at once */
 #define SEND_WAIT_MS 2000       /* a write of the answer: it fits into the socket's buffer */
 #define LINGER_MS 500           /* for the peer to see an answer given before its body's end */
-#define CLOSE_WAIT_MS "100"     /* the same in libfcgi, after an error */
+#define LATE_MS 2               /* a peer that has said nothing for so long is one to wait for */
 #define PRESSURE_WAIT_MS 50     /* no descriptor or memory left: somebody must end first */
 #define PRESSURE_LOG_MS 10000   /* and the log says so at most this often */
-#define PIECE 8192              /* bytes read at a time beyond what is kept */
+#define PIECE 8192              /* bytes at a time; no more than libfcgi's buffer holds */
 #define BUFFER_KEPT (1UL << 20) /* bytes: a larger body buffer is given back */
 #define TEMPORARY_SUFFIX ".new" /* of the socket path until it is ready */
 
 struct http_request {
 	bool cgi;
-	bool answered;             /* plain CGI has one request */
-	int listen_fd;             /* borrowed */
-	int fd;                    /* our connection; -1: none. Written under crowd.lock */
-	FCGX_Request fcgx;         /* with libfcgi's duplicate of fd */
-	char **envp;               /* NAME=value …, of the request in hand */
+	bool answered;     /* plain CGI has one request */
+	int listen_fd;     /* borrowed */
+	FCGX_Request fcgx; /* with the connection, or a duplicate of fd */
+	int fd;      /* the connection if its peer may be late, else -1. Written under crowd.lock */
+	char **envp; /* NAME=value …, of the request in hand */
 	int64_t arrival;           /* clock_ms() */
 	bool whole;                /* the body was read to its end */
 	unsigned char *body;       /* owned, reused */
@@ -67,7 +72,7 @@ struct http_request {
 	struct http_request *next; /* in the crowd */
 };
 
-/* Every request object that waits at a socket, for http_hang_up(). */
+/* Every request object of a socket, for http_hang_up(). */
 static struct {
 	pthread_mutex_t lock;
 	struct http_request *first;
@@ -82,6 +87,8 @@ static struct {
 	ino_t ino;
 } bound;
 
+static void (*on_wait)(void);
+
 void
 http_init(void)
 {
@@ -89,7 +96,6 @@ http_init(void)
 
 	sigaction(SIGTERM, NULL, &term);
 	sigaction(SIGUSR1, NULL, &usr1);
-	setenv("LIBFCGI_OS_CLOSE_POLL_TIMEOUT", CLOSE_WAIT_MS, 1);
 	if (FCGX_Init() != 0)
 		fatal("libfcgi does not start");
 	/* It has taken these two for its own accept loop, which does not run here. */
@@ -97,6 +103,12 @@ http_init(void)
 	sigaction(SIGUSR1, &usr1, NULL);
 	/* The peer may be gone when we answer: that is an error of write(), not of ours. */
 	sigaction(SIGPIPE, &ignore, NULL);
+}
+
+void
+http_on_wait(void (*hook)(void))
+{
+	on_wait = hook;
 }
 
 static void
@@ -130,18 +142,73 @@ http_request_new(int listen_fd)
 	return q;
 }
 
-/* Take hold of a connection. */
-static void
+/*
+ * Do these bytes hold one whole request and nothing else, so that libfcgi will never wait? Only the
+ * heads of the records are looked at: a begin, parameters, an empty one, a body, an empty one,
+ * all with one id. The begin and the empty ones must not be padded: libfcgi forgets about that.
+ */
+static bool
+is_whole_request(const unsigned char *bytes, size_t len)
+{
+	enum {
+		BEGIN_REQUEST = 1,
+		PARAMS = 4,
+		STDIN = 5,
+		HEAD = 8
+	};
+	unsigned type = BEGIN_REQUEST;
+
+	for (size_t at = 0; at + HEAD <= len;) {
+		const unsigned char *head = bytes + at;
+		size_t content = (size_t)head[4] << 8 | head[5], padding = head[6];
+
+		if (head[0] != 1 || head[1] != type || head[2] != bytes[2] || head[3] != bytes[3])
+			return false;
+		at += HEAD + content + padding;
+		if (type != BEGIN_REQUEST && content > 0)
+			continue;
+		if (padding > 0)
+			return false;
+		if (type == STDIN)
+			return at == len;
+		type = type == BEGIN_REQUEST ? PARAMS : STDIN;
+	}
+	return false;
+}
+
+/* Is all of the request there already? Who has said nothing yet has a moment to do so. */
+static bool
+is_all_there(int fd)
+{
+	struct pollfd readable = {.fd = fd, .events = POLLIN};
+	unsigned char bytes[PIECE];
+	ssize_t len = recv(fd, bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT);
+
+	if (len < 0 && errno == EAGAIN && poll(&readable, 1, LATE_MS) > 0)
+		len = recv(fd, bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT);
+	return len > 0 && is_whole_request(bytes, (size_t)len);
+}
+
+/* Take hold of a connection whose peer may keep us waiting. False, with errno: it cannot be done. */
+static bool
 hold(struct http_request *q, int fd)
 {
+	if ((q->fcgx.ipcFd = fcntl(fd, F_DUPFD_CLOEXEC, 0)) < 0)
+		return false;
+	if (on_wait != NULL)
+		on_wait();
+	/* Both, always: a TCP connection inherits the listening socket's timeout. */
+	set_wait(fd, SO_RCVTIMEO, HEAD_WAIT_MS);
+	set_wait(fd, SO_SNDTIMEO, SEND_WAIT_MS);
 	pthread_mutex_lock(&crowd.lock);
 	q->fd = fd;
 	if (crowd.hung_up)
 		shutdown(fd, SHUT_RD);
 	pthread_mutex_unlock(&crowd.lock);
+	return true;
 }
 
-/* Close the connection, with what libfcgi still has of it. */
+/* Close the connection, if libfcgi has not, and what we have of it. */
 static void
 let_go(struct http_request *q)
 {
@@ -224,7 +291,7 @@ not_accepted(int error)
 enum http_accepted
 http_accept(struct http_request *q)
 {
-	int fd, duplicate, error;
+	int fd, error;
 
 	q->whole = false;
 	if (q->cgi) {
@@ -243,20 +310,17 @@ http_accept(struct http_request *q)
 	if ((fd = accept4(q->listen_fd, NULL, NULL, SOCK_CLOEXEC)) < 0)
 		return not_accepted(errno);
 	q->arrival = clock_ms();
-	if ((duplicate = fcntl(fd, F_DUPFD_CLOEXEC, 0)) < 0) {
+	if (is_all_there(fd)) {
+		q->fcgx.ipcFd = fd;
+	} else if (!hold(q, fd)) {
 		error = errno;
 		close(fd);
 		return not_accepted(error);
 	}
-	/* Both, always: a TCP connection inherits the listening socket's timeout. */
-	set_wait(fd, SO_RCVTIMEO, HEAD_WAIT_MS);
-	set_wait(fd, SO_SNDTIMEO, SEND_WAIT_MS);
-	hold(q, fd);
-
-	q->fcgx.ipcFd = duplicate;
+	FCGX_Detach(&q->fcgx); /* or it would wait for the peer when it closes after an error */
 	q->fcgx.keepConnection = 1;
 	if (FCGX_Accept_r(&q->fcgx) != 0) {
-		q->fcgx.ipcFd = -1; /* it has closed its duplicate */
+		q->fcgx.ipcFd = -1; /* it has closed that */
 		let_go(q);
 		return HTTP_NOTHING;
 	}
@@ -280,7 +344,9 @@ http_arrival(const struct http_request *q)
 static const char *
 value_of(const char *entry, const char *name, size_t len)
 {
-	return strncmp(entry, name, len) == 0 && entry[len] == '=' ? entry + len + 1 : NULL;
+	return *entry == *name && strncmp(entry, name, len) == 0 && entry[len] == '='
+		   ? entry + len + 1
+		   : NULL;
 }
 
 const char *
@@ -350,7 +416,9 @@ read_piece(struct http_request *q, unsigned char *into, size_t size, int64_t unt
 	FCGX_Stream *in = q->fcgx.in;
 	size_t held = (size_t)(in->stop - in->rdNext);
 
-	if (held == 0) {
+	if (q->fd < 0) {
+		held = size; /* all is there */
+	} else if (held == 0) {
 		set_wait(q->fd, SO_RCVTIMEO, wait);
 		held = 1;
 	}
@@ -453,7 +521,7 @@ http_finish(struct http_request *q, int status, const char *title, const char *h
 		FCGX_PutStr(body, (int)len, q->fcgx.out);
 		q->fcgx.keepConnection = 1; /* the closing is ours */
 		FCGX_Finish_r(&q->fcgx);
-		if (!q->whole)
+		if (!q->whole && q->fd >= 0) /* else all of it was read at once */
 			linger(q->fd);
 		let_go(q);
 	}

@@ -19,8 +19,14 @@ enum http_way {
 
 struct http_request; /* one a thread, reused */
 
-/* Once, before any thread: SIGPIPE, libfcgi's timeouts, FCGX_Init. */
+/* Once, before any thread: SIGPIPE, FCGX_Init. */
 void http_init(void);
+
+/*
+ * Have hook() called by a thread that is about to wait for a peer that is late, which may
+ * take long. For who accepts in only some of his threads. Once, before any request.
+ */
+void http_on_wait(void (*hook)(void));
 
 /*
  * Owned by the caller, ended by http_request_free(). listen_fd: the listening

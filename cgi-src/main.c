@@ -24,24 +24,39 @@
  * directory (ctl.c: foloosictl, worker.c: foloosi-worker) have their own main and share the
  * rooms below.
  *
- * Who owns what. An accept thread owns one http_request, one handler with one delivery and
- * its buffers, for its whole life. The delivery is lent to the writer inside writer_record()
- * and nowhere else. The configuration is immutable: a thread pins the one in force for one
- * request, SIGHUP replaces it whole, the last one who lets go frees it.
+ * Who owns what. A slot is room for one request: an http_request, and a handler with one
+ * delivery and its buffers, reused for ever. It belongs to one thread at a time: from
+ * next_slot() on to an accept thread, while its delivery is lent to the writer, with
+ * writer_lend(), to nobody, then to the answer thread, which collects and answers what comes
+ * back, and from put_slot() on it is free again. The configuration is immutable: a slot pins
+ * the one in force for one request, SIGHUP replaces it whole, the last one who lets go frees it.
+ *
+ * Who is awake. Waking a thread costs more than all else that a request does here. So no thread
+ * waits for its own delivery: the answer thread is woken once for all of a batch. And of the
+ * accept threads only DUTY are on duty, and under load they find the next connection without
+ * having slept; the others are parked. Who is going to wait for something other than the next
+ * connection, a peer that is late or a disk, steps aside first, and one of the parked takes
+ * his place.
+ *
+ * Chores are answers that may take long, because the database has not taken the delivery and the
+ * spool has to: the answer thread leaves each to a parked thread of its own. There are enough,
+ * since there are as many threads as slots, and who is not parked has a slot in hand.
  *
  * Signals are blocked in every thread; the main thread waits for them with sigwait(), so no
  * code ever runs in a signal handler.
  *
  * The stop, in reverse order: close the door (unlink the socket path, take what waits at
- * it), let each accept thread answer what it has and leave, hang up on peers that still
- * keep us waiting, join the threads; now no delivery can be lent, so stop the writer. What
- * the spool holds stays there for the next start.
+ * it), let each accept thread finish what it has, hang up on peers that still keep us waiting;
+ * now nothing more is lent, so the answer thread ends when all has come back; the last
+ * chores, then stop the writer. What the spool holds stays there for the next start.
  *
- * Plain CGI and mod_fcgid are the same with one request and one thread at a time.
+ * Plain CGI and mod_fcgid are the same with one request and one thread at a time, which
+ * waits for its delivery in writer_record().
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -65,7 +80,10 @@
 #define VERSION "unversioned"
 #endif
 
-#define THREADS_MAX 1024    /* as the configuration's bound */
+#define THREADS_MAX 1024 /* as the configuration's bound */
+#define DUTY 2           /* threads that accept at a time; each more costs wake-ups */
+#define FOR_EVER (INT32_MAX * INT64_C(1000)) /* in the milliseconds of clock_ms() */
+#define ARENAS 2            /* of malloc(): what one thread takes another gives back */
 #define PATIENCE_MS 1000    /* at the stop, for peers that have not sent all of their request */
 #define STACK (512UL << 10) /* bytes a thread: the deepest is a few dozen KiB of libcrypto */
 #ifdef __has_feature
@@ -85,22 +103,40 @@ struct options {
 	bool check;
 };
 
-struct accept_thread {
-	pthread_t id;
+/* Room for one request. */
+struct slot {
 	struct http_request *request;
 	struct handler *handler;
+	struct config *config; /* pinned while there is a request */
+	struct slot *next;     /* among the free ones, or the chores */
 };
 
 /* What the threads share. */
 static struct {
 	pthread_mutex_t lock;
 	pthread_cond_t left;   /* a thread has left */
+	pthread_cond_t relief; /* for who is parked: there is a place on duty, or a chore */
+	pthread_cond_t room;   /* for who is on duty: there is a free slot, or a chore */
 	struct config *config; /* in force; under lock */
 	int running;           /* accept threads; under lock */
+	int on_duty;           /* of them; under lock */
+	int parked;            /* of them, waiting for relief; under lock */
+	int roomless;          /* of them, waiting for room; under lock */
+	int chores_count;      /* under lock, like these two */
+	struct slot *chores;   /* to be answered by who waits for relief or room */
+	struct slot *free;
+	bool dismissed; /* no chore will come any more; under lock */
 	atomic_bool stopping;
 	_Atomic int64_t open_until; /* clock_ms(): until when the stop takes waiting connections */
 	atomic_bool failed;
-} house = {.lock = PTHREAD_MUTEX_INITIALIZER};
+} house = {
+    .lock = PTHREAD_MUTEX_INITIALIZER,
+    .left = PTHREAD_COND_INITIALIZER,
+    .relief = PTHREAD_COND_INITIALIZER,
+    .room = PTHREAD_COND_INITIALIZER,
+};
+
+static _Thread_local bool on_duty; /* is this thread? */
 
 static const char usage[] =
     "usage: foloosi-webhook [--config PATH] [--listen PATH] [--threads N]\n"
@@ -197,7 +233,7 @@ open_standard_files(void)
 		close(fd);
 }
 
-/* Each thread has two descriptors of its connection: the soft limit may be too low. */
+/* Each request has a descriptor: the soft limit may be too low. */
 static void
 raise_file_limit(void)
 {
@@ -277,24 +313,163 @@ reload(const char *path)
 }
 
 static void
-serve(struct accept_thread *t)
+put_slot(struct slot *slot)
 {
-	struct config *pinned = pin_config();
+	config_unref(slot->config);
+	slot->config = NULL;
+	pthread_mutex_lock(&house.lock);
+	slot->next = house.free;
+	house.free = slot;
+	pthread_cond_signal(&house.room);
+	pthread_mutex_unlock(&house.lock);
+}
 
-	handler_serve(t->handler, pinned, t->request);
-	config_unref(pinned);
+/* Answer the request in the slot, whose delivery has its verdict. */
+static void
+resume(struct slot *slot)
+{
+	handler_resume(slot->handler);
+	put_slot(slot);
+}
+
+/* Let another thread accept: this one may be kept for long. */
+static void
+step_aside(void)
+{
+	if (!on_duty)
+		return;
+	on_duty = false;
+	pthread_mutex_lock(&house.lock);
+	house.on_duty--;
+	pthread_cond_signal(&house.relief);
+	pthread_mutex_unlock(&house.lock);
+}
+
+/* Wait with the lock held. waiting: where that is counted. */
+static void
+wait_for(pthread_cond_t *cond, int *waiting)
+{
+	++*waiting;
+	pthread_cond_wait(cond, &house.lock);
+	--*waiting;
+}
+
+/* Do a chore if there is one. With the lock held, but not meanwhile. */
+static bool
+do_chore(void)
+{
+	struct slot *chore = house.chores;
+
+	if (chore == NULL)
+		return false;
+	house.chores = chore->next;
+	house.chores_count--;
+	pthread_mutex_unlock(&house.lock);
+	step_aside();
+	resume(chore);
+	pthread_mutex_lock(&house.lock);
+	return true;
+}
+
+/*
+ * Be on duty, with room for a request, and before all else do chores. While all of the room is
+ * lent or being answered nobody accepts: the web server's connections wait in the socket.
+ */
+static struct slot *
+next_slot(void)
+{
+	struct slot *slot;
+
+	pthread_mutex_lock(&house.lock);
+	for (;;) {
+		if (do_chore())
+			continue;
+		if (!on_duty && (house.on_duty < DUTY || atomic_load(&house.stopping))) {
+			house.on_duty++;
+			on_duty = true;
+		}
+		if (on_duty && house.free != NULL)
+			break;
+		if (on_duty)
+			wait_for(&house.room, &house.roomless);
+		else
+			wait_for(&house.relief, &house.parked);
+	}
+	slot = house.free;
+	house.free = slot->next;
+	pthread_mutex_unlock(&house.lock);
+	return slot;
+}
+
+/* Leave an answer that may take long to who is waiting. False: there is nobody. */
+static bool
+delegate(struct slot *slot)
+{
+	pthread_cond_t *cond = NULL;
+
+	pthread_mutex_lock(&house.lock);
+	if (house.parked > house.chores_count) /* each chore already there has taken one of them */
+		cond = &house.relief;
+	else if (house.parked + house.roomless > house.chores_count)
+		cond = &house.room;
+	if (cond != NULL) {
+		slot->next = house.chores;
+		house.chores = slot;
+		house.chores_count++;
+		pthread_cond_signal(cond);
+	}
+	pthread_mutex_unlock(&house.lock);
+	return cond != NULL;
+}
+
+/* An accept thread has left the door; it does the chores that are still to come. */
+static void
+stay_for_chores(void)
+{
+	pthread_mutex_lock(&house.lock);
+	house.running--;
+	pthread_cond_signal(&house.left);
+	for (;;) {
+		if (do_chore())
+			continue;
+		if (house.dismissed)
+			break;
+		wait_for(&house.relief, &house.parked);
+	}
+	pthread_mutex_unlock(&house.lock);
+}
+
+/* Serve the request in the slot. False: its delivery is lent, and the slot with it. */
+static bool
+serve(struct slot *slot)
+{
+	slot->config = pin_config();
+	switch (handler_serve(slot->handler, slot->config, slot->request)) {
+	case HANDLER_LENT:
+		return false;
+	case HANDLER_REFUSED:
+		step_aside();
+		handler_resume(slot->handler);
+		break;
+	case HANDLER_ANSWERED:
+		break;
+	}
+	config_unref(slot->config);
+	slot->config = NULL;
+	return true;
 }
 
 static void *
-accept_thread(void *arg)
+accept_thread(void *unused)
 {
-	struct accept_thread *t = arg;
+	struct slot *slot = next_slot();
 
+	(void)unused;
 	for (;;) {
-		enum http_accepted accepted = http_accept(t->request);
+		enum http_accepted accepted = http_accept(slot->request);
 
-		if (accepted == HTTP_REQUEST)
-			serve(t);
+		if (accepted == HTTP_REQUEST && !serve(slot))
+			slot = NULL;
 		else if (accepted == HTTP_CLOSED && !atomic_exchange(&house.failed, true)) {
 			log_event(LOG_ERROR, "socket_gone", (const char *)NULL);
 			kill(getpid(), SIGTERM); /* to the main thread, which waits for it */
@@ -305,15 +480,40 @@ accept_thread(void *arg)
 		if (atomic_load(&house.stopping) &&
 		    (accepted == HTTP_NOTHING || clock_ms() >= atomic_load(&house.open_until)))
 			break;
+		if (slot != NULL && on_duty)
+			continue;
+		if (slot != NULL)
+			put_slot(slot);
+		slot = next_slot();
 	}
-	pthread_mutex_lock(&house.lock);
-	house.running--;
-	pthread_cond_signal(&house.left);
-	pthread_mutex_unlock(&house.lock);
+	if (slot != NULL)
+		put_slot(slot);
+	step_aside();
+	stay_for_chores();
 	return NULL;
 }
 
-/* Wait until all accept threads have left, or until the given clock_ms(). */
+/*
+ * Answers what comes back from the writer, except for chores.
+ */
+static void *
+answer_thread(void *arg)
+{
+	struct writer *writer = arg;
+	struct waiting *w, *next;
+
+	while ((w = writer_collect(writer)) != NULL)
+		for (; w != NULL; w = next) {
+			struct slot *slot = w->owner;
+
+			next = w->next; /* w is the slot's */
+			if (w->d->outcome != OUTCOME_UNAVAILABLE || !delegate(slot))
+				resume(slot);
+		}
+	return NULL;
+}
+
+/* Wait until all accept threads have left the door, or until the given clock_ms(). */
 static void
 wait_for_threads(int64_t until)
 {
@@ -341,6 +541,49 @@ block_signals(void)
 	return set;
 }
 
+static pthread_t
+start_thread(void *(*run)(void *), void *arg)
+{
+	pthread_attr_t attributes;
+	pthread_t id;
+
+	if (pthread_attr_init(&attributes) != 0 ||
+	    pthread_attr_setstacksize(&attributes, STACK) != 0)
+		abort();
+	if ((errno = pthread_create(&id, &attributes, run, arg)) != 0)
+		fatal("a thread cannot be made: %s (fewer threads, or a higher limit of tasks)",
+		    strerror(errno));
+	pthread_attr_destroy(&attributes);
+	return id;
+}
+
+/* Close the door, and wait until every accept thread has left. own: as below. */
+static void
+leave(bool own)
+{
+	int64_t now = clock_ms();
+
+	http_unlisten();
+	atomic_store(&house.open_until, own ? now + PATIENCE_MS : now);
+	pthread_mutex_lock(&house.lock);
+	atomic_store(&house.stopping, true);
+	pthread_cond_broadcast(&house.relief);
+	pthread_mutex_unlock(&house.lock);
+	wait_for_threads(now + PATIENCE_MS);
+	http_hang_up();
+	wait_for_threads(FOR_EVER);
+}
+
+/* All that was lent has come back: who stayed for chores may go. */
+static void
+dismiss(void)
+{
+	pthread_mutex_lock(&house.lock);
+	house.dismissed = true;
+	pthread_cond_broadcast(&house.relief);
+	pthread_mutex_unlock(&house.lock);
+}
+
 /*
  * FastCGI, until a signal ends it. own: the socket is ours alone. One that was passed to
  * us may have another server behind it, which takes what we leave in it.
@@ -349,26 +592,22 @@ static int
 serve_fastcgi(const struct options *options, struct writer *writer, struct spool *spool, int fd,
     int threads, bool own, const sigset_t *signals)
 {
-	struct accept_thread *crew = xcalloc((size_t)threads, sizeof *crew);
-	pthread_attr_t attributes;
-	int64_t now;
+	struct slot *slots = xcalloc((size_t)threads, sizeof *slots);
+	pthread_t *crew = xcalloc((size_t)threads, sizeof *crew), answerer = 0;
+	bool lending = threads > 1; /* else there is nobody to go on meanwhile */
 	int signal;
 
-	if (pthread_attr_init(&attributes) != 0 ||
-	    pthread_attr_setstacksize(&attributes, STACK) != 0)
-		abort();
+	http_on_wait(step_aside);
 	house.running = threads;
-	for (int i = 0; i < threads; i++) {
-		crew[i].request = http_request_new(fd);
-		crew[i].handler = handler_new(writer, spool);
+	for (int i = threads - 1; i >= 0; i--) {
+		slots[i].request = http_request_new(fd);
+		slots[i].handler = handler_new(writer, spool, lending ? &slots[i] : NULL);
+		put_slot(&slots[i]);
 	}
+	if (lending)
+		answerer = start_thread(answer_thread, writer);
 	for (int i = 0; i < threads; i++)
-		if ((errno = pthread_create(&crew[i].id, &attributes, accept_thread, &crew[i])) !=
-		    0)
-			fatal("thread %d of %d cannot be made: %s (fewer threads, or a higher "
-			      "limit of tasks)",
-			    i + 1, threads, strerror(errno));
-	pthread_attr_destroy(&attributes);
+		crew[i] = start_thread(accept_thread, NULL);
 
 	for (;;) {
 		if (sigwait(signals, &signal) != 0)
@@ -379,17 +618,18 @@ serve_fastcgi(const struct options *options, struct writer *writer, struct spool
 	}
 	log_event(LOG_INFO, "stopping", "signal", sigabbrev_np(signal), (const char *)NULL);
 
-	now = clock_ms();
-	http_unlisten();
-	atomic_store(&house.open_until, own ? now + PATIENCE_MS : now);
-	atomic_store(&house.stopping, true);
-	wait_for_threads(now + PATIENCE_MS);
-	http_hang_up();
+	leave(own);
+	writer_close(writer);
+	if (lending)
+		pthread_join(answerer, NULL);
+	dismiss();
+	for (int i = 0; i < threads; i++)
+		pthread_join(crew[i], NULL);
 	for (int i = 0; i < threads; i++) {
-		pthread_join(crew[i].id, NULL);
-		http_request_free(crew[i].request);
-		handler_free(crew[i].handler);
+		http_request_free(slots[i].request);
+		handler_free(slots[i].handler);
 	}
+	free(slots);
 	free(crew);
 	return atomic_load(&house.failed) ? 1 : 0;
 }
@@ -398,9 +638,9 @@ serve_fastcgi(const struct options *options, struct writer *writer, struct spool
 static int
 serve_cgi(struct writer *writer, struct spool *spool)
 {
-	struct accept_thread self = {
+	struct slot self = {
 	    .request = http_request_new(-1),
-	    .handler = handler_new(writer, spool),
+	    .handler = handler_new(writer, spool, NULL),
 	};
 
 	if (http_accept(self.request) == HTTP_REQUEST)
@@ -480,6 +720,7 @@ main(int argc, char **argv)
 	if (error != NULL)
 		fatal("%s", error);
 	umask(0077);
+	mallopt(M_ARENA_MAX, ARENAS);
 	raise_file_limit();
 
 	way = http_detect(&fd);

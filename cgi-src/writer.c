@@ -1,21 +1,27 @@
 /*
  * writer.c - collects waiting deliveries, commits them together, hands back outcomes.
  *
- * Who may touch a delivery when. writer_record() wraps the delivery in a struct
- * waiting on the calling thread's own stack and puts it into a lane's queue. From
- * there it goes one of two ways:
+ * Who may touch a delivery when. Its lender wraps it in a struct waiting and puts that into
+ * a lane's queue. From there it goes one of two ways:
  *
- *   queued --take()--> in hand --answer()--> the waiting thread has it back
+ *   queued --take()--> in hand --give_back()--> who waits, or collects, has it
  *      |                  |
  *      |                  +--later()--> queued again, in the second lane
- *      +--withdraw(), by the waiting thread, when its deadline has come
+ *      +--withdraw() or expire(), when its deadline has come
  *
- * While it is queued, nobody touches the delivery, and both sides may change
+ * While it is queued, nobody touches the delivery, and all sides may change
  * struct waiting, under the mutex. While it is in hand, both belong to the lane's thread
- * alone, without the mutex. The semaphore ends that: posting it is the last thing
- * that a lane does with either, because the waiting thread may return, and
- * its stack go, at once. A thread that cannot withdraw, because its delivery is in
- * hand, waits for the post without a limit; the lane has promised it (below).
+ * alone, without the mutex.
+ *
+ * The other side comes in two kinds. writer_record() waits: struct waiting is on the stack of
+ * its thread, which withdraws by itself when its deadline has come. A semaphore gives the
+ * delivery back: posting it is the last thing that a lane does with either, because
+ * the thread may return, and its stack go, at once. A thread that cannot withdraw, because its
+ * delivery is in hand, waits for the post without a limit; the lane has promised it (below).
+ * writer_lend() does not wait: what has its verdict is hung into the list of what is done,
+ * under the mutex, and that is the end of a lane's part; one thread takes the whole
+ * list in writer_collect(), woken once for a batch. It also looks after the deadlines of
+ * what is queued, for nobody else does: it sleeps no longer than until the first of them.
  *
  * Two lanes, each a thread with a connection of its own. The main lane takes all
  * that wait, in the order in which they came, and commits them as one batch; while
@@ -31,7 +37,7 @@
  * hand. It takes nothing that has less time left than a call needs (it would cut the
  * call short for the others), and it has nothing in hand while it connects, which
  * may block in the resolver, or backs off. What stands in the queue meanwhile is
- * withdrawn by its own thread.
+ * withdrawn by its own thread, or by the one that collects.
  *
  * A lost reply. The batch may have been committed; recording it again is harmless, and
  * tells. So it goes back to the head of the queue, in doubt, and the lane connects at
@@ -76,23 +82,9 @@
 
 #define BATCH_BYTES (16u << 20) /* of bodies a batch: bounds the memory that a connection keeps */
 
+#define IDLE 500 /* between two looks of writer_collect() when nothing happens */
+
 #define NEVER INT64_MAX
-
-struct lane;
-
-/* A delivery on loan. On the stack of the thread that waits for it. */
-struct waiting {
-	struct delivery *d;
-	struct lane *lane;    /* in whose queue it stands; NULL: in hand */
-	struct waiting *next; /* in that queue */
-	int64_t due;          /* clock_ms() before which it is not tried */
-	int pause;            /* ms before the try after that */
-	bool alone;           /* not to be tried together with others */
-	bool in_doubt;        /* a try ended without an answer */
-	const char *reason;   /* what to say when its time is up */
-	sem_t answered;
-	atomic_bool posted;
-};
 
 struct lane {
 	struct writer *writer;
@@ -120,6 +112,15 @@ struct writer {
 	pthread_mutex_t mutex; /* the only lock of this program's own */
 	bool stop;
 	struct writer_stats stats;
+
+	/* of what nobody waits for; under the mutex */
+	struct waiting *done;       /* with their verdicts, oldest first */
+	struct waiting **done_last; /* where the next one is hung in */
+	size_t lent;                /* not yet collected */
+	bool closed;                /* no more will be lent */
+	pthread_cond_t collector;   /* done is not empty, or there is another reason to look */
+	int64_t alarm;              /* clock_ms() at which writer_collect() wakes by itself */
+
 	struct lane main, second;
 	struct lane *beside; /* which of them tries again */
 };
@@ -173,6 +174,22 @@ unavailable(struct delivery *d, const char *reason)
 	d->merchant_known = true; /* as far as we know: no ground to warn */
 }
 
+/* Until when w may wait in a queue. */
+static int64_t
+last_moment(const struct waiting *w)
+{
+	return w->d->deadline - MARGIN / 2;
+}
+
+/* Leave w, which has its verdict, to writer_collect(). Mutex held. */
+static void
+finish(struct writer *writer, struct waiting *w)
+{
+	w->next = NULL;
+	*writer->done_last = w;
+	writer->done_last = &w->next;
+}
+
 /* Take the delivery back if it is still queued. False: a lane has it, and will answer. */
 static bool
 withdraw(struct writer *writer, struct waiting *w)
@@ -210,22 +227,109 @@ wait_until(sem_t *answered, int64_t deadline)
 	return rc == 0;
 }
 
+/* Queue w, or refuse it at once: then false. */
+static bool
+lend(struct writer *writer, struct waiting *w)
+{
+	const char *down;
+
+	pthread_mutex_lock(&writer->mutex);
+	down = writer->main.down;
+	if (down == NULL)
+		queue(&writer->main, w);
+	if (down == NULL && w->unattended) {
+		writer->lent++;
+		if (last_moment(w) < writer->alarm)
+			pthread_cond_signal(&writer->collector);
+	}
+	pthread_mutex_unlock(&writer->mutex);
+	if (down != NULL)
+		unavailable(w->d, down);
+	return down == NULL;
+}
+
+bool
+writer_lend(struct writer *writer, struct waiting *w, struct delivery *d, void *owner)
+{
+	*w = (struct waiting){
+	    .d = d, .pause = PAUSE_FIRST, .reason = "database", .unattended = true, .owner = owner};
+	return lend(writer, w);
+}
+
+/*
+ * Withdraw from a lane's queue what is out of time, on behalf of those who do not wait
+ * themselves. Mutex held. Returns when to look again, or then if that is earlier.
+ */
+static int64_t
+expire(struct lane *lane, int64_t now, int64_t then)
+{
+	for (struct waiting **at = &lane->first; *at != NULL;) {
+		struct waiting *w = *at;
+
+		if (!w->unattended || last_moment(w) > now) {
+			if (w->unattended && last_moment(w) < then)
+				then = last_moment(w);
+			at = &w->next;
+			continue;
+		}
+		unqueue(lane, at);
+		unavailable(w->d, w->in_doubt ? "in_doubt" : w->reason);
+		finish(lane->writer, w);
+	}
+	return then;
+}
+
+/*
+ * The alarm is the moment at which the first delivery has to be withdrawn. Who lends one that
+ * has less time rings; with IDLE being shorter than nearly every deadline that is rare, and
+ * no lender wakes anybody.
+ */
+struct waiting *
+writer_collect(struct writer *writer)
+{
+	struct waiting *done;
+
+	pthread_mutex_lock(&writer->mutex);
+	for (;;) {
+		int64_t now = clock_ms();
+		int64_t alarm = expire(&writer->main, now, now + IDLE);
+		struct timespec then;
+
+		alarm = expire(&writer->second, now, alarm);
+		if (writer->done != NULL || (writer->closed && writer->lent == 0))
+			break;
+		writer->alarm = alarm;
+		then = moment(alarm);
+		pthread_cond_timedwait(&writer->collector, &writer->mutex, &then);
+		writer->alarm = 0;
+	}
+	done = writer->done;
+	for (const struct waiting *w = done; w != NULL; w = w->next)
+		writer->lent--;
+	writer->done = NULL;
+	writer->done_last = &writer->done;
+	pthread_mutex_unlock(&writer->mutex);
+	return done;
+}
+
+void
+writer_close(struct writer *writer)
+{
+	pthread_mutex_lock(&writer->mutex);
+	writer->closed = true;
+	pthread_cond_signal(&writer->collector);
+	pthread_mutex_unlock(&writer->mutex);
+}
+
 void
 writer_record(struct writer *writer, struct delivery *d)
 {
 	struct waiting w = {.d = d, .pause = PAUSE_FIRST, .reason = "database"};
-	const char *down;
 
 	sem_init(&w.answered, 0, 0);
-	pthread_mutex_lock(&writer->mutex);
-	down = writer->main.down;
-	if (down == NULL)
-		queue(&writer->main, &w);
-	pthread_mutex_unlock(&writer->mutex);
-
-	if (down != NULL) {
-		unavailable(d, down);
-	} else if (!wait_until(&w.answered, d->deadline - MARGIN / 2)) {
+	if (!lend(writer, &w)) {
+		;
+	} else if (!wait_until(&w.answered, last_moment(&w))) {
 		if (withdraw(writer, &w))
 			unavailable(d, w.in_doubt ? "in_doubt" : w.reason);
 		else
@@ -238,9 +342,9 @@ writer_record(struct writer *writer, struct delivery *d)
 /* -- a lane's side -- */
 
 /*
- * Give a delivery back: neither it nor w may be touched after this. The semaphore
- * alone would do; the flag says the same in words that thread sanitizers follow, who do not
- * know sem_clockwait().
+ * Wake the thread that waits: neither the delivery nor w may be touched after this. The
+ * semaphore alone would do; the flag says the same in words that thread sanitizers follow, who
+ * do not know sem_clockwait().
  */
 static void
 answer(struct waiting *w)
@@ -249,11 +353,21 @@ answer(struct waiting *w)
 	sem_post(&w->answered);
 }
 
+/* A delivery that has its verdict leaves the lane. Mutex held. */
 static void
-refuse(struct waiting *w, const char *reason)
+give_back(struct writer *writer, struct waiting *w)
+{
+	if (w->unattended)
+		finish(writer, w);
+	else
+		answer(w);
+}
+
+static void
+refuse(struct writer *writer, struct waiting *w, const char *reason)
 {
 	unavailable(w->d, w->in_doubt ? "in_doubt" : reason);
-	answer(w);
+	give_back(writer, w);
 }
 
 /* ms, or up to a quarter less, so that processes which fail together do not come back together. */
@@ -361,7 +475,8 @@ go_down(struct lane *lane, enum db_status status)
 {
 	lane->down = status == DB_SCHEMA ? "schema" : "database";
 	while (lane->first != NULL)
-		refuse(unqueue(lane, &lane->first), lane->down);
+		refuse(lane->writer, unqueue(lane, &lane->first), lane->down);
+	pthread_cond_signal(&lane->writer->collector);
 }
 
 /* A call has ended like this after so many ms. */
@@ -421,9 +536,10 @@ commit(struct lane *lane, size_t n)
 	enum db_status status = record(lane, n);
 	bool single = n == 1;
 	size_t answers = 0;
+	bool done;
 
-	/* What is to be answered moves to the front of the hand, and is answered behind the
-	 * mutex: the threads that wake up would all run into it. */
+	/* Who waits is woken behind the mutex, or all would run into it: until then they move to
+	 * the front of the hand. */
 	pthread_mutex_lock(&lane->writer->mutex);
 	if (status == DB_LOST && ask_again(lane, n))
 		n = 0;
@@ -445,11 +561,17 @@ commit(struct lane *lane, size_t n)
 			unavailable(w->d, w->in_doubt ? "in_doubt" : lane->writer->beside->down);
 		else if (status != DB_OK)
 			unavailable(w->d, w->in_doubt ? "in_doubt" : reason_of(status));
-		lane->hand[answers++] = w;
+		if (w->unattended)
+			finish(lane->writer, w);
+		else
+			lane->hand[answers++] = w;
 	}
+	done = lane->writer->done != NULL;
 	if (n > 0 && !db_connected(lane->db))
 		go_down(lane, status);
 	pthread_mutex_unlock(&lane->writer->mutex);
+	if (done)
+		pthread_cond_signal(&lane->writer->collector);
 	for (size_t i = 0; i < answers; i++)
 		answer(lane->hand[i]);
 }
@@ -518,21 +640,28 @@ run(void *arg)
 
 /* -- the writer -- */
 
+/* One that waits by the clock of clock_ms(). */
 static void
-start_lane(struct writer *writer, struct lane *lane, const char *name, const char *database)
+init_cond(pthread_cond_t *cond)
 {
 	pthread_condattr_t attr;
 
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(cond, &attr);
+	pthread_condattr_destroy(&attr);
+}
+
+static void
+start_lane(struct writer *writer, struct lane *lane, const char *name, const char *database)
+{
 	lane->writer = writer;
 	lane->name = name;
 	lane->db = db_new(database);
 	lane->last = &lane->first;
 	lane->backoff = BACKOFF_FIRST;
 	lane->seed = (unsigned)clock_ms() ^ (unsigned)(uintptr_t)lane;
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&lane->work, &attr);
-	pthread_condattr_destroy(&attr);
+	init_cond(&lane->work);
 	if (pthread_create(&lane->thread, NULL, run, lane) != 0)
 		fatal("the writer's thread cannot be started");
 }
@@ -543,6 +672,8 @@ writer_start(const struct writer_options *options)
 	struct writer *writer = xcalloc(1, sizeof *writer);
 
 	pthread_mutex_init(&writer->mutex, NULL);
+	writer->done_last = &writer->done;
+	init_cond(&writer->collector);
 	writer->main.eager = true;
 	writer->beside = options->one_at_a_time ? &writer->main : &writer->second;
 	if (writer->beside != &writer->main)
@@ -581,6 +712,8 @@ writer_stop(struct writer *writer)
 	stop_lane(&writer->main);
 	if (writer->beside != &writer->main)
 		stop_lane(writer->beside);
+	assert(writer->lent == 0);
+	pthread_cond_destroy(&writer->collector);
 	pthread_mutex_destroy(&writer->mutex);
 	free(writer);
 }

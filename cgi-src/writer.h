@@ -4,16 +4,38 @@
 #ifndef WRITER_H
 #define WRITER_H
 
+#include <semaphore.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "delivery.h"
 
 struct writer;
+struct lane;
+
+/*
+ * A delivery on loan. owner and next are for who collects it; all else is the writer's.
+ */
+struct waiting {
+	void *owner;
+	struct waiting *next; /* in a queue, or behind it in what writer_collect() returned */
+
+	struct delivery *d;
+	struct lane *lane;  /* in whose queue it stands; NULL: in hand */
+	int64_t due;        /* clock_ms() before which it is not tried */
+	int pause;          /* ms before the try after that */
+	bool alone;         /* not to be tried together with others */
+	bool in_doubt;      /* a try ended without an answer */
+	const char *reason; /* what to say when its time is up */
+	bool unattended;    /* nobody waits: it is for writer_collect() */
+	sem_t answered;     /* else who waits does it here … */
+	atomic_bool posted; /* … for this */
+};
 
 struct writer_options {
 	const char *database; /* libpq connection string, may be ""; copied */
-	bool one_at_a_time;   /* writer_record() is called by one thread only: one lane will do */
+	bool one_at_a_time;   /* never more than one is lent: one lane will do */
 };
 
 /*
@@ -32,6 +54,22 @@ struct writer *writer_start(const struct writer_options *);
  */
 void writer_record(struct writer *, struct delivery *d);
 
+/*
+ * The same without waiting: lend a delivery, and w and owner with it, until they come back from
+ * writer_collect(). False: it is refused at once, and not lent; d has its verdict.
+ */
+bool writer_lend(struct writer *, struct waiting *w, struct delivery *d, void *owner);
+
+/*
+ * Wait until some of what was lent by writer_lend() has its verdict, at its deadline at the latest.
+ * Returns all of it, linked by next, the oldest first; NULL after writer_close(), when all
+ * has come back. One thread calls it, again and again.
+ */
+struct waiting *writer_collect(struct writer *);
+
+/* There will be no more writer_lend(). */
+void writer_close(struct writer *);
+
 /* Numbers since the start, for a log line at the stop and for tests. */
 struct writer_stats {
 	uint64_t batches;    /* calls of record_deliveries() that committed */
@@ -44,7 +82,7 @@ void writer_stats(struct writer *, struct writer_stats *);
 
 /*
  * End the lanes, close their connections, free the writer. Call it after the
- * last writer_record() has returned; NULL is ignored.
+ * last writer_record() has returned, and writer_collect() NULL; the writer itself may be NULL.
  */
 void writer_stop(struct writer *);
 

@@ -492,6 +492,30 @@ def test_postgresql_frozen(own):
                      " where transaction_no = any(%s)", [numbers]) == [(20,)]
 
 
+def test_stopped_with_all_hands_full(own, second):
+    """As many requests as there are threads wait for a database that hangs, and the handler is told to stop."""
+    second.start()
+    front = BareFront(second.socket)
+    assert post(front, own, encode(transfer())).outcome == "recorded"
+    requests = [Request(own.path(), body=encode(transfer())) for _ in range(128)]
+    answers = []
+    frozen = family(own.postgres.pid)
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        sending = threading.Thread(target=lambda: answers.extend(volley(front, requests)))
+        sending.start()
+        time.sleep(0.7)
+        assert second.stop() == 0
+        sending.join()
+    finally:
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
+    for answer in answers:
+        is_spooled(answer)
+    assert len(list((second.home / "spool").glob("*.delivery"))) == 128
+
+
 def test_a_locked_order_is_spooled_and_stops_no_other(own):
     front = own.front("nginx")
     order = new_order()

@@ -29,3 +29,12 @@ writer_record(struct writer *w, struct delivery *d)
 	d->delivery_id = w->verdict.delivery_id;
 	d->merchant_known = w->verdict.merchant_known;
 }
+
+/* Lent, and given back when the test says so by handler_resume(); or refused at once. */
+bool
+writer_lend(struct writer *w, struct waiting *loan, struct delivery *d, void *owner)
+{
+	writer_record(w, d);
+	*loan = (struct waiting){.owner = owner};
+	return !w->refuses;
+}

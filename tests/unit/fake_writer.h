@@ -7,6 +7,7 @@
 struct writer {
 	/* The verdict to give: the members under "verdict" are copied. */
 	struct delivery verdict;
+	bool refuses; /* writer_lend() */
 
 	/* The last delivery lent. Strings are copies, "(none)" for NULL. */
 	int calls;

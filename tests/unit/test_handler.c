@@ -65,7 +65,7 @@ set_up(void **state)
 	log_file = tmpfile();
 	assert_non_null(log_file);
 	standard_error = dup(STDERR_FILENO);
-	handler = handler_new(&writer, NULL);
+	handler = handler_new(&writer, NULL, NULL);
 	return 0;
 }
 
@@ -134,11 +134,21 @@ unset(const char *name)
 			q.params[i].name = "NOTHING";
 }
 
+/* How handler_serve() ends if the writer comes in: the handler was made for that. */
+static enum handler_served ending = HANDLER_ANSWERED;
+
 static int
 serve(void)
 {
+	enum handler_served served;
+
 	dup2(fileno(log_file), STDERR_FILENO);
-	handler_serve(handler, &config, &q);
+	writer.refuses = ending == HANDLER_REFUSED;
+	if ((served = handler_serve(handler, &config, &q)) != HANDLER_ANSWERED) {
+		assert_int_equal(served, ending);
+		assert_int_equal(q.answers, 0);
+		handler_resume(handler);
+	}
 	dup2(standard_error, STDERR_FILENO);
 	assert_int_equal(q.answers, 1);
 	return q.status;
@@ -796,7 +806,7 @@ spooled_files(const char *directory)
 }
 
 static void
-spooled(void **state)
+spools(void)
 {
 	static const struct {
 		const char *reason, *body;
@@ -817,12 +827,11 @@ spooled(void **state)
 	struct spool *spool;
 	int kept = 0;
 
-	(void)state;
 	assert_non_null(mkdtemp(directory));
 	spool = spool_open(
 	    &(struct spool_options){.directory = directory, .max_bytes = 1 << 20, .max_files = 4},
 	    &error);
-	handler = handler_new(&writer, spool);
+	handler = handler_new(&writer, spool, ending == HANDLER_ANSWERED ? NULL : &q);
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
 		post(SHOP, rows[i].body);
 		writer.verdict = (struct delivery){.outcome = OUTCOME_UNAVAILABLE};
@@ -874,6 +883,20 @@ spooled(void **state)
 	free(error);
 }
 
+/* Whether it is waited for, lent and collected, or not taken at all. */
+static void
+spooled(void **state)
+{
+	static const enum handler_served endings[] = {
+	    HANDLER_REFUSED, HANDLER_LENT, HANDLER_ANSWERED};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+		ending = endings[i];
+		spools();
+	}
+}
+
 /* ---- what the writer is lent ------------------------------------------------- */
 
 static void
@@ -895,6 +918,42 @@ lent_to_the_writer(void **state)
 		assert_int_equal(writer.deadline, q.arrival + 3000);
 		assert_int_equal(q.until, q.arrival + 3000);
 	}
+}
+
+/* A handler that does not wait: the answer comes when the delivery has come back. */
+static void
+lent_and_resumed(void **state)
+{
+	static const char *const bodies[] = {GOOD, "no json"};
+	struct handler *lender = handler_new(&writer, NULL, &q);
+
+	(void)state;
+	dup2(fileno(log_file), STDERR_FILENO);
+	for (size_t i = 0; i < 2; i++) {
+		post(SHOP, bodies[i]);
+		assert_int_equal(handler_serve(lender, &config, &q), HANDLER_LENT);
+		assert_int_equal(q.answers, 0);
+		assert_int_equal(writer.calls, 1);
+		handler_resume(lender);
+		assert_int_equal(q.answers, 1);
+		assert_int_equal(q.status, i == 0 ? 200 : 400);
+
+		post(SHOP, bodies[i]); /* refused at once */
+		writer.refuses = true;
+		writer.verdict =
+		    (struct delivery){.outcome = OUTCOME_UNAVAILABLE, .reason = "database"};
+		assert_int_equal(handler_serve(lender, &config, &q), HANDLER_REFUSED);
+		assert_int_equal(q.answers, 0);
+		handler_resume(lender);
+		assert_int_equal(q.answers, 1);
+		assert_int_equal(q.status, 503);
+	}
+	post("/elsewhere", GOOD); /* nothing to lend */
+	assert_int_equal(handler_serve(lender, &config, &q), HANDLER_ANSWERED);
+	assert_int_equal(q.status, 404);
+	assert_int_equal(writer.calls, 0);
+	dup2(standard_error, STDERR_FILENO);
+	handler_free(lender);
 }
 
 static void
@@ -1075,6 +1134,7 @@ main(void)
 	    cmocka_unit_test(not_committed),
 	    cmocka_unit_test(spooled),
 	    cmocka_unit_test(lent_to_the_writer),
+	    cmocka_unit_test(lent_and_resumed),
 	    cmocka_unit_test(order_prefixes),
 	    cmocka_unit_test(nothing_is_left_of_the_one_before),
 	    cmocka_unit_test(one_line_a_request),

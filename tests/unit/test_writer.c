@@ -2,9 +2,13 @@
 /*
  * The writer against a database that fails on command. Times are asserted with room
  * for a busy machine: what must be fast is compared with what would be slow.
+ *
+ * All of it twice: with threads that wait in writer_record(), and with writer_lend() and
+ * one thread that collects.
  */
 #include <pthread.h>
 #include <setjmp.h>
+#include <semaphore.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -29,15 +33,68 @@ struct sender {
 	pthread_t thread;
 	struct delivery d;
 	atomic_bool begun;
-	int64_t took; /* ms in writer_record() */
+	int64_t took; /* ms until it came back */
 };
 
 static struct sender senders[SENDERS];
 
+static bool lending; /* writer_lend() instead of writer_record() */
+static pthread_t collector;
+
+static void *
+collect(void *unused)
+{
+	struct waiting *w, *next;
+
+	(void)unused;
+	while ((w = writer_collect(writer)) != NULL)
+		for (; w != NULL; w = next) {
+			next = w->next;
+			sem_post(w->owner);
+		}
+	return NULL;
+}
+
+/* writer_record(), or what comes to the same. */
+static void
+have_recorded(struct delivery *d)
+{
+	struct waiting w;
+	sem_t back;
+
+	if (!lending) {
+		writer_record(writer, d);
+		return;
+	}
+	sem_init(&back, 0, 0);
+	if (writer_lend(writer, &w, d, &back))
+		sem_wait(&back);
+	sem_destroy(&back);
+}
+
+static void
+start_with(const struct writer_options *options)
+{
+	writer = writer_start(options);
+	if (lending)
+		assert_int_equal(pthread_create(&collector, NULL, collect, NULL), 0);
+}
+
 static void
 start(void)
 {
-	writer = writer_start(&(struct writer_options){.database = "nowhere"});
+	start_with(&(struct writer_options){.database = "nowhere"});
+}
+
+static void
+stop(void)
+{
+	if (writer != NULL && lending) {
+		writer_close(writer);
+		pthread_join(collector, NULL);
+	}
+	writer_stop(writer);
+	writer = NULL;
 }
 
 static int
@@ -54,8 +111,7 @@ static int
 teardown(void **state)
 {
 	(void)state;
-	writer_stop(writer);
-	writer = NULL;
+	stop();
 	return fake_open() == 0 ? 0 : -1;
 }
 
@@ -72,7 +128,7 @@ lend(void *arg)
 	int64_t at = clock_ms();
 
 	atomic_store(&s->begun, true);
-	writer_record(writer, &s->d);
+	have_recorded(&s->d);
 	s->took = clock_ms() - at;
 	return NULL;
 }
@@ -251,8 +307,7 @@ one_at_a_time_needs_one_connection(void **state)
 {
 	(void)state;
 	fake_hold(true);
-	writer =
-	    writer_start(&(struct writer_options){.database = "nowhere", .one_at_a_time = true});
+	start_with(&(struct writer_options){.database = "nowhere", .one_at_a_time = true});
 	begin(0, "busy", LONG);
 	pass(300);
 	fake_hold(false);
@@ -595,8 +650,7 @@ stop_does_not_wait_for_the_back_off(void **state)
 	start();
 	pass(1200); /* the pauses are long by now */
 	int64_t begun = clock_ms();
-	writer_stop(writer);
-	writer = NULL;
+	stop();
 	assert_true(clock_ms() - begun < SOON);
 }
 
@@ -631,7 +685,7 @@ hammer(void *arg)
 		    (unsigned)i);
 		d->deadline = clock_ms() + 60 + rand_r(&seed) % 400;
 		d->outcome = OUTCOME__MAX;
-		writer_record(writer, d);
+		have_recorded(d);
 		int64_t over = clock_ms() - d->deadline;
 		pthread_mutex_lock(&count_mutex);
 		recorded += d->outcome == OUTCOME_RECORDED;
@@ -686,6 +740,85 @@ many_threads_and_every_failure(void **state)
 	    (size_t)stats().batches);
 }
 
+/* -- what only the lender of many can do -- */
+
+/* One thread lends a row of deliveries, and has them back together, in their order. */
+static void
+one_thread_lends_many(void **state)
+{
+	struct waiting loans[SENDERS], *w;
+	size_t n, back = 0;
+
+	(void)state;
+	RECORDS({DB_OK, FAKE_GATE}, {DB_OK, 0});
+	writer = writer_start(&(struct writer_options){.database = "nowhere"});
+	for (size_t i = 0; i < SENDERS; i++) {
+		prepare(i, "shop", LONG);
+		assert_true(writer_lend(writer, &loans[i], &senders[i].d, &senders[i]));
+		if (i == 0)
+			pass(50); /* it is in hand */
+	}
+	fake_gate();
+	w = writer_collect(writer);
+	assert_ptr_equal(w, &loans[0]);
+	writer_close(writer); /* what is lent still comes back */
+	do
+		for (; w != NULL; w = w->next, back++) {
+			assert_ptr_equal(w->owner, &senders[back]);
+			assert_recorded(w->owner);
+		}
+	while ((w = writer_collect(writer)) != NULL);
+	assert_int_equal(back, SENDERS);
+	fake_calls(&n);
+	assert_int_equal(n, 2);
+	assert_null(writer_collect(writer)); /* and again */
+	writer_stop(writer);
+	writer = NULL;
+}
+
+/* A short deadline rings for who has gone to sleep with a long one in mind. */
+static void
+the_shorter_deadline_comes_back_first(void **state)
+{
+	struct waiting loans[3], *w;
+
+	(void)state;
+	CONNECTS({DB_OK, 2 * SOON});
+	writer = writer_start(&(struct writer_options){.database = "nowhere"});
+	prepare(0, "shop", 4 * SOON);
+	prepare(1, "shop", SOON / 2);
+	assert_true(writer_lend(writer, &loans[0], &senders[0].d, NULL));
+	assert_true(writer_lend(writer, &loans[1], &senders[1].d, NULL));
+	w = writer_collect(writer);
+	assert_ptr_equal(w, &loans[1]);
+	assert_null(w->next);
+	assert_unavailable(&senders[1], "database");
+	w = writer_collect(writer);
+	assert_ptr_equal(w, &loans[0]);
+	assert_recorded(&senders[0]);
+	writer_stop(writer);
+	writer = NULL;
+}
+
+/* Refused at once is not lent: it does not come back a second time. */
+static void
+what_is_refused_is_not_lent(void **state)
+{
+	struct waiting loan;
+
+	(void)state;
+	CONNECTS({DB_SCHEMA, 0});
+	writer = writer_start(&(struct writer_options){.database = "nowhere"});
+	pass(50);
+	prepare(0, "shop", LONG);
+	assert_false(writer_lend(writer, &loan, &senders[0].d, NULL));
+	assert_unavailable(&senders[0], "schema");
+	writer_close(writer);
+	assert_null(writer_collect(writer));
+	writer_stop(writer);
+	writer = NULL;
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int
@@ -721,7 +854,16 @@ main(void)
 	    TEST(stop_without_a_writer),
 	    TEST(many_threads_and_every_failure),
 	};
+	const struct CMUnitTest lent[] = {
+	    TEST(one_thread_lends_many),
+	    TEST(the_shorter_deadline_comes_back_first),
+	    TEST(what_is_refused_is_not_lent),
+	};
+	int failed;
 
 	log_set_level((enum log_level) - 1); /* every failure here is on purpose */
-	return cmocka_run_group_tests_name("writer", tests, NULL, NULL);
+	failed = cmocka_run_group_tests_name("writer", tests, NULL, NULL);
+	failed += cmocka_run_group_tests_name("writer, what only lending can do", lent, NULL, NULL);
+	lending = true;
+	return failed + cmocka_run_group_tests_name("writer, lending", tests, NULL, NULL);
 }

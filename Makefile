@@ -71,7 +71,7 @@ check: all
 
 check-all: check
 	$(MAKE) prove-self
-	$(MAKE) unit-tsan e2e-tsan e2e-valgrind tidy
+	$(MAKE) unit-tsan e2e-tsan e2e-valgrind e2e-long tidy
 	$(MAKE) fuzz
 	HYPOTHESIS_PROFILE=long $(MAKE) model
 
@@ -96,7 +96,7 @@ clean:
 
 # -- parts of check --------------------------------------------------------------
 
-.PHONY: unit unit-tsan sql e2e e2e-tsan e2e-valgrind model lint tidy format fuzz
+.PHONY: unit unit-tsan sql e2e e2e-tsan e2e-valgrind e2e-long model lint tidy format fuzz
 ASAN	= -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 TSAN	= -fsanitize=thread
 
@@ -126,6 +126,11 @@ e2e-tsan:
 e2e-valgrind: all
 	B=$B WRAP="valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=definite" \
 	    $(PYTHON) -m pytest tests/e2e -q -k "answers and nginx"
+
+# tests with the mark "long"
+e2e-long: all
+	$(MAKE) B=$B/asan SAN="$(ASAN)" OPT="-O1 -g" all
+	LONG=1 B=$B/asan $(PYTHON) -m pytest tests/e2e -q -m long
 
 model: all
 	B=$B $(PYTHON) -m pytest tests/e2e/test_model.py -q -n 2

@@ -34,6 +34,14 @@ def pytest_configure(config):
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, ended)
+    config.addinivalue_line("markers", "long: a proof that `make check` has no time for; LONG=1 (make e2e-long) runs it")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not os.environ.get("LONG"):
+        longer = [i for i in items if i.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=longer)
+        items[:] = [i for i in items if i not in longer]
 
 
 # -- one request ------------------------------------------------------------------------------

@@ -37,6 +37,7 @@
 
 #define CONFIG_BYTES_MAX (1 << 20) /* of a configuration file */
 #define SECRET_BYTES_MAX (1 << 16) /* of a file of secrets */
+#define CA_BYTES_MAX (1 << 22)     /* of a file of certificates */
 #define LINE_BYTES 4096            /* one line of the configuration, its end not counted */
 #define MASK "********"            /* not valid as a token, so that a printed file cannot start */
 #define SOCKET_PATH_MAX 100        /* sun_path has 108, less the temporary name of http_listen() */
@@ -61,6 +62,9 @@ enum type {
 	TYPE_SWITCH,   /* bool, yes or no */
 	TYPE_MEMBER,   /* char *, names of JSON members with dots between them */
 	TYPE_URL,      /* char *, http or https */
+	TYPE_SMTP_URL, /* char *, smtp or smtps */
+	TYPE_ADDRESS,  /* char *, of mail */
+	TYPE_FILE,     /* char *, its path; relative ones begin beside the configuration */
 	/* Credentials: not stored by offset but handed to auth.c. */
 	TYPE_TOKEN,
 	TYPE_USER,
@@ -138,6 +142,16 @@ static const struct setting settings[] = {
 	"how many posts to one URL are under way at the same time"),
     ROW("plain_http", TYPE_SWITCH, WORKER(plain_http), "no", 0, 0, "no",
 	"whether URLs may be http to other machines than this one"),
+    ROW("smtp_url", TYPE_SMTP_URL, WORKER(smtp_url), NULL, 1, URL_MAX, "smtp://127.0.0.1",
+	"the server that takes mails to customers"),
+    ROW("smtp_tls", TYPE_SWITCH, WORKER(smtp_tls), "yes", 0, 0, "yes",
+	"whether an smtp:// server must offer STARTTLS; no is for this machine only"),
+    ROW("smtp_auth_file", TYPE_FILE, WORKER(smtp_auth_file), NULL, 1, LINE_BYTES, "secrets/smtp",
+	"file with user:password for that server in its first line"),
+    ROW("smtp_ca_file", TYPE_FILE, WORKER(smtp_ca_file), NULL, 1, LINE_BYTES, "/etc/ssl/certs/ca-certificates.crt",
+	"certificates of who vouches for that server; not set: the system's"),
+    ROW("smtp_timeout", TYPE_DURATION, WORKER(smtp_timeout_ms), "60s", 10, 600000, "60s",
+	"longest time that a mail may take"),
     ROW("token", TYPE_TOKEN, MERCHANT(credentials), NULL, TOKEN_MIN, TOKEN_MAX, "(output of: openssl rand -hex 24)",
 	"last part of the endpoint's URL; several may be given"),
     ROW("token_file", TYPE_TOKEN_FILE, MERCHANT(credentials), NULL, 1, LINE_BYTES, "secrets/shop.token",
@@ -180,6 +194,14 @@ static const struct setting settings[] = {
 	"member of the answer that holds the order's number, its prefix included; empty: it has none"),
     ROW("provider_per_minute", TYPE_COUNT, MERCHANT(provider.per_minute), "60", 1, 6000, "60",
 	"how many questions are asked in a minute at most"),
+    ROW("mail_from", TYPE_ADDRESS, MERCHANT(mail_from), NULL, 1, 254, "orders@shop.example",
+	"whose mails to customers are"),
+    ROW("mail_name", TYPE_TEXT, MERCHANT(mail_name), NULL, 1, 128, "Our Shop",
+	"name beside that address"),
+    ROW("mail_success", TYPE_FILE, MERCHANT(mail_files[MAIL_SUCCESS]), NULL, 1, LINE_BYTES, "mail/paid.txt",
+	"template of what a customer is told on order.success; not set: nothing"),
+    ROW("mail_cancel", TYPE_FILE, MERCHANT(mail_files[MAIL_CANCEL]), NULL, 1, LINE_BYTES, "mail/cancelled.txt",
+	"template of what a customer is told on order.cancel; not set: nothing"),
 };
 /* clang-format on */
 #define SETTINGS (sizeof settings / sizeof *settings)
@@ -277,6 +299,13 @@ wanted(const struct setting *s)
 		return xasprintf(
 		    "an http or https URL of at most %lld bytes, without user and fragment",
 		    s->max);
+	case TYPE_SMTP_URL:
+		return xstrdup(
+		    "smtp:// or smtps:// and a host, with a port or without, and no path");
+	case TYPE_ADDRESS:
+		return xstrdup("an address of mail, of ASCII, without a name and brackets");
+	case TYPE_FILE:
+		return xasprintf("a path of at most %lld bytes", s->max);
 	case TYPE_PROVIDER_SECRET:
 	case TYPE_PROVIDER_SECRET_FILE:
 		return xstrdup("printable ASCII without blanks, at most 1024 bytes");
@@ -358,6 +387,7 @@ parse_value(const struct setting *s, void *field, const char *value)
 			return false;
 		/* FALLTHROUGH */
 	case TYPE_TEXT:
+	case TYPE_FILE:
 		if (n < s->min || n > s->max)
 			return false;
 		set_text(field, value);
@@ -415,6 +445,16 @@ parse_value(const struct setting *s, void *field, const char *value)
 		return true;
 	case TYPE_URL:
 		if (url_kind(value) == URL_BAD)
+			return false;
+		set_text(field, value);
+		return true;
+	case TYPE_SMTP_URL:
+		if (url_smtp_kind(value) == URL_BAD)
+			return false;
+		set_text(field, value);
+		return true;
+	case TYPE_ADDRESS:
+		if (!mail_address_ok(value))
 			return false;
 		set_text(field, value);
 		return true;
@@ -734,7 +774,7 @@ add_credential(struct loader *l, const struct setting *s, const char *value)
 	}
 }
 
-/* ---- sections and settings ---- */
+/* ---- files of mail ---- */
 
 static const struct setting *
 find_setting(const char *name, enum scope scope)
@@ -748,8 +788,110 @@ find_setting(const char *name, enum scope scope)
 static unsigned
 line_of(const struct loader *l, const char *name)
 {
-	return l->set_line[find_setting(name, SCOPE_MERCHANT) - settings];
+	return l->set_line[find_setting(name, l->scope) - settings];
 }
+
+/* A file that the section names, from beside the configuration; its setting gets the whole path. */
+static bool
+read_named(struct loader *l, const char *name, char **path, size_t limit, struct file *f)
+{
+	char *whole = beside_config(l, *path);
+	const char *wrong = file_read(f, whole, limit);
+
+	free(*path);
+	*path = whole;
+	if (wrong != NULL)
+		fault(l, line_of(l, name),
+		    "%s %s cannot be read: %s; create it, or let the program's user read it", name,
+		    whole, wrong);
+	return wrong == NULL;
+}
+
+static void
+load_template(struct loader *l, const char *name, char **path, struct mail_template *t)
+{
+	struct file f;
+	const char *wrong;
+	unsigned line;
+
+	if (*path == NULL || !read_named(l, name, path, SECRET_BYTES_MAX, &f))
+		return;
+	if (strlen(f.bytes) != f.len)
+		fault(l, line_of(l, name), "%s %s holds a NUL; save it as plain UTF-8 text", name,
+		    *path);
+	else if ((wrong = mail_template_parse(t, f.bytes, &line)) != NULL)
+		fault(l, line_of(l, name), "%s %s: line %u %s", name, *path, line, wrong);
+	file_free(&f);
+}
+
+static void
+load_smtp_auth(struct loader *l)
+{
+	static const char name[] = "smtp_auth_file";
+	char **path = &l->config->worker.smtp_auth_file;
+	const char *wrong = NULL;
+	struct file f;
+	char *at, *line, *colon;
+
+	if (*path == NULL || !read_named(l, name, path, SECRET_BYTES_MAX, &f))
+		return;
+	at = f.bytes;
+	line = cut_line(&at, f.bytes + f.len, &wrong);
+	colon = line == NULL ? NULL : strchr(line, ':');
+	if (f.mode & (S_IROTH | S_IWOTH)) {
+		fault(l, line_of(l, name),
+		    "%s %s is open to every user of this machine; chmod o= %s", name, *path, *path);
+	} else if (wrong != NULL || colon == NULL || colon == line || colon[1] == '\0') {
+		fault(l, line_of(l, name), "%s %s: line 1 is bad; it must be user:password", name,
+		    *path);
+	} else {
+		*colon = '\0';
+		set_text(&l->config->worker.smtp_user, line);
+		set_text(&l->config->worker.smtp_password, colon + 1);
+	}
+	file_free(&f);
+}
+
+static void
+end_worker(struct loader *l)
+{
+	const struct config *c = l->config;
+	struct file f;
+
+	load_smtp_auth(l);
+	if (c->worker.smtp_ca_file != NULL &&
+	    read_named(l, "smtp_ca_file", &l->config->worker.smtp_ca_file, CA_BYTES_MAX, &f))
+		file_free(&f);
+	if (c->worker.smtp_url != NULL && !c->worker.smtp_tls &&
+	    url_smtp_kind(c->worker.smtp_url) == URL_PLAIN)
+		fault(l, line_of(l, "smtp_url"),
+		    "smtp_url is another machine, and everybody on the way would read the mails; "
+		    "remove smtp_tls = no");
+}
+
+static void
+end_mails(struct loader *l, struct merchant *m)
+{
+	load_template(l, "mail_success", &m->mail_files[MAIL_SUCCESS], &m->mails[MAIL_SUCCESS]);
+	load_template(l, "mail_cancel", &m->mail_files[MAIL_CANCEL], &m->mails[MAIL_CANCEL]);
+	if (m->mail_from == NULL)
+		for (int k = 0; k < MAIL_KIND__MAX; k++)
+			if (m->mail_files[k] != NULL)
+				fault(l, m->line,
+				    "merchant %s has a mail for customers and no sender; add "
+				    "mail_from = "
+				    "ADDRESS",
+				    m->name);
+	if (m->mail_from != NULL && m->mail_files[MAIL_SUCCESS] == NULL &&
+	    m->mail_files[MAIL_CANCEL] == NULL)
+		fault(l, line_of(l, "mail_from"),
+		    "merchant %s has a mail_from and no mail; add mail_success = FILE or "
+		    "mail_cancel = "
+		    "FILE",
+		    m->name);
+}
+
+/* ---- sections and settings ---- */
 
 /* The section ends: what its settings mean together. */
 static void
@@ -757,6 +899,8 @@ end_section(struct loader *l)
 {
 	struct merchant *m;
 
+	if (l->scope == SCOPE_WORKER && l->error == NULL)
+		end_worker(l);
 	if (l->scope != SCOPE_MERCHANT || l->error != NULL)
 		return;
 	m = merchant_in_work(l);
@@ -791,6 +935,7 @@ end_section(struct loader *l)
 	    (*m->provider.path != '/' || strstr(m->provider.path, "{transaction_no}") == NULL))
 		fault(l, line_of(l, "provider_path"),
 		    "provider_path must begin with / and have {transaction_no} in it");
+	end_mails(l, m);
 	if (m->credentials.token_count == 0)
 		fault(l, m->line,
 		    "merchant %s has no token, and without one anybody could post to it; add "
@@ -1068,6 +1213,20 @@ refuse_plain_http(struct loader *l)
 	}
 }
 
+static void
+need_smtp_url(struct loader *l)
+{
+	const struct config *c = l->config;
+
+	for (size_t i = 0; i < c->merchant_count; i++)
+		if (c->merchants[i].mail_from != NULL && c->worker.smtp_url == NULL)
+			fault(l, c->merchants[i].line,
+			    "merchant %s has a mail_from, and nobody takes mails; add smtp_url = "
+			    "URL to "
+			    "[foloosi-worker]",
+			    c->merchants[i].name);
+}
+
 struct config *
 config_load(const char *path, char **error)
 {
@@ -1096,6 +1255,7 @@ config_load(const char *path, char **error)
 			abort(); /* out of memory */
 		end_section(&l);
 		refuse_plain_http(&l);
+		need_smtp_url(&l);
 		if (l.config->merchant_count == 0)
 			fault(&l, l.line > 0 ? l.line : 1,
 			    "there is no merchant in this file; add a section [merchant NAME] with "
@@ -1138,6 +1298,12 @@ free_worker_parts(struct merchant *m)
 	free(m->provider.amount);
 	free(m->provider.currency);
 	free(m->provider.order);
+	free(m->mail_from);
+	free(m->mail_name);
+	for (int k = 0; k < MAIL_KIND__MAX; k++) {
+		free(m->mail_files[k]);
+		mail_template_free(&m->mails[k]);
+	}
 }
 
 void
@@ -1159,6 +1325,13 @@ config_unref(struct config *c)
 	}
 	explicit_bzero(c->worker.database, strlen(c->worker.database));
 	free(c->worker.database);
+	if (c->worker.smtp_password != NULL)
+		explicit_bzero(c->worker.smtp_password, strlen(c->worker.smtp_password));
+	free(c->worker.smtp_password);
+	free(c->worker.smtp_user);
+	free(c->worker.smtp_url);
+	free(c->worker.smtp_auth_file);
+	free(c->worker.smtp_ca_file);
 	explicit_bzero(c->database, strlen(c->database));
 	free(c->merchants);
 	free(c->database);
@@ -1226,6 +1399,9 @@ print_value(const struct setting *s, const void *field, FILE *out)
 	case TYPE_GROUP:
 	case TYPE_MEMBER:
 	case TYPE_URL:
+	case TYPE_SMTP_URL:
+	case TYPE_ADDRESS:
+	case TYPE_FILE:
 		text = *(char *const *)field;
 		if (text == NULL)
 			fprintf(out, "#%s =\n", s->name);

@@ -13,6 +13,7 @@
 #include <sys/types.h>
 
 #include "auth.h"
+#include "mail.h"
 #include "transfer.h"
 
 #define CONFIG_DEFAULT_PATH "/etc/foloosi-webhook/foloosi-webhook.conf"
@@ -34,6 +35,13 @@ struct provider {
 	int per_minute; /* questions at most */
 };
 
+/* What a customer is told by mail. */
+enum mail_kind {
+	MAIL_SUCCESS,
+	MAIL_CANCEL,
+	MAIL_KIND__MAX
+};
+
 struct merchant {
 	char *name;
 	struct credentials credentials;
@@ -46,6 +54,9 @@ struct merchant {
 	struct credentials
 	    event_credentials; /* its signature keys sign them; at least one, if there is a URL */
 	struct provider provider;
+	char *mail_from, *mail_name;      /* mail_from NULL: no mail */
+	char *mail_files[MAIL_KIND__MAX]; /* where the templates were read from */
+	struct mail_template mails[MAIL_KIND__MAX];
 
 	/* config.c's own: where it stands, and its secrets' lines as config_print() shows them */
 	unsigned line;
@@ -77,6 +88,12 @@ struct config {
 		int event_attempts;
 		int event_concurrency; /* posts under way to one URL */
 		bool plain_http;       /* http to other machines is allowed */
+		char *smtp_url;        /* who takes mails; not NULL, if a merchant has mail_from */
+		bool smtp_tls;         /* smtp: STARTTLS; no only for this machine */
+		char *smtp_user, *smtp_password; /* NULL: none */
+		char *smtp_auth_file;            /* where they were read from */
+		char *smtp_ca_file;              /* NULL: the system's */
+		int smtp_timeout_ms;
 	} worker;
 
 	/* [merchant NAME] … */

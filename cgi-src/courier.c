@@ -1,14 +1,20 @@
 /*
- * courier.c - many HTTP requests under way at the same time, in one thread.
+ * courier.c - many HTTP requests and mails under way at the same time, in one thread.
  *
  * The hard part is what a receiver may do to us: answer slowly, endlessly, with a redirect
  * to somewhere inside, or not at all. So every request has one deadline for all of it,
  * redirects are answers like others, nothing but http and https is spoken, and of a body no
  * more is taken than its cap. URLs may hold secrets: no sentence has one.
+ *
+ * Mails are requests like the others, but for the end: libcurl takes leave of an SMTP server with
+ * QUIT and waits for the answer, up to two minutes, in which nothing else would move. So
+ * connections are kept for the next mail, and those that are left at the stop are cut first.
  */
 #include <curl/curl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "courier.h"
 #include "mem.h"
@@ -24,7 +30,11 @@
 struct errand {
 	CURL *curl;
 	struct curl_slist *headers;
+	struct curl_slist *recipients;
 	char *request; /* the body that is sent */
+	size_t request_len;
+	size_t sent; /* of a mail's */
+	bool is_mail;
 	courier_done *done;
 	void *context;
 	bool keep;
@@ -34,6 +44,8 @@ struct errand {
 
 struct courier {
 	CURLM *multi;
+	int *lines; /* sockets of mail servers, also those without a mail under way */
+	size_t line_count, line_cap;
 	struct errand **errands; /* under way */
 	size_t count, cap;
 	char *no_proxy;
@@ -63,12 +75,47 @@ courier_new(void)
 	return c;
 }
 
+/* ---- mail servers' sockets ---- */
+
+static curl_socket_t
+on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	struct courier *c = arg;
+	int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+
+	(void)purpose;
+	if (fd < 0)
+		return CURL_SOCKET_BAD;
+	if (c->line_count == c->line_cap) {
+		c->line_cap = c->line_cap * 2 + 8;
+		c->lines = xrealloc(c->lines, c->line_cap * sizeof *c->lines);
+	}
+	c->lines[c->line_count++] = fd;
+	return fd;
+}
+
+static int
+on_close(void *arg, curl_socket_t fd)
+{
+	struct courier *c = arg;
+
+	for (size_t i = 0; i < c->line_count; i++)
+		if (c->lines[i] == fd) {
+			c->lines[i] = c->lines[--c->line_count];
+			break;
+		}
+	return close(fd);
+}
+
+/* ---- requests ---- */
+
 static void
 errand_free(struct courier *c, struct errand *e)
 {
 	curl_multi_remove_handle(c->multi, e->curl);
 	curl_easy_cleanup(e->curl);
 	curl_slist_free_all(e->headers);
+	curl_slist_free_all(e->recipients);
 	free(e->request);
 	free(e->body);
 	free(e);
@@ -79,11 +126,14 @@ courier_free(struct courier *c)
 {
 	if (c == NULL)
 		return;
+	for (size_t i = 0; i < c->line_count; i++)
+		shutdown(c->lines[i], SHUT_RDWR); /* nobody is left to wait for an answer to QUIT */
 	for (size_t i = 0; i < c->count; i++)
 		errand_free(c, c->errands[i]);
 	curl_multi_cleanup(c->multi);
 	curl_global_cleanup(); /* counts its callers */
 	free(c->errands);
+	free(c->lines);
 	free(c->no_proxy);
 	free(c);
 }
@@ -110,22 +160,78 @@ on_body(char *bytes, size_t size, size_t count, void *arg)
 	return n;
 }
 
+static size_t
+on_mail(char *room, size_t size, size_t count, void *arg)
+{
+	struct errand *e = arg;
+	size_t n = size * count;
+
+	if (n > e->request_len - e->sent)
+		n = e->request_len - e->sent;
+	memcpy(room, e->request + e->sent, n);
+	e->sent += n;
+	return n;
+}
+
 static struct curl_slist *
-header_list(const char *const *headers)
+append(struct curl_slist *list, const char *text)
+{
+	struct curl_slist *longer = curl_slist_append(list, text);
+
+	if (longer == NULL)
+		abort();
+	return longer;
+}
+
+static void
+set_http(struct errand *e, const struct courier_request *r)
 {
 	/* libcurl would wait a second for "100 Continue" before a larger body. */
-	struct curl_slist *list = curl_slist_append(NULL, "Expect:");
-
-	for (; list != NULL && headers != NULL && *headers != NULL; headers++) {
-		struct curl_slist *longer = curl_slist_append(list, *headers);
-
-		if (longer == NULL)
-			abort();
-		list = longer;
+	e->headers = append(NULL, "Expect:");
+	for (const char *const *h = r->headers; h != NULL && *h != NULL; h++)
+		e->headers = append(e->headers, *h);
+	SET(e->curl, CURLOPT_PROTOCOLS_STR, "http,https");
+	SET(e->curl, CURLOPT_FOLLOWLOCATION, 0L);
+	SET(e->curl, CURLOPT_PATH_AS_IS, 1L);
+	SET(e->curl, CURLOPT_USERAGENT, "foloosi-worker/" VERSION);
+	SET(e->curl, CURLOPT_HTTPHEADER, e->headers);
+	if (e->request != NULL) {
+		SET(e->curl, CURLOPT_POST, 1L);
+		SET(e->curl, CURLOPT_POSTFIELDS, e->request);
+		SET(e->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)e->request_len);
 	}
-	if (list == NULL)
-		abort();
-	return list;
+}
+
+static void
+set_mail(struct courier *c, struct errand *e, const struct courier_request *r)
+{
+	const struct courier_mail *m = r->mail;
+	char *to = xasprintf("<%s>", m->to), *from = xasprintf("<%s>", m->from);
+
+	e->is_mail = true;
+	e->recipients = append(NULL, to);
+	SET(e->curl, CURLOPT_PROTOCOLS_STR, "smtp,smtps");
+	SET(e->curl, CURLOPT_USE_SSL, m->starttls ? (long)CURLUSESSL_ALL : (long)CURLUSESSL_NONE);
+	if (m->ca_file != NULL)
+		SET(e->curl, CURLOPT_CAINFO, m->ca_file);
+	if (m->user != NULL) {
+		SET(e->curl, CURLOPT_USERNAME, m->user);
+		SET(e->curl, CURLOPT_PASSWORD, m->password);
+	}
+	SET(e->curl, CURLOPT_MAIL_FROM, from);
+	SET(e->curl, CURLOPT_MAIL_RCPT, e->recipients);
+	SET(e->curl, CURLOPT_UPLOAD, 1L);
+	SET(e->curl, CURLOPT_READFUNCTION, on_mail);
+	SET(e->curl, CURLOPT_READDATA, e);
+	SET(e->curl, CURLOPT_INFILESIZE_LARGE, (curl_off_t)e->request_len);
+	SET(e->curl, CURLOPT_OPENSOCKETFUNCTION, on_open);
+	SET(e->curl, CURLOPT_OPENSOCKETDATA, c);
+	SET(e->curl, CURLOPT_CLOSESOCKETFUNCTION, on_close);
+	SET(e->curl, CURLOPT_CLOSESOCKETDATA, c);
+	/* Should one be given up all the same (there are too many), for its answer to QUIT. */
+	SET(e->curl, CURLOPT_SERVER_RESPONSE_TIMEOUT, r->timeout_ms / 1000 + 1);
+	free(to);
+	free(from);
 }
 
 void
@@ -136,29 +242,25 @@ courier_send(struct courier *c, const struct courier_request *r)
 	e->done = r->done;
 	e->context = r->context;
 	e->keep = r->keep;
-	e->headers = header_list(r->headers);
+	if (r->body != NULL) {
+		e->request = xrealloc(NULL, r->len);
+		memcpy(e->request, r->body, r->len);
+		e->request_len = r->len;
+	}
 	if ((e->curl = curl_easy_init()) == NULL)
 		abort();
 	SET(e->curl, CURLOPT_PRIVATE, e);
 	SET(e->curl, CURLOPT_NOSIGNAL, 1L);
-	SET(e->curl, CURLOPT_PROTOCOLS_STR, "http,https");
-	SET(e->curl, CURLOPT_FOLLOWLOCATION, 0L);
-	SET(e->curl, CURLOPT_PATH_AS_IS, 1L);
 	SET(e->curl, CURLOPT_TIMEOUT_MS, r->timeout_ms);
 	SET(e->curl, CURLOPT_CONNECTTIMEOUT_MS,
 	    r->timeout_ms < CONNECT_MS ? r->timeout_ms : (long)CONNECT_MS);
 	SET(e->curl, CURLOPT_NOPROXY, c->no_proxy);
-	SET(e->curl, CURLOPT_USERAGENT, "foloosi-worker/" VERSION);
-	SET(e->curl, CURLOPT_HTTPHEADER, e->headers);
 	SET(e->curl, CURLOPT_WRITEFUNCTION, on_body);
 	SET(e->curl, CURLOPT_WRITEDATA, e);
-	if (r->body != NULL) {
-		e->request = xrealloc(NULL, r->len);
-		memcpy(e->request, r->body, r->len);
-		SET(e->curl, CURLOPT_POST, 1L);
-		SET(e->curl, CURLOPT_POSTFIELDS, e->request);
-		SET(e->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->len);
-	}
+	if (r->mail != NULL)
+		set_mail(c, e, r);
+	else
+		set_http(e, r);
 	SET(e->curl, CURLOPT_URL, r->url);
 
 	if (c->count == c->cap) {
@@ -177,7 +279,7 @@ courier_wait(struct courier *c, int fd, int timeout_ms)
 	int running;
 
 	curl_multi_perform(c->multi, &running);
-	curl_multi_poll(c->multi, &extra, 1, timeout_ms, NULL);
+	curl_multi_poll(c->multi, &extra, fd >= 0, timeout_ms, NULL);
 	curl_multi_perform(c->multi, &running);
 }
 
@@ -202,9 +304,27 @@ reason_of(CURLcode code)
 	case CURLE_SEND_ERROR:
 	case CURLE_PARTIAL_FILE:
 		return "the connection broke before the end of the answer";
+	case CURLE_USE_SSL_FAILED:
+		return "the server does not offer STARTTLS";
+	case CURLE_LOGIN_DENIED:
+		return "the server refuses user or password";
 	default:
-		return "no HTTP answer";
+		return "no answer that can be understood";
 	}
+}
+
+/*
+ * Was what was sent answered? For mail that is the reply to its sender, its recipient or its text; the
+ * greeting and the handshake say nothing of it.
+ */
+static bool
+was_answered(const struct errand *e, CURLcode code, long status)
+{
+	if (!e->is_mail) /* An answer that is longer than its cap is one all the same. */
+		return code == CURLE_OK || code == CURLE_WRITE_ERROR;
+	return code == CURLE_OK ||
+	       (status >= 400 &&
+		   (code == CURLE_SEND_ERROR || (code == CURLE_WEIRD_SERVER_REPLY && e->sent > 0)));
 }
 
 static void
@@ -213,10 +333,9 @@ understand(struct errand *e, CURLcode code, struct courier_answer *a)
 	curl_off_t wait = 0;
 
 	*a = (struct courier_answer){0};
-	/* An answer that is longer than its cap is one all the same. */
-	if (code == CURLE_OK || code == CURLE_WRITE_ERROR)
-		curl_easy_getinfo(e->curl, CURLINFO_RESPONSE_CODE, &a->status);
-	if (a->status == 0) {
+	curl_easy_getinfo(e->curl, CURLINFO_RESPONSE_CODE, &a->status);
+	if (!was_answered(e, code, a->status) || a->status == 0) {
+		a->status = 0;
 		a->reason = reason_of(code);
 		return;
 	}

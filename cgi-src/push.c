@@ -1,5 +1,5 @@
 /*
- * push.c - events to the merchants' endpoints.
+ * push.c - events to the merchants' endpoints, and by mail to their customers.
  *
  * Each URL is a consumer of events like any other (sql/functions/events.sql has the hard
  * part: order, leases, the circuit). Here they are taken in batches, signed, posted side
@@ -9,6 +9,11 @@
  * Signatures are those of Standard Webhooks: webhook-id stays the same from attempt to
  * attempt, webhook-timestamp is the attempt's, and every secret of the merchant signs, so
  * that a receiver can change from one to the next.
+ *
+ * A merchant's mails are one more consumer. Nobody takes back a mail, so claim and result are on disk
+ * before the next step, and no other worker touches it in between: one event is one mail, unless
+ * the worker or the network dies between the server's "250" and our note of it. Then it
+ * goes once more, byte for byte the same: its Message-ID and date are the event's.
  */
 #include <inttypes.h>
 #include <openssl/evp.h>
@@ -17,6 +22,7 @@
 
 #include "backoff.h"
 #include "log.h"
+#include "mail.h"
 #include "mem.h"
 #include "push.h"
 #include "url.h"
@@ -24,16 +30,16 @@
 #define GATHER_MS 10                       /* how long a report waits for others */
 #define LEASE_MARGIN_S 30                  /* beyond the timeout, for the reports */
 #define REFUSED_SHARE(n) (((n)*3 + 4) / 5) /* attempts for one that the endpoint refuses */
+#define MAILS_UNDER_WAY 4                  /* of a merchant */
+#define MAIL_AGE_S                                                                                 \
+	(4 * 24 *                                                                                  \
+	    3600) /* of an event that no customer waits for any more: as old as the last attempt */
 
 /* 5 s, 15 s, 45 s … 12 h: with 15 attempts, three days and a half. */
 static const struct backoff schedule = {.first_ms = 5000, .most_ms = INT64_C(12) * 3600 * 1000};
 
-static const char next_sql[] =
-    "select id, attempt, type, payload::text from foloosi.next_events($1, $2::int, $3::interval)";
-static const char settle_sql[] = "select foloosi.settle_events($1, $2::bigint[], $3::int[], "
-				 "$4::text[], $5::boolean[], $6::int[],"
-				 " $7::int[], $8::text[])";
-static const char add_sql[] = "select consumer from foloosi.add_consumer($1, $2, endpoint => $3)";
+static const char add_sql[] =
+    "select consumer from foloosi.add_consumer($1, $2, $3::text[], endpoint => $4)";
 
 const char *const verdict_names[VERDICT__MAX] = {
     [VERDICT_DONE] = "done",
@@ -53,6 +59,45 @@ enum {
 	A_REASON,
 	A__MAX
 };
+#define SETTLE                                                                                     \
+	"foloosi.settle_events($1, $2::bigint[], $3::int[], $4::text[], $5::boolean[], "           \
+	"$6::int[], $7::int[], $8::text[])"
+
+struct endpoint;
+
+static void post(struct endpoint *, const struct store_rows *, size_t row);
+static void mail(struct endpoint *, const struct store_rows *, size_t row);
+
+/* What is different from way to way. */
+static const struct {
+	const char *protocol;
+	const char *types;    /* of events that it takes; NULL: all */
+	const char *next_sql; /* id and attempt first, then what send() wants */
+	const char *settle_sql;
+	int gather_ms; /* how long a report waits for others */
+	void (*send)(struct endpoint *, const struct store_rows *, size_t row);
+} ways[WAY__MAX] = {
+    [WAY_HTTP] = {"HTTP", NULL,
+	"select id, attempt, type, payload::text"
+	" from foloosi.next_events($1, $2::int, $3::interval)",
+	"select " SETTLE, GATHER_MS, post},
+    [WAY_MAIL] = {"SMTP", "{order.success,order.cancel}",
+	"select id, attempt, type, address, floor(extract(epoch from created_at)),"
+	" extract(microseconds from created_at)::int, order_ref, amount::text, currency,"
+	" transaction_no, payment_reference, transaction_message, optional1, optional2,"
+	" optional3, merchant from foloosi.next_mails($1, $2::int, $3::interval)",
+	"select " SETTLE " from set_config('synchronous_commit', 'on', true)", 0, mail},
+};
+enum { /* columns of both */
+	C_ID,
+	C_ATTEMPT,
+	C_TYPE,
+	C_PAYLOAD,
+	C_ADDRESS = C_PAYLOAD,
+	C_SECONDS,
+	C_MICROSECONDS,
+	C_FIELDS /* MAIL_FIELD__MAX of them */
+};
 
 struct endpoint {
 	struct push *push;
@@ -60,6 +105,7 @@ struct endpoint {
 	const char *url;
 	char *consumer; /* its name in the database */
 	char *site;     /* what a person reads of the URL */
+	int most;       /* posts under way */
 	bool known;     /* the database has the consumer */
 	bool more;      /* the last question gave all that was asked for */
 	int under_way;  /* posts without an answer */
@@ -76,6 +122,8 @@ struct push {
 	struct courier *courier;
 	struct endpoint *endpoints;
 	size_t count;
+	enum way way;
+	int timeout_ms; /* of one post */
 	char lease[32];
 };
 
@@ -87,11 +135,22 @@ struct post {
 	int64_t sent_at;
 };
 
+/* 53x: the server does not know us; nothing is wrong with this mail. */
+static bool
+is_refused_mail(long status)
+{
+	return status >= 500 && status <= 599 && status / 10 != 53;
+}
+
 enum verdict
-push_judge(long status)
+push_judge(enum way way, long status)
 {
 	if (status >= 200 && status <= 299)
 		return VERDICT_DONE;
+	if (way == WAY_MAIL) /* 421: it closes; other 4xx are about this recipient or this mail */
+		return is_refused_mail(status) || (status >= 400 && status <= 499 && status != 421)
+			   ? VERDICT_REFUSED
+			   : VERDICT_FAILED;
 	if (status == 410)
 		return VERDICT_GONE;
 	if (status == 408 || status == 425 || status == 429 || status < 300 || status > 499)
@@ -100,10 +159,12 @@ push_judge(long status)
 }
 
 bool
-push_was_last(enum verdict verdict, int attempt, int most)
+push_was_last(enum way way, long status, int attempt, int most)
 {
-	switch (verdict) {
+	switch (push_judge(way, status)) {
 	case VERDICT_REFUSED:
+		if (way == WAY_MAIL)
+			return is_refused_mail(status) || attempt >= most;
 		return attempt >= REFUSED_SHARE(most);
 	case VERDICT_FAILED:
 		return attempt >= most;
@@ -123,33 +184,49 @@ consumer_name(const char *merchant, const char *url)
 	    digest[3], digest[4], digest[5]);
 }
 
+/* consumer is owned by the endpoint from now on. */
+static void
+add_endpoint(struct push *p, const struct merchant *m, const char *url, char *consumer, int most)
+{
+	p->endpoints = xrealloc(p->endpoints, (p->count + 1) * sizeof *p->endpoints);
+	p->endpoints[p->count++] = (struct endpoint){.push = p,
+	    .merchant = m,
+	    .url = url,
+	    .consumer = consumer,
+	    .site = url_site(url),
+	    .most = most};
+}
+
 struct push *
-push_new(const struct config *config, struct store *store, struct courier *courier)
+push_new(enum way way, const struct config *config, struct store *store, struct courier *courier)
 {
 	struct push *p = xcalloc(1, sizeof *p);
-	struct endpoint *e;
 
+	p->way = way;
 	p->config = config;
 	p->store = store;
 	p->courier = courier;
-	snprintf(p->lease, sizeof p->lease, "%d ms",
-	    2 * config->worker.event_timeout_ms + LEASE_MARGIN_S * 1000);
-	for (size_t i = 0; i < config->merchant_count; i++)
-		p->count += config->merchants[i].event_url_count;
-	e = p->endpoints = xcalloc(p->count, sizeof *p->endpoints);
+	p->timeout_ms =
+	    way == WAY_HTTP ? config->worker.event_timeout_ms : config->worker.smtp_timeout_ms;
+	snprintf(p->lease, sizeof p->lease, "%d ms", 2 * p->timeout_ms + LEASE_MARGIN_S * 1000);
 	for (size_t i = 0; i < config->merchant_count; i++) {
 		const struct merchant *m = &config->merchants[i];
 
-		for (size_t k = 0; k < m->event_url_count; k++, e++)
-			*e = (struct endpoint){
-			    .push = p,
-			    .merchant = m,
-			    .url = m->event_urls[k],
-			    .consumer = consumer_name(m->name, m->event_urls[k]),
-			    .site = url_site(m->event_urls[k]),
-			};
+		for (size_t k = 0; way == WAY_HTTP && k < m->event_url_count; k++)
+			add_endpoint(p, m, m->event_urls[k],
+			    consumer_name(m->name, m->event_urls[k]),
+			    config->worker.event_concurrency);
+		if (way == WAY_MAIL && m->mail_from != NULL)
+			add_endpoint(p, m, config->worker.smtp_url, xasprintf("%s/mail", m->name),
+			    MAILS_UNDER_WAY);
 	}
 	return p;
+}
+
+bool
+push_is_wanted(const struct push *p)
+{
+	return p->count > 0;
 }
 
 void
@@ -175,7 +252,7 @@ note(struct endpoint *e, const char *texts[A__MAX])
 	for (int a = 0; a < A__MAX; a++)
 		array_add(&e->report[a], texts[a]);
 	if (e->reported++ == 0)
-		e->report_at = clock_ms() + GATHER_MS;
+		e->report_at = clock_ms() + ways[e->push->way].gather_ms;
 }
 
 static void
@@ -183,10 +260,12 @@ on_answer(void *context, const struct courier_answer *answer)
 {
 	struct post *p = context;
 	struct endpoint *e = p->endpoint;
-	enum verdict verdict = push_judge(answer->status);
-	bool last = push_was_last(verdict, p->attempt, e->push->config->worker.event_attempts);
+	enum way way = e->push->way;
+	enum verdict verdict = push_judge(way, answer->status);
+	bool last =
+	    push_was_last(way, answer->status, p->attempt, e->push->config->worker.event_attempts);
 	int64_t delay = 0;
-	char http[32];
+	char status[32];
 	const char *texts[A__MAX] = {
 	    [A_ID] = log_number(p->id),
 	    [A_ATTEMPT] = log_number(p->attempt),
@@ -201,8 +280,8 @@ on_answer(void *context, const struct courier_answer *answer)
 		delay = answer->retry_after_s * 1000;
 	texts[A_DELAY] = log_number(delay);
 	if (verdict != VERDICT_DONE) {
-		snprintf(http, sizeof http, "HTTP %ld", answer->status);
-		texts[A_REASON] = answer->reason != NULL ? answer->reason : http;
+		snprintf(status, sizeof status, "%s %ld", ways[way].protocol, answer->status);
+		texts[A_REASON] = answer->reason != NULL ? answer->reason : status;
 	}
 	note(e, texts);
 	e->under_way--;
@@ -225,7 +304,7 @@ report(struct endpoint *e)
 
 	for (int a = 0; a < A__MAX; a++)
 		values[1 + a] = array_text(&e->report[a]);
-	status = store_ask(e->push->store, settle_sql, 1 + A__MAX, values, NULL);
+	status = store_ask(e->push->store, ways[e->push->way].settle_sql, 1 + A__MAX, values, NULL);
 	if (status == STORE_AWAY) {
 		e->report_at = clock_ms() + 1000;
 		return;
@@ -254,18 +333,33 @@ sign(const struct credentials *secrets, const char *id, const char *timestamp, c
 }
 
 static void
-post(struct endpoint *e, const char *id, const char *attempt, const char *type, const char *body)
+send_off(struct endpoint *e, const struct store_rows *rows, size_t row, struct courier_request *r)
 {
 	struct post *p = xcalloc(1, sizeof *p);
+
+	*p = (struct post){.endpoint = e,
+	    .id = strtoll(store_text(rows, row, C_ID), NULL, 10),
+	    .attempt = atoi(store_text(rows, row, C_ATTEMPT)),
+	    .sent_at = clock_ms()};
+	log_event(LOG_DEBUG, "posting", "consumer", e->consumer, "id", log_number(p->id), "type",
+	    store_text(rows, row, C_TYPE), (const char *)NULL);
+	r->url = e->url;
+	r->timeout_ms = e->push->timeout_ms;
+	r->done = on_answer;
+	r->context = p;
+	courier_send(e->push->courier, r);
+	e->under_way++;
+}
+
+static void
+post(struct endpoint *e, const struct store_rows *rows, size_t row)
+{
+	const char *body = store_text(rows, row, C_PAYLOAD);
 	char signatures[SIGNATURES_SIZE], event_id[32], timestamp[32];
 	char *headers[5];
 	size_t len = strlen(body);
 
-	*p = (struct post){.endpoint = e,
-	    .id = strtoll(id, NULL, 10),
-	    .attempt = atoi(attempt),
-	    .sent_at = clock_ms()};
-	snprintf(event_id, sizeof event_id, "evt_%" PRId64, p->id);
+	snprintf(event_id, sizeof event_id, "evt_%s", store_text(rows, row, C_ID));
 	snprintf(timestamp, sizeof timestamp, "%lld", (long long)time(NULL));
 	sign(&e->merchant->event_credentials, event_id, timestamp, body, len, signatures);
 	headers[0] = xstrdup("Content-Type: application/json");
@@ -273,28 +367,87 @@ post(struct endpoint *e, const char *id, const char *attempt, const char *type, 
 	headers[2] = xasprintf("webhook-timestamp: %s", timestamp);
 	headers[3] = xasprintf("webhook-signature: %s", signatures);
 	headers[4] = NULL;
-	log_event(LOG_DEBUG, "posting", "consumer", e->consumer, "id", id, "type", type,
-	    (const char *)NULL);
-	courier_send(e->push->courier, &(struct courier_request){
-					   .url = e->url,
-					   .headers = (const char *const *)headers,
-					   .body = body,
-					   .len = len,
-					   .timeout_ms = e->push->config->worker.event_timeout_ms,
-					   .done = on_answer,
-					   .context = p,
-				       });
-	e->under_way++;
+	send_off(e, rows, row,
+	    &(struct courier_request){
+		.headers = (const char *const *)headers, .body = body, .len = len});
 	for (int i = 0; i < 4; i++)
 		free(headers[i]);
+}
+
+/* Why there is nothing to mail; NULL: there is. */
+static const char *
+no_mail(const struct endpoint *e, const struct store_rows *rows, size_t row, enum mail_kind kind)
+{
+	const char *address = store_text(rows, row, C_ADDRESS);
+
+	if (e->merchant->mails[kind].body == NULL)
+		return "there is no template for it";
+	if (address == NULL)
+		return "the transaction has no address";
+	if (!mail_address_ok(address))
+		return "what the transaction has for an address is none";
+	if (atoi(store_text(rows, row, C_ATTEMPT)) == 1 &&
+	    time(NULL) - strtoll(store_text(rows, row, C_SECONDS), NULL, 10) > MAIL_AGE_S)
+		return "it is too old";
+	return NULL;
+}
+
+static void
+mail(struct endpoint *e, const struct store_rows *rows, size_t row)
+{
+	const struct merchant *m = e->merchant;
+	enum mail_kind kind = strcmp(store_text(rows, row, C_TYPE), "order.success") == 0
+				  ? MAIL_SUCCESS
+				  : MAIL_CANCEL;
+	const char *id = store_text(rows, row, C_ID), *seconds = store_text(rows, row, C_SECONDS);
+	const char *values[MAIL_FIELD__MAX];
+	const char *why = no_mail(e, rows, row, kind);
+	char *message_id, *subject, *body, *message;
+
+	if (why != NULL) {
+		log_event(LOG_INFO, "no_mail", "consumer", e->consumer, "id", id, "reason", why,
+		    (const char *)NULL);
+		note(e, (const char *[A__MAX]){[A_ID] = id,
+			    [A_ATTEMPT] = store_text(rows, row, C_ATTEMPT),
+			    [A_VERDICT] = verdict_names[VERDICT_DONE],
+			    [A_DEAD] = "false",
+			    [A_DELAY] = "0"});
+		return;
+	}
+	for (int f = 0; f < MAIL_FIELD__MAX; f++)
+		values[f] = store_text(rows, row, C_FIELDS + f);
+	message_id = xasprintf("%s.%s.%s%s", id, seconds, store_text(rows, row, C_MICROSECONDS),
+	    strrchr(m->mail_from, '@'));
+	subject = mail_fill(m->mails[kind].subject, values);
+	body = mail_fill(m->mails[kind].body, values);
+	message = mail_compose(&(struct mail){.from = m->mail_from,
+	    .to = store_text(rows, row, C_ADDRESS),
+	    .name = m->mail_name,
+	    .id = message_id,
+	    .date = (time_t)strtoll(seconds, NULL, 10),
+	    .subject = subject,
+	    .body = body});
+	send_off(e, rows, row,
+	    &(struct courier_request){.body = message,
+		.len = strlen(message),
+		.mail = &(struct courier_mail){.from = m->mail_from,
+		    .to = store_text(rows, row, C_ADDRESS),
+		    .user = e->push->config->worker.smtp_user,
+		    .password = e->push->config->worker.smtp_password,
+		    .ca_file = e->push->config->worker.smtp_ca_file,
+		    .starttls = e->push->config->worker.smtp_tls}});
+	free(message_id);
+	free(subject);
+	free(body);
+	free(message);
 }
 
 static bool
 make_known(struct endpoint *e)
 {
-	const char *values[] = {e->consumer, e->merchant->name, e->site};
+	const char *values[] = {e->consumer, e->merchant->name, ways[e->push->way].types, e->site};
 
-	e->known = e->known || store_ask(e->push->store, add_sql, 3, values, NULL) == STORE_OK;
+	e->known = e->known || store_ask(e->push->store, add_sql, 4, values, NULL) == STORE_OK;
 	return e->known;
 }
 
@@ -309,13 +462,13 @@ take(struct endpoint *e, int room)
 	e->ask_at = clock_ms() + c->worker.poll_ms;
 	if (!make_known(e))
 		return;
-	if (store_ask(e->push->store, next_sql, 3, values, &rows) == STORE_REFUSED) {
+	if (store_ask(e->push->store, ways[e->push->way].next_sql, 3, values, &rows) ==
+	    STORE_REFUSED) {
 		e->known = false; /* dropped by a person, perhaps */
 		e->ask_at = clock_ms() + 1000;
 	}
 	for (size_t i = 0; i < rows.count; i++)
-		post(e, store_text(&rows, i, 0), store_text(&rows, i, 1), store_text(&rows, i, 2),
-		    store_text(&rows, i, 3));
+		ways[e->push->way].send(e, &rows, i);
 	e->more = rows.count == (size_t)room;
 	store_rows_free(&rows);
 }
@@ -324,10 +477,9 @@ take(struct endpoint *e, int room)
 static int
 room_now(const struct endpoint *e, int64_t now)
 {
-	int most = e->push->config->worker.event_concurrency;
-	int room = most - e->under_way - e->reported;
+	int room = e->most - e->under_way - e->reported;
 
-	if (room <= 0 || (now < e->ask_at && !(e->more && room >= (most + 1) / 2)))
+	if (room <= 0 || (now < e->ask_at && !(e->more && room >= (e->most + 1) / 2)))
 		return 0;
 	return room;
 }
@@ -341,8 +493,7 @@ push_work(struct push *p, bool more)
 		int64_t now = clock_ms();
 		int room;
 
-		if (e->reported > 0 &&
-		    (now >= e->report_at || e->reported >= p->config->worker.event_concurrency / 2))
+		if (e->reported > 0 && (now >= e->report_at || e->reported >= e->most / 2))
 			report(e);
 		if (more && (room = room_now(e, now)) > 0)
 			take(e, room);

@@ -1,5 +1,5 @@
 /*
- * push.h - events to the merchants' endpoints.
+ * push.h - events to the merchants' endpoints, and by mail to their customers.
  */
 #ifndef PUSH_H
 #define PUSH_H
@@ -21,20 +21,30 @@ enum verdict {
 };
 extern const char *const verdict_names[VERDICT__MAX];
 
-/* status: HTTP status; 0: there was no answer. */
-enum verdict push_judge(long status);
+/* The ways out. */
+enum way {
+	WAY_HTTP,
+	WAY_MAIL,
+	WAY__MAX
+};
 
-/* Was this attempt (from 1) the last one? most: the configured number of attempts. */
-bool push_was_last(enum verdict, int attempt, int most);
+/* status: of HTTP or SMTP; 0: there was no answer. */
+enum verdict push_judge(enum way, long status);
+
+/* Was this attempt (from 1), which got this status, the last one? most: the configured number of attempts. */
+bool push_was_last(enum way, long status, int attempt, int most);
 
 struct push;
 
-/* The three arguments must live as long as it does. Owned, for push_free(). */
-struct push *push_new(const struct config *, struct store *, struct courier *);
+/* What goes out by one way. The three pointers must live as long as it does. Owned, for push_free(). */
+struct push *push_new(enum way, const struct config *, struct store *, struct courier *);
 void push_free(struct push *); /* after courier_free(); NULL is ignored */
 
 /* Report what has come back, and (if more) take events and post them. */
 void push_work(struct push *, bool more);
+
+/* Is there anybody to push to? */
+bool push_is_wanted(const struct push *);
 
 /* Events that were taken and not reported yet. */
 size_t push_under_way(const struct push *);

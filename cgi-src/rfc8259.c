@@ -136,9 +136,8 @@ number(struct scan *s)
 	return true;
 }
 
-/* Length of the well-formed UTF-8 sequence that begins here with a byte above 0x7F; 0 if there
- * is none. Unicode, table 3-7: only the second byte's range depends on the first. */
-static size_t
+/* Unicode, table 3-7: only the second byte's range depends on the first. */
+size_t
 utf8_sequence(const unsigned char *p, const unsigned char *end)
 {
 	size_t len;

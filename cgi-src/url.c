@@ -14,13 +14,17 @@
 
 static const char host_bytes[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-";
 
-/* Length of "scheme://", 0 for another scheme. */
+/* Length of "scheme://", for the scheme with TLS or the one without; 0 for another. */
 static size_t
-scheme_len(const char *url)
+scheme_len(const char *url, const char *tls, const char *plain, bool *has_tls)
 {
-	return strncasecmp(url, "https://", 8) == 0  ? 8
-	       : strncasecmp(url, "http://", 7) == 0 ? 7
-						     : 0;
+	size_t n = strlen(tls);
+
+	*has_tls = strncasecmp(url, tls, n) == 0;
+	if (*has_tls)
+		return n;
+	n = strlen(plain);
+	return strncasecmp(url, plain, n) == 0 ? n : 0;
 }
 
 /* The host at the beginning of rest: a name, an IPv4 address, or [IPv6]. 0: none. */
@@ -71,10 +75,11 @@ is_loopback(const char *host, size_t len)
 	return inet_pton(AF_INET, text, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127;
 }
 
-enum url_kind
-url_kind(const char *url)
+static enum url_kind
+kind_of(const char *url, const char *tls, const char *plain)
 {
-	size_t scheme = scheme_len(url), host, port;
+	bool has_tls;
+	size_t scheme = scheme_len(url, tls, plain, &has_tls), host, port;
 	const char *rest = url + scheme;
 
 	if (scheme == 0 || strlen(url) > URL_MAX || (host = host_len(rest)) == 0 ||
@@ -86,15 +91,31 @@ url_kind(const char *url)
 	for (; *rest != '\0'; rest++)
 		if (*rest <= ' ' || *rest >= 0x7f || strchr("#\\\"<>^`|", *rest) != NULL)
 			return URL_BAD; /* a signed char beyond ASCII is negative */
-	if (scheme == 8)
-		return URL_HTTPS;
+	if (has_tls)
+		return URL_TLS;
 	return is_loopback(url + scheme, host) ? URL_LOOPBACK : URL_PLAIN;
+}
+
+enum url_kind
+url_kind(const char *url)
+{
+	return kind_of(url, "https://", "http://");
+}
+
+enum url_kind
+url_smtp_kind(const char *url)
+{
+	const char *host = strstr(url, "://");
+
+	if (host == NULL || strpbrk(host + 3, "/?") != NULL)
+		return URL_BAD;
+	return kind_of(url, "smtps://", "smtp://");
 }
 
 char *
 url_site(const char *url)
 {
-	size_t scheme = scheme_len(url);
+	const char *host = strstr(url, "://") + 3;
 
-	return xasprintf("%.*s", (int)(scheme + strcspn(url + scheme, "/?")), url);
+	return xasprintf("%.*s", (int)(host - url) + (int)strcspn(host, "/?"), url);
 }

@@ -7,13 +7,14 @@
 #define URL_MAX 2048 /* bytes */
 
 enum url_kind {
-	URL_BAD,   /* not http(s)://host[:port][/…], or one with a user, a fragment or blanks */
-	URL_HTTPS, /* any host */
-	URL_LOOPBACK, /* http, to this machine: localhost, 127.0.0.0/8, [::1] */
-	URL_PLAIN,    /* http, to anywhere else: everybody on the way reads it */
+	URL_BAD,      /* not scheme://host[:port][/…], or one with a user, a fragment or blanks */
+	URL_TLS,      /* https or smtps, any host */
+	URL_LOOPBACK, /* without TLS, to this machine: localhost, 127.0.0.0/8, [::1] */
+	URL_PLAIN,    /* without TLS, to anywhere else: everybody on the way reads it */
 };
 
-enum url_kind url_kind(const char *url);
+enum url_kind url_kind(const char *url);      /* of http or https */
+enum url_kind url_smtp_kind(const char *url); /* of smtp or smtps, without a path */
 
 /* "https://host:port" of a URL that is not URL_BAD; the rest may be a secret. Owned by the caller. */
 char *url_site(const char *url);

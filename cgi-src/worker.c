@@ -1,25 +1,30 @@
 /*
  * worker.c - foloosi-worker: what happens after the commit. Options, signals, the loop.
  *
- *     worker.c ──┬─ push.c      events to the merchants' endpoints
+ *     worker.c ──┬─ push.c      events to the merchants' endpoints, and by mail
+ *                │    └─ mail.c       the text of a mail
  *                ├─ verify.c    questions to the provider
  *                │    └─ provider.c   how his answers read                      (json-c)
- *                ├─ courier.c   many HTTP requests at the same time            (libcurl)
+ *                ├─ courier.c   many HTTP requests and mails at the same time  (libcurl)
  *                └─ store.c     its conversation with PostgreSQL                 (libpq)
  *     config.c, auth.c, url.c, backoff.c, log.c and mem.h below all of them
  *
- * One thread. Requests run side by side in courier.c; between them the database is asked, in
- * calls of milliseconds. It keeps nothing that matters: what is on its way is a row with a lease, so
+ * One thread for HTTP, and one for mail, if there is any: libcurl waits for the answer to a mail's
+ * end within its call, and an endpoint must not wait for a mail server. They share the
+ * configuration, which does not change, and nothing else. In each, requests run side by side in
+ * courier.c; between them the database is asked, in calls of milliseconds. It keeps nothing that matters: what is on its way is a row with a lease, so
  * it may be killed at any time, and several may run beside each other, here or on
  * other machines.
  *
  * SIGTERM and SIGINT: nothing new is taken, what is under way is waited for and reported (no
- * longer than event_timeout). SIGHUP does the same and goes on with the new configuration.
+ * longer than event_timeout, or smtp_timeout). SIGHUP does the same and goes on with the new configuration.
  */
 #include <errno.h>
 #include <getopt.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -49,7 +54,8 @@ static const char usage[] =
     "       foloosi-worker [--config PATH] --check-config\n"
     "       foloosi-worker --help | --version\n"
     "\n"
-    "Posts events to the merchants' endpoints and asks the provider about payments.\n"
+    "Posts events to the merchants' endpoints, sends mails to their customers, and asks the\n"
+    "provider about payments.\n"
     "\n"
     "  --config PATH    configuration file (default $" CONFIG_PATH_ENV ",\n"
     "                   then " CONFIG_DEFAULT_PATH ")\n"
@@ -132,20 +138,27 @@ next_signal(int fd)
 	return read(fd, &info, sizeof info) == (ssize_t)sizeof info ? (int)info.ssi_signo : 0;
 }
 
-/* One configuration's life. */
+/* What one thread does during one configuration's life. */
 struct shift {
 	struct store *store;
 	struct courier *courier;
 	struct push *push;
-	struct verify *verify;
+	struct verify *verify; /* NULL: it asks nobody */
+	int bell;              /* readable when it is to end */
+	int timeout_ms;        /* of what it sends */
+	pthread_t thread;
 };
 
 static void
-begin(struct shift *s, const struct config *config)
+begin(struct shift *s, enum way way, const struct config *config, int bell)
 {
-	*s = (struct shift){.store = store_new(config->worker.database), .courier = courier_new()};
-	s->push = push_new(config, s->store, s->courier);
-	s->verify = verify_new(config, s->store, s->courier);
+	*s = (struct shift){
+	    .store = store_new(config->worker.database), .courier = courier_new(), .bell = bell};
+	s->push = push_new(way, config, s->store, s->courier);
+	if (way == WAY_HTTP)
+		s->verify = verify_new(config, s->store, s->courier);
+	s->timeout_ms =
+	    way == WAY_HTTP ? config->worker.event_timeout_ms : config->worker.smtp_timeout_ms;
 }
 
 static void
@@ -160,7 +173,8 @@ end(struct shift *s)
 static int
 wait_ms(const struct shift *s, int64_t now, bool more)
 {
-	int64_t push = push_due(s->push, more), verify = more ? verify_due(s->verify) : push;
+	int64_t push = push_due(s->push, more);
+	int64_t verify = more && s->verify != NULL ? verify_due(s->verify) : push;
 	int64_t ms = (push < verify ? push : verify) - now;
 
 	if (!store_ready(s->store))
@@ -169,29 +183,74 @@ wait_ms(const struct shift *s, int64_t now, bool more)
 }
 
 static void
-turn(struct shift *s, int signals, bool more)
+turn(struct shift *s, int bell, bool more)
 {
 	push_work(s->push, more);
-	if (more)
+	if (more && s->verify != NULL)
 		verify_work(s->verify);
-	courier_wait(s->courier, signals, wait_ms(s, clock_ms(), more));
+	courier_wait(s->courier, bell, wait_ms(s, clock_ms(), more));
 	courier_hand_over(s->courier);
 }
 
-/* Take nothing more, and let what is under way come to its end. */
-static void
-drain(struct shift *s, int signals, int timeout_ms)
+static size_t
+under_way(const struct shift *s)
 {
-	int64_t until = clock_ms() + timeout_ms + PATIENCE_MS;
+	return push_under_way(s->push) + (s->verify == NULL ? 0 : verify_under_way(s->verify));
+}
+
+/* Take nothing more, and let what is under way come to its end. No bell can hurry it. */
+static void
+drain(struct shift *s)
+{
+	int64_t until = clock_ms() + s->timeout_ms + PATIENCE_MS;
 	int64_t left;
 
-	while (push_under_way(s->push) + verify_under_way(s->verify) > 0 && clock_ms() < until) {
-		turn(s, signals, false);
-		(void)next_signal(signals);
-	}
+	while (under_way(s) > 0 && clock_ms() < until)
+		turn(s, -1, false);
 	if ((left = (int64_t)push_under_way(s->push)) > 0)
 		log_event(LOG_WARNING, "unreported", "events", log_number(left), "remedy",
 		    "they come again when their leases run out", (const char *)NULL);
+}
+
+/* The thread of mails. */
+static void *
+send_mails(void *arg)
+{
+	struct shift *s = arg;
+	eventfd_t rung;
+
+	while (eventfd_read(s->bell, &rung) != 0)
+		turn(s, s->bell, true);
+	drain(s);
+	return NULL;
+}
+
+/* One configuration, until a signal comes; returns that. */
+static int
+work(const struct config *config, int signals)
+{
+	struct shift http, mail;
+	bool mails;
+	int signal;
+
+	begin(&http, WAY_HTTP, config, signals);
+	begin(&mail, WAY_MAIL, config, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+	mails = push_is_wanted(mail.push);
+	if (mail.bell < 0 ||
+	    (mails && (errno = pthread_create(&mail.thread, NULL, send_mails, &mail)) != 0))
+		fatal("the thread of mails cannot be started: %s", strerror(errno));
+	while ((signal = next_signal(signals)) == 0)
+		turn(&http, signals, true);
+	log_event(LOG_INFO, signal == SIGHUP ? "reloading" : "stopping", "signal",
+	    sigabbrev_np(signal), (const char *)NULL);
+	eventfd_write(mail.bell, 1);
+	drain(&http);
+	if (mails)
+		pthread_join(mail.thread, NULL);
+	end(&http);
+	end(&mail);
+	close(mail.bell);
+	return signal;
 }
 
 /* SIGHUP: the new configuration; the old one if it is wrong. */
@@ -219,7 +278,6 @@ main(int argc, char **argv)
 {
 	struct options options;
 	struct config *config;
-	struct shift shift;
 	char *error = NULL;
 	int signals, signal;
 
@@ -244,13 +302,7 @@ main(int argc, char **argv)
 	    log_number((int64_t)config->merchant_count), (const char *)NULL);
 
 	do {
-		begin(&shift, config);
-		while ((signal = next_signal(signals)) == 0)
-			turn(&shift, signals, true);
-		log_event(LOG_INFO, signal == SIGHUP ? "reloading" : "stopping", "signal",
-		    sigabbrev_np(signal), (const char *)NULL);
-		drain(&shift, signals, config->worker.event_timeout_ms);
-		end(&shift);
+		signal = work(config, signals);
 		if (signal == SIGHUP)
 			config = reload(options.config, config);
 	} while (signal == SIGHUP);

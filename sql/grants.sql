@@ -59,6 +59,7 @@ begin
 
             ('foloosi_worker', 'add_consumer'),
             ('foloosi_worker', 'next_events'),
+            ('foloosi_worker', 'next_mails'),
             ('foloosi_worker', 'settle_events'),
             ('foloosi_worker', 'next_verifications'),
             ('foloosi_worker', 'postpone_verification'),

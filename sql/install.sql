@@ -90,6 +90,7 @@ $$;
 \ir functions/event_payload.sql
 \ir functions/events.sql
 \ir functions/locks.sql
+\ir functions/mails.sql
 \ir functions/merchants.sql
 \ir functions/orders.sql
 \ir functions/record_deliveries.sql

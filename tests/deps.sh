@@ -14,7 +14,7 @@ packages='
 	libfcgi-dev libjson-c-dev libpq-dev libinih-dev libssl-dev libcurl4-openssl-dev
 	clang clang-format clang-tidy cppcheck valgrind libclang-rt-14-dev
 	libcmocka-dev mandoc curl
-	python3 python3-pytest python3-pytest-xdist python3-hypothesis python3-psycopg
+	python3 python3-pytest python3-pytest-xdist python3-hypothesis python3-psycopg python3-aiosmtpd openssl
 	postgresql-15 postgresql-15-pgtap postgresql-15-plproxy libtap-parser-sourcehandler-pgtap-perl
 	pgbouncer
 	nginx-light apache2 libapache2-mod-fcgid

@@ -1,4 +1,4 @@
-// objects: config.c url.c auth.c log.c transfer.c rfc8259.c money.c
+// objects: config.c url.c mail.c auth.c log.c transfer.c rfc8259.c money.c
 /*
  * Any file is either refused with one line of text that begins with its name, or accepted,
  * and then holds what config.h promises, prints itself, and is read back as the same.

@@ -1,4 +1,4 @@
-// objects: config.c url.c auth.c log.c transfer.c rfc8259.c money.c
+// objects: config.c url.c mail.c auth.c log.c transfer.c rfc8259.c money.c
 /*
  * Configuration files, good and bad. A bad one must be refused with the file, the line
  * and the words of the remedy, and without a word of any secret in it.
@@ -89,6 +89,17 @@ static void
 write_file(const char *name, const char *text)
 {
 	write_bytes(name, text, strlen(text), 0600);
+}
+
+static void
+write_mail_files(void)
+{
+	write_file("mail", "Subject: Order {order_ref}\n\nThanks.\n");
+	write_file("badmail", "Subject: x\n\n{nothing}\n");
+	write_bytes("nulmail", "Subject: x\n\n\0y\n", 15, 0644);
+	write_file("auth", "u:hunter2:x\n");
+	write_file("badauth", "hunter2\n");
+	write_bytes("openauth", "u:p\n", 4, 0644);
 }
 
 /* The configuration of this text, which must be good. */
@@ -218,6 +229,21 @@ static const struct bad {
     {"http to elsewhere", SHOP "event_url = http://x/y\nevent_secret = " WHSEC "\n", 1, "http to another machine", "plain_http"},
     {"a provider by http", SHOP "provider_url = http://x\nprovider_secret = a\n", 1, "http to another machine", "plain_http"},
     {"neither yes nor no", "[foloosi-worker]\nplain_http = true\n" SHOP, 2, "bad value", "yes or no"},
+    {"a mail without a sender", SHOP "mail_success = mail\n", 1, "no sender", "mail_from"},
+    {"a sender without a mail", SHOP "mail_from = a@b.c\n", 3, "no mail", "mail_success"},
+    {"a sender and no server", SHOP "mail_from = a@b.c\nmail_success = mail\n", 1, "nobody takes mails", "smtp_url"},
+    {"a sender with a name", SHOP "mail_from = Shop <a@b.c>\n", 3, "bad value", "without a name"},
+    {"a template that is not there", SHOP "mail_success = nowhere\n", 3, "nowhere cannot be read", "create it"},
+    {"a template that is wrong", SHOP "mail_from = a@b.c\nmail_cancel = badmail\n", 4, "badmail: line 3", "no placeholder"},
+    {"a template with a NUL", SHOP "mail_success = nulmail\n", 3, "holds a NUL", "UTF-8"},
+    {"smtp_url of http", "[foloosi-worker]\nsmtp_url = http://x\n" SHOP, 2, "bad value", "smtps://"},
+    {"smtp_url with a path", "[foloosi-worker]\nsmtp_url = smtp://x/y\n" SHOP, 2, "bad value", "no path"},
+    {"smtp_url with a user", "[foloosi-worker]\nsmtp_url = smtp://u:p@x\n" SHOP, 2, "bad value", "smtps://"},
+    {"no TLS to elsewhere", "[foloosi-worker]\nsmtp_tls = no\nsmtp_url = smtp://x\n" SHOP, 3, "another machine", "remove smtp_tls"},
+    {"smtp_auth_file not there", "[foloosi-worker]\nsmtp_auth_file = nowhere\n" SHOP, 2, "cannot be read", "create it"},
+    {"smtp_auth_file without a colon", "[foloosi-worker]\nsmtp_auth_file = badauth\n" SHOP, 2, "badauth: line 1 is bad", "user:password"},
+    {"smtp_auth_file open", "[foloosi-worker]\nsmtp_auth_file = openauth\n" SHOP, 2, "open to every user", "chmod o="},
+    {"smtp_ca_file not there", "[foloosi-worker]\nsmtp_ca_file = nowhere\n" SHOP, 2, "cannot be read", "create it"},
     {"secret in the place of a name", SHOP TOKEN " = token\n", 3, "what stands here is no setting", "remove"},
     {"secret on a line of its own", SHOP TOKEN "\n", 3, "is no setting", "name = value"},
     {"no equals sign", SHOP "order_key\n", 3, "is no setting", "name = value"},
@@ -315,6 +341,7 @@ static void
 bad_files_are_refused(void **state)
 {
 	(void)state;
+	write_mail_files();
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		write_file("bad.conf", bad[i].text);
 		refused(bad[i].what, "bad.conf", bad[i].line, bad[i].fault, bad[i].remedy);
@@ -772,7 +799,8 @@ static const char *const names[] = {"database", "listen", "socket_mode", "socket
     "event_secret", "event_secret_file", "provider_url", "provider_path", "provider_secret",
     "provider_secret_file", "provider_status", "provider_amount", "provider_currency",
     "provider_order", "provider_per_minute", "poll", "event_timeout", "event_attempts",
-    "event_concurrency", "plain_http"};
+    "event_concurrency", "plain_http", "smtp_url", "smtp_tls", "smtp_auth_file", "smtp_ca_file",
+    "smtp_timeout", "mail_from", "mail_name", "mail_success", "mail_cancel"};
 
 #define NAMES (sizeof names / sizeof *names)
 
@@ -827,6 +855,9 @@ sample_file(void **state)
 	write_file("shop.whsec", WHSEC "\n");
 	write_file("shop.events", WHSEC "\n");
 	write_file("shop.provider", "hunter2\n");
+	write_file("smtp.auth", "u:hunter2\n");
+	write_file("paid.txt", "Subject: x\n\ny\n");
+	write_file("cancelled.txt", "Subject: x\n\ny\n");
 	while ((p = strstr(p, "\n#")) != NULL) {
 		size_t name = strspn(p + 2, "abcdefghijklmnopqrstuvwxyz_");
 
@@ -872,20 +903,36 @@ sample_file(void **state)
 static void
 worker_settings(void **state)
 {
-	struct config *c = good(SHOP
-	    "event_url = https://shop.example:8443/hunter2?x\n"
-	    "event_url = http://127.0.0.1/hunter2\n"
-	    "event_secret = " WHSEC "\nevent_secret = " WHSEC "\n"
-	    "provider_url = http://provider.example\nprovider_secret = hunter2\n"
-	    "provider_path = /x/{transaction_no}/y\nprovider_status = a\nprovider_amount = a.b\n"
-	    "provider_currency = a.b.c\nprovider_order =\nprovider_per_minute = 6000\n"
-	    "[foloosi-worker]\ndatabase = service=x\nlog_level = debug\npoll = 10ms\nevent_timeout "
-	    "= 1s\n"
-	    "event_attempts = 100\nevent_concurrency = 512\nplain_http = yes\n");
+	struct config *c = (write_mail_files(),
+	    good(SHOP
+		"mail_from = orders@shop.example\nmail_name = Caf\xc3\xa9\nmail_success = mail\n"
+		"event_url = https://shop.example:8443/hunter2?x\n"
+		"event_url = http://127.0.0.1/hunter2\n"
+		"event_secret = " WHSEC "\nevent_secret = " WHSEC "\n"
+		"provider_url = http://provider.example\nprovider_secret = hunter2\n"
+		"provider_path = /x/{transaction_no}/y\nprovider_status = a\nprovider_amount = "
+		"a.b\n"
+		"provider_currency = a.b.c\nprovider_order =\nprovider_per_minute = 6000\n"
+		"[foloosi-worker]\ndatabase = service=x\nlog_level = debug\npoll = "
+		"10ms\nevent_timeout "
+		"= 1s\n"
+		"event_attempts = 100\nevent_concurrency = 512\nplain_http = yes\n"
+		"smtp_url = smtp://127.0.0.1:2525\nsmtp_tls = no\nsmtp_auth_file = auth\n"
+		"smtp_ca_file = auth\nsmtp_timeout = 600s\n"));
 	const struct merchant *m = &c->merchants[0];
 	char *text = printed(c);
 
 	(void)state;
+	assert_string_equal(c->worker.smtp_url, "smtp://127.0.0.1:2525");
+	assert_false(c->worker.smtp_tls);
+	assert_string_equal(c->worker.smtp_user, "u");
+	assert_string_equal(c->worker.smtp_password, "hunter2:x");
+	assert_int_equal(c->worker.smtp_timeout_ms, 600000);
+	assert_string_equal(m->mail_from, "orders@shop.example");
+	assert_string_equal(m->mail_name, "Caf\xc3\xa9");
+	assert_string_equal(m->mails[MAIL_SUCCESS].subject, "Order {order_ref}");
+	assert_string_equal(m->mails[MAIL_SUCCESS].body, "Thanks.\n");
+	assert_null(m->mails[MAIL_CANCEL].body);
 	assert_int_equal(m->event_url_count, 2);
 	assert_string_equal(m->event_urls[0], "https://shop.example:8443/hunter2?x");
 	assert_string_equal(m->event_urls[1], "http://127.0.0.1/hunter2");

@@ -1,4 +1,4 @@
-// objects: push.c auth.c url.c backoff.c log.c
+// objects: push.c auth.c url.c mail.c rfc8259.c backoff.c log.c
 // push.c: what an answer means for an event. The rest of it runs in tests/e2e/test_worker.py.
 #include <setjmp.h>
 #include <stdarg.h>
@@ -80,21 +80,59 @@ every_status_has_its_verdict(void **state)
 			expected = VERDICT_FAILED;
 		if (status == 410)
 			expected = VERDICT_GONE;
-		assert_int_equal(push_judge(status), expected);
+		assert_int_equal(push_judge(WAY_HTTP, status), expected);
+	}
+}
+
+static void
+every_reply_to_a_mail_has_its_verdict(void **state)
+{
+	(void)state;
+	for (long status = 0; status < 1000; status++) {
+		enum verdict expected = status >= 200 && status < 300   ? VERDICT_DONE
+					: status >= 400 && status < 600 ? VERDICT_REFUSED
+									: VERDICT_FAILED;
+
+		if (status == 421 || (status >= 530 && status <= 539))
+			expected = VERDICT_FAILED;
+		assert_int_equal(push_judge(WAY_MAIL, status), expected);
 	}
 }
 
 static void
 the_last_attempt(void **state)
 {
+	static const struct {
+		enum way way;
+		long status;
+		int attempt, most;
+		bool last;
+	} cases[] = {
+	    {WAY_HTTP, 500, 14, 15, false},
+	    {WAY_HTTP, 500, 15, 15, true},
+	    {WAY_HTTP, 0, 15, 15, true},
+	    {WAY_HTTP, 404, 8, 15, false},
+	    {WAY_HTTP, 404, 9, 15, true},
+	    {WAY_HTTP, 404, 1, 1, true},
+	    {WAY_HTTP, 410, 100, 15, false},
+	    {WAY_HTTP, 200, 100, 15, false},
+	    {WAY_MAIL, 250, 100, 15, false},
+	    {WAY_MAIL, 550, 1, 15, true},
+	    {WAY_MAIL, 552, 1, 15, true},
+	    {WAY_MAIL, 535, 1, 15, false},
+	    {WAY_MAIL, 535, 15, 15, true},
+	    {WAY_MAIL, 451, 14, 15, false},
+	    {WAY_MAIL, 451, 15, 15, true},
+	    {WAY_MAIL, 421, 14, 15, false},
+	    {WAY_MAIL, 0, 14, 15, false},
+	    {WAY_MAIL, 0, 15, 15, true},
+	};
+
 	(void)state;
-	assert_false(push_was_last(VERDICT_FAILED, 14, 15));
-	assert_true(push_was_last(VERDICT_FAILED, 15, 15));
-	assert_false(push_was_last(VERDICT_REFUSED, 8, 15));
-	assert_true(push_was_last(VERDICT_REFUSED, 9, 15));
-	assert_true(push_was_last(VERDICT_REFUSED, 1, 1));
-	assert_false(push_was_last(VERDICT_GONE, 100, 15));
-	assert_false(push_was_last(VERDICT_DONE, 100, 15));
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+		assert_int_equal(
+		    push_was_last(cases[i].way, cases[i].status, cases[i].attempt, cases[i].most),
+		    cases[i].last);
 }
 
 int
@@ -102,6 +140,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(every_status_has_its_verdict),
+	    cmocka_unit_test(every_reply_to_a_mail_has_its_verdict),
 	    cmocka_unit_test(the_last_attempt),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,10 +15,10 @@ static const struct {
 	enum url_kind kind;
 	const char *site;
 } cases[] = {
-    {"https://shop.example", URL_HTTPS, "https://shop.example"},
-    {"HTTPS://Shop.Example:8443/a?b=c", URL_HTTPS, "HTTPS://Shop.Example:8443"},
-    {"https://10.0.0.1/x", URL_HTTPS, "https://10.0.0.1"},
-    {"https://[2001:db8::1]:443?x", URL_HTTPS, "https://[2001:db8::1]:443"},
+    {"https://shop.example", URL_TLS, "https://shop.example"},
+    {"HTTPS://Shop.Example:8443/a?b=c", URL_TLS, "HTTPS://Shop.Example:8443"},
+    {"https://10.0.0.1/x", URL_TLS, "https://10.0.0.1"},
+    {"https://[2001:db8::1]:443?x", URL_TLS, "https://[2001:db8::1]:443"},
     {"http://localhost/x", URL_LOOPBACK, "http://localhost"},
     {"http://LOCALHOST:1/x", URL_LOOPBACK, "http://LOCALHOST:1"},
     {"http://127.0.0.1:65535/x", URL_LOOPBACK, "http://127.0.0.1:65535"},
@@ -87,7 +87,7 @@ the_longest(void **state)
 	memcpy(url, "https://", 8);
 	url[20] = '/';
 	url[URL_MAX] = '\0';
-	assert_int_equal(url_kind(url), URL_HTTPS);
+	assert_int_equal(url_kind(url), URL_TLS);
 	url[URL_MAX] = 'a';
 	url[URL_MAX + 1] = '\0';
 	assert_int_equal(url_kind(url), URL_BAD);

@@ -1,0 +1,333 @@
+/*
+ * mail.c - the text of a mail to a customer.
+ *
+ * The hard part is that most of it comes from strangers: whoever pays chooses his address,
+ * and may have a say in the optional fields. A line break in one of them would be a header of his
+ * own, a comma in the address another recipient. So an address is of the few bytes that mean
+ * nothing to anybody, or it is none; control characters never get out of a value; and whatever
+ * else is not plain goes into an encoding: subject and name as encoded-words, the body as
+ * quoted-printable.
+ */
+#include <string.h>
+
+#include "mail.h"
+#include "mem.h"
+#include "rfc8259.h"
+
+#define LOCAL_MAX 64    /* RFC 5321, 4.5.3.1 */
+#define ADDRESS_MAX 254 /* a path of 256 with its brackets */
+#define LABEL_MAX 63
+#define QP_LINE 75    /* of 76, RFC 2045: room for the "=" that breaks it */
+#define WORD_BYTES 39 /* in an encoded-word: with "Subject: " 73 of the 76 of a line */
+#define PLAIN_MAX 60  /* longest text that stands in a header as it is */
+#define ALPHA "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+#define DIGITS "0123456789"
+#define PRINTABLE ALPHA DIGITS " !\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
+
+const char *const mail_field_names[MAIL_FIELD__MAX] = {
+    [MAIL_ORDER_REF] = "order_ref",
+    [MAIL_AMOUNT] = "amount",
+    [MAIL_CURRENCY] = "currency",
+    [MAIL_TRANSACTION_NO] = "transaction_no",
+    [MAIL_PAYMENT_REFERENCE] = "payment_reference",
+    [MAIL_TRANSACTION_MESSAGE] = "transaction_message",
+    [MAIL_OPTIONAL1] = "optional1",
+    [MAIL_OPTIONAL2] = "optional2",
+    [MAIL_OPTIONAL3] = "optional3",
+    [MAIL_MERCHANT] = "merchant",
+};
+
+/* ---- a text that grows ---- */
+
+struct text {
+	char *bytes; /* NUL-terminated once something was put */
+	size_t len, cap;
+};
+
+static void
+put_bytes(struct text *t, const char *bytes, size_t n)
+{
+	if (t->bytes == NULL || t->cap - t->len < n + 1) {
+		t->cap = (t->len + n) * 2 + 256;
+		t->bytes = xrealloc(t->bytes, t->cap);
+	}
+	memcpy(t->bytes + t->len, bytes, n);
+	t->len += n;
+	t->bytes[t->len] = '\0';
+}
+
+static void
+put(struct text *t, const char *words)
+{
+	put_bytes(t, words, strlen(words));
+}
+
+/* ---- templates ---- */
+
+/* The field that stands in braces at p, and where it ends; MAIL_FIELD__MAX: none does. */
+static enum mail_field
+field_at(const char *p, const char **end)
+{
+	for (int f = 0; f < MAIL_FIELD__MAX; f++) {
+		size_t n = strlen(mail_field_names[f]);
+
+		if (strncmp(p + 1, mail_field_names[f], n) == 0 && p[1 + n] == '}') {
+			*end = p + n + 2;
+			return (enum mail_field)f;
+		}
+	}
+	return MAIL_FIELD__MAX;
+}
+
+/* NULL, or what is wrong with a line. */
+static const char *
+line_fault(const char *line, size_t len)
+{
+	const char *end = line + len;
+
+	for (const char *p = line; p < end;) {
+		unsigned char c = (unsigned char)*p;
+		size_t n = 1;
+
+		if ((c < ' ' && c != '\t') || c == 0x7f)
+			return "holds a control character; save the file as plain UTF-8 text";
+		if (c >= 0x80 &&
+		    (n = utf8_sequence((const unsigned char *)p, (const unsigned char *)end)) == 0)
+			return "is not UTF-8; save the file as UTF-8";
+		if (c == '{' && p[1] == '{')
+			n = 2;
+		else if (c == '{' && field_at(p, &p) != MAIL_FIELD__MAX)
+			n = 0;
+		else if (c == '{')
+			return "has { before what is no placeholder; see foloosi-webhook.conf(5) "
+			       "for their names, and write {{ for a brace";
+		p += n;
+	}
+	return NULL;
+}
+
+const char *
+mail_template_parse(struct mail_template *t, const char *text, unsigned *line)
+{
+	static const char head[] = "Subject:";
+	struct text body = {0};
+	const char *why = NULL;
+
+	*t = (struct mail_template){0};
+	*line = 0;
+	while (why == NULL && *text != '\0') {
+		size_t all = strcspn(text, "\n"), len = all;
+
+		++*line;
+		if (len > 0 && text[len - 1] == '\r')
+			len--;
+		why = line_fault(text, len);
+		if (why == NULL && *line == 1) {
+			size_t skip = sizeof head - 1;
+
+			if (len >= skip && strncmp(text, head, skip) == 0)
+				skip += strspn(text + skip, " \t");
+			if (skip < sizeof head - 1 || strncmp(text, head, sizeof head - 1) != 0 ||
+			    skip >= len)
+				why = "is not the subject; begin with Subject: and its text";
+			else
+				t->subject = xasprintf("%.*s", (int)(len - skip), text + skip);
+		} else if (why == NULL && *line == 2 && len > 0) {
+			why = "is not empty; leave a line free between subject and text";
+		} else if (why == NULL && *line > 2) {
+			put_bytes(&body, text, len);
+			put(&body, "\n");
+		}
+		text += all + (text[all] == '\n');
+	}
+	if (why == NULL && *line < 3) {
+		++*line;
+		why = "is missing; write Subject: and its text, an empty line, and the mail";
+	}
+	t->body = body.bytes;
+	if (why != NULL)
+		mail_template_free(t);
+	return why;
+}
+
+void
+mail_template_free(struct mail_template *t)
+{
+	free(t->subject);
+	free(t->body);
+	*t = (struct mail_template){0};
+}
+
+char *
+mail_fill(const char *template, const char *const values[MAIL_FIELD__MAX])
+{
+	struct text t = {0};
+
+	put(&t, "");
+	while (*template != '\0') {
+		enum mail_field f = MAIL_FIELD__MAX;
+		const char *end = template + 1;
+		size_t from = t.len;
+
+		if (*template == '{' && template[1] == '{')
+			end = template + 2;
+		else if (*template == '{')
+			f = field_at(template, &end);
+		if (f == MAIL_FIELD__MAX) {
+			put_bytes(&t, template, 1);
+		} else if (values[f] != NULL) {
+			put(&t, values[f]);
+			for (char *p = t.bytes + from; *p != '\0'; p++)
+				if ((unsigned char)*p < ' ' || *p == 0x7f)
+					*p = ' ';
+		}
+		template = end;
+	}
+	return t.bytes;
+}
+
+/* ---- addresses ---- */
+
+/* Words of these bytes, each at most so long, with single dots between them. */
+static bool
+dotted(const char *text, size_t len, const char *bytes, size_t most, bool *has_dot)
+{
+	*has_dot = false;
+	for (;;) {
+		size_t n = strspn(text, bytes);
+
+		if (n > len)
+			n = len;
+		if (n == 0 || n > most)
+			return false;
+		if (bytes[0] == '-' && (*text == '-' || text[n - 1] == '-')) /* a host's */
+			return false;
+		if (n == len)
+			return true;
+		if (text[n] != '.')
+			return false;
+		*has_dot = true;
+		text += n + 1;
+		len -= n + 1;
+	}
+}
+
+bool
+mail_address_ok(const char *address)
+{
+	const char *at = strrchr(address, '@');
+	size_t local;
+	bool has_dot;
+
+	if (at == NULL || strlen(address) > ADDRESS_MAX)
+		return false;
+	local = (size_t)(at - address);
+	return local <= LOCAL_MAX &&
+	       dotted(address, local, ALPHA DIGITS "!#$%&'*+-/=?^_`{|}~", LOCAL_MAX, &has_dot) &&
+	       dotted(at + 1, strlen(at + 1), "-" ALPHA DIGITS, LABEL_MAX, &has_dot) && has_dot;
+}
+
+/* ---- the message ---- */
+
+static void
+put_base64(struct text *t, const char *bytes, size_t n)
+{
+	static const char digits[] =
+	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" DIGITS "+/";
+
+	for (size_t i = 0; i < n; i += 3) {
+		unsigned long three = 0;
+		char four[4];
+
+		for (size_t k = 0; k < 3; k++)
+			three = three << 8 | (i + k < n ? (unsigned char)bytes[i + k] : 0);
+		for (size_t k = 0; k < 4; k++)
+			four[k] = '=';
+		for (size_t k = 0; k < 4 && i + k <= n; k++)
+			four[k] = digits[three >> (18 - 6 * k) & 63];
+		put_bytes(t, four, 4);
+	}
+}
+
+/* A text as a header may hold it: as it is, if it is short and of nothing but plain bytes, or as encoded-words. */
+static void
+put_words(struct text *t, const char *words, const char *plain)
+{
+	size_t left = strlen(words);
+
+	if (left <= PLAIN_MAX && strspn(words, plain) == left && strstr(words, "=?") == NULL) {
+		put(t, words);
+		return;
+	}
+	while (left > 0) {
+		size_t n = left < WORD_BYTES ? left : WORD_BYTES;
+
+		while (n < left && n > 1 && ((unsigned char)words[n] & 0xc0) == 0x80)
+			n--; /* not amid a character */
+		put(t, "=?UTF-8?B?");
+		put_base64(t, words, n);
+		put(t, n < left ? "?=\r\n " : "?=");
+		words += n;
+		left -= n;
+	}
+}
+
+/* Quoted-printable: a byte of a line that ends with what follows it. */
+static void
+put_quoted(struct text *t, const char *body)
+{
+	size_t column = 0;
+
+	for (; *body != '\0'; body++) {
+		unsigned char c = (unsigned char)*body;
+		bool plain = (c > ' ' && c < 0x7f && c != '=') ||
+			     ((c == ' ' || c == '\t') && body[1] != '\n' && body[1] != '\0');
+		char text[4];
+
+		if (c == '\n') {
+			put(t, "\r\n");
+			column = 0;
+			continue;
+		}
+		snprintf(text, sizeof text, plain ? "%c" : "=%02X", c);
+		if (column + strlen(text) > QP_LINE) {
+			put(t, "=\r\n");
+			column = 0;
+		}
+		put(t, text);
+		column += strlen(text);
+	}
+}
+
+char *
+mail_compose(const struct mail *m)
+{
+	struct text t = {0};
+	struct tm utc;
+	char date[64];
+
+	/* No locale is ever set, so the names of days and months are English. */
+	strftime(
+	    date, sizeof date, "Date: %a, %d %b %Y %H:%M:%S +0000\r\n", gmtime_r(&m->date, &utc));
+	put(&t, date);
+	put(&t, "From: ");
+	if (m->name != NULL) {
+		put_words(&t, m->name, ALPHA DIGITS " "); /* else it would need quotes */
+		put(&t, "\r\n ");
+	}
+	put(&t, "<");
+	put(&t, m->from);
+	put(&t, ">\r\nTo: <");
+	put(&t, m->to);
+	put(&t, ">\r\nMessage-ID: <");
+	put(&t, m->id);
+	put(&t, ">\r\nSubject: ");
+	put_words(&t, m->subject, PRINTABLE);
+	put(&t, "\r\nMIME-Version: 1.0\r\n"
+		"Content-Type: text/plain; charset=utf-8\r\n"
+		"Content-Transfer-Encoding: quoted-printable\r\n"
+		"Auto-Submitted: auto-generated\r\n" /* RFC 3834: no holiday answers */
+		"\r\n");
+	put_quoted(&t, m->body);
+	return t.bytes;
+}

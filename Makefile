@@ -35,9 +35,10 @@ Q	= @
 
 # -- what there is -------------------------------------------------------------
 
-HANDLER_OBJS = main.o handler.o http.o auth.o rfc8259.o transfer.o money.o outcome.o writer.o db.o config.o url.o mail.o log.o spool.o drain.o
+HANDLER_OBJS = main.o handler.o http.o auth.o rfc8259.o transfer.o money.o outcome.o writer.o db.o config.o url.o mail.o log.o spool.o drain.o \
+	       stats.o ops.o
 CTL_OBJS     = ctl.o migrate.o send.o post.o ctl_spool.o events.o store.o spool.o drain.o db.o outcome.o config.o url.o mail.o transfer.o \
-	       rfc8259.o money.o auth.o log.o
+	       rfc8259.o money.o auth.o log.o stats.o
 WORKER_OBJS  = worker.o push.o verify.o provider.o courier.o store.o backoff.o config.o url.o mail.o auth.o transfer.o rfc8259.o money.o log.o
 HANDLER_LIBS = -lfcgi -ljson-c -lpq -linih -lcrypto -lpthread
 CTL_LIBS     = -lpq -lcurl -ljson-c -linih -lcrypto -lpthread

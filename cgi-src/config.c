@@ -51,6 +51,7 @@ enum scope {
 
 enum type {
 	TYPE_TEXT,     /* char *, min and max in bytes */
+	TYPE_CONNINFO, /* the same for libpq, which may be a secret */
 	TYPE_PATH,     /* char *, absolute, max in bytes */
 	TYPE_GROUP,    /* char *, a group's name, or number of at most 9 digits */
 	TYPE_COUNT,    /* int, min to max */
@@ -104,7 +105,7 @@ struct setting {
 
 /* clang-format off */
 static const struct setting settings[] = {
-    ROW("database", TYPE_TEXT, GLOBAL(database), "", 0, LINE_BYTES, "service=foloosi",
+    ROW("database", TYPE_CONNINFO, GLOBAL(database), "", 0, LINE_BYTES, "service=foloosi",
 	"how libpq connects; empty: by its environment and service file"),
     ROW("listen", TYPE_PATH, GLOBAL(listen), NULL, 1, SOCKET_PATH_MAX, "/run/foloosi-webhook/foloosi-webhook.sock",
 	"unix socket to bind; not set: one is inherited"),
@@ -126,9 +127,11 @@ static const struct setting settings[] = {
 	"how many deliveries it may hold"),
     ROW("spool_rate", TYPE_COUNT, GLOBAL(spool_rate), "4000", 1, 100000, "4000",
 	"how many of them a second go into the database beside live traffic"),
+    ROW("monitor", TYPE_CONNINFO, GLOBAL(monitor), NULL, 1, LINE_BYTES, "dbname=shop user=foloosi_monitor",
+	"how /metrics asks the database for what waits there, as a role of its own; not set: it does not"),
     ROW("log_level", TYPE_LEVEL, GLOBAL(log_level), "info", 0, 0, "info",
 	"least important lines that are logged"),
-    ROW("database", TYPE_TEXT, WORKER(database), "", 0, LINE_BYTES, "dbname=shop user=foloosi_worker",
+    ROW("database", TYPE_CONNINFO, WORKER(database), "", 0, LINE_BYTES, "dbname=shop user=foloosi_worker",
 	"how foloosi-worker connects, as a role of its own; empty: by libpq's environment and service file"),
     ROW("log_level", TYPE_LEVEL, WORKER(log_level), "info", 0, 0, "info",
 	"least important lines that it logs"),
@@ -267,6 +270,7 @@ wanted(const struct setting *s)
 {
 	switch (s->type) {
 	case TYPE_TEXT:
+	case TYPE_CONNINFO:
 		return xasprintf("text of %lld to %lld bytes", s->min, s->max);
 	case TYPE_PATH:
 		return xasprintf("an absolute path of at most %lld bytes", s->max);
@@ -388,6 +392,7 @@ parse_value(const struct setting *s, void *field, const char *value)
 		/* FALLTHROUGH */
 	case TYPE_TEXT:
 	case TYPE_FILE:
+	case TYPE_CONNINFO:
 		if (n < s->min || n > s->max)
 			return false;
 		set_text(field, value);
@@ -1085,7 +1090,8 @@ value_ok(struct loader *l, const struct setting *s, const char *value)
 {
 	size_t len = strlen(value);
 
-	if (len == 0 && s->type != TYPE_TEXT && !(s->type == TYPE_MEMBER && s->min == 0)) {
+	if (len == 0 && s->type != TYPE_TEXT && s->type != TYPE_CONNINFO &&
+	    !(s->type == TYPE_MEMBER && s->min == 0)) {
 		fault(l, l->line, "%s has no value; give it one, or remove the line", s->name);
 		return false;
 	}
@@ -1147,7 +1153,7 @@ on_setting(void *arg, const char *section, const char *name, const char *value)
 	base = s->scope == SCOPE_MERCHANT ? (void *)merchant_in_work(l) : (void *)l->config;
 	if (!parse_value(s, (char *)base + s->offset, value))
 		bad_value(l, l->line, s);
-	else if (strcmp(s->name, "database") == 0 && holds_password(value))
+	else if (s->type == TYPE_CONNINFO && holds_password(value))
 		refuse_readable(l, s);
 	return l->error == NULL;
 }
@@ -1333,6 +1339,9 @@ config_unref(struct config *c)
 	free(c->worker.smtp_auth_file);
 	free(c->worker.smtp_ca_file);
 	explicit_bzero(c->database, strlen(c->database));
+	if (c->monitor != NULL)
+		explicit_bzero(c->monitor, strlen(c->monitor));
+	free(c->monitor);
 	free(c->merchants);
 	free(c->database);
 	free(c->listen);
@@ -1395,6 +1404,7 @@ print_value(const struct setting *s, const void *field, FILE *out)
 		fprintf(out, "%s = %s\n", s->name, *(const bool *)field ? "yes" : "no");
 		break;
 	case TYPE_TEXT:
+	case TYPE_CONNINFO:
 	case TYPE_PATH:
 	case TYPE_GROUP:
 	case TYPE_MEMBER:
@@ -1408,7 +1418,7 @@ print_value(const struct setting *s, const void *field, FILE *out)
 		else
 			/* Its whole text: to cut a password out of it takes libpq's own parser. */
 			fprintf(out, "%s = %s\n", s->name,
-			    strcmp(s->name, "database") == 0 && holds_password(text) ? MASK : text);
+			    s->type == TYPE_CONNINFO && holds_password(text) ? MASK : text);
 		break;
 	case TYPE_COUNT:
 		fprintf(out, "%s = %d\n", s->name, *(const int *)field);

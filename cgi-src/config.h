@@ -21,7 +21,8 @@
 
 #define LIMIT_MERCHANT 64 /* characters: a-z A-Z 0-9 . _ - */
 
-struct secret_line; /* config.c's own */
+struct secret_line;    /* config.c's own */
+struct stats_merchant; /* stats.c's own */
 
 #define EVENT_URLS_MAX 8
 
@@ -58,6 +59,8 @@ struct merchant {
 	char *mail_files[MAIL_KIND__MAX]; /* where the templates were read from */
 	struct mail_template mails[MAIL_KIND__MAX];
 
+	struct stats_merchant *stats; /* its counters; NULL: stats_adopt() was not called */
+
 	/* config.c's own: where it stands, and its secrets' lines as config_print() shows them */
 	unsigned line;
 	struct secret_line *secret_lines;
@@ -78,6 +81,7 @@ struct config {
 	size_t spool_max_bytes;
 	int spool_max_files;
 	int spool_rate; /* deliveries a second that are drained */
+	char *monitor;  /* libpq connection string, for foloosi.monitor(); NULL: it is not asked */
 
 	/* [foloosi-worker] */
 	struct {

@@ -59,6 +59,9 @@ static const char hello_sql[] =
     " (select count(*) from foloosi.record_deliveries('{}', '{}', '{}', '{}', '{}', '{}', '{}',"
     " '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}'))";
 
+static const char monitor_sql[] =
+    "select metric, coalesce(merchant, ''), coalesce(detail, ''), value from foloosi.monitor()";
+
 /* The parameters of record_sql. From P_TRANSFER on they follow enum transfer_field. */
 enum {
 	P_ORDINAL,
@@ -453,30 +456,50 @@ reach(struct db *db, int64_t deadline)
 	return DB_OK;
 }
 
-/* Ask whether this is our schema, in a version that we know. */
+/* A statement without parameters that keeps nothing, so nothing is in doubt: DB_OK, DB_DOWN or DB_SCHEMA. */
 static enum db_status
-greet(struct db *db, int64_t deadline)
+ask(struct db *db, const char *sql, int64_t deadline, PGresult **answer)
 {
 	enum db_status status = DB_LOST;
-	PGresult *r = NULL;
-	int version;
 
+	*answer = NULL;
 	db->warned = false;
-	if (PQsendQueryParams(db->conn, hello_sql, 0, NULL, NULL, NULL, NULL, 0))
-		status = exchange(db, deadline, &r);
+	if (PQsendQueryParams(db->conn, sql, 0, NULL, NULL, NULL, NULL, 0))
+		status = exchange(db, deadline, answer);
 	else
 		explain(db, "%s", PQerrorMessage(db->conn));
-	if (status != DB_OK) /* nothing was asked to be kept, so nothing is in doubt */
-		return status == DB_SCHEMA ? DB_SCHEMA : DB_DOWN;
+	return status == DB_OK || status == DB_SCHEMA ? status : DB_DOWN;
+}
 
-	version = PQntuples(r) == 1 ? atoi(PQgetvalue(r, 0, 0)) : 0;
+/* Ask whether this is our schema, in a version that we know. On DB_OK *answer is that of hello_sql. */
+static enum db_status
+ask_hello(struct db *db, int64_t deadline, PGresult **answer)
+{
+	enum db_status status = ask(db, hello_sql, deadline, answer);
+	int version;
+
+	if (status != DB_OK)
+		return status;
+	version = PQntuples(*answer) == 1 ? atoi(PQgetvalue(*answer, 0, 0)) : 0;
 	if (version < SCHEMA_OLDEST || version > SCHEMA_NEWEST) {
 		explain(db, "the schema is version %d and this program knows %d to %d: %s", version,
 		    SCHEMA_OLDEST, SCHEMA_NEWEST,
 		    version < SCHEMA_OLDEST ? "run foloosictl migrate" : "upgrade foloosi-webhook");
-		PQclear(r);
+		PQclear(*answer);
+		*answer = NULL;
 		return DB_SCHEMA;
 	}
+	return DB_OK;
+}
+
+static enum db_status
+greet(struct db *db, int64_t deadline)
+{
+	PGresult *r;
+	enum db_status status = ask_hello(db, deadline, &r);
+
+	if (status != DB_OK)
+		return status;
 	/* Somebody's decision, perhaps, but not one to be made unknowingly. */
 	if (strcmp(PQgetvalue(r, 0, 1), "t") != 0)
 		log_event(LOG_WARNING, "database", "problem",
@@ -498,6 +521,56 @@ db_connect(struct db *db, int64_t deadline)
 
 	if (db->conn == NULL && (status = reach(db, deadline)) == DB_OK)
 		status = greet(db, deadline);
+	return settle(db, status);
+}
+
+enum db_status
+db_ping(struct db *db, int64_t deadline)
+{
+	enum db_status status;
+	PGresult *r;
+
+	if (db->conn == NULL)
+		return db_connect(db, deadline);
+	status = ask_hello(db, deadline, &r);
+	PQclear(r);
+	return settle(db, status);
+}
+
+/* Copy one row of foloosi.monitor(). False: it is longer than anything that we know. */
+static bool
+read_fact(const PGresult *r, int row, struct db_fact *fact)
+{
+	char *const to[] = {fact->metric, fact->merchant, fact->detail};
+	const size_t sizes[] = {sizeof fact->metric, sizeof fact->merchant, sizeof fact->detail};
+
+	for (int i = 0; i < 3; i++) {
+		if ((size_t)PQgetlength(r, row, i) >= sizes[i])
+			return false;
+		memcpy(to[i], PQgetvalue(r, row, i), (size_t)PQgetlength(r, row, i) + 1);
+	}
+	fact->value = strtod(PQgetvalue(r, row, 3), NULL);
+	return true;
+}
+
+enum db_status
+db_monitor(struct db *db, int64_t deadline, struct db_fact **facts, size_t *n)
+{
+	enum db_status status = DB_OK;
+	PGresult *r = NULL;
+
+	*facts = NULL;
+	*n = 0;
+	if (db->conn == NULL)
+		status = reach(db, deadline);
+	if (status == DB_OK)
+		status = ask(db, monitor_sql, deadline, &r);
+	if (status == DB_OK && PQnfields(r) == 4) {
+		*facts = xcalloc((size_t)PQntuples(r), sizeof **facts);
+		for (int row = 0; row < PQntuples(r); row++)
+			*n += read_fact(r, row, &(*facts)[*n]);
+	}
+	PQclear(r);
 	return settle(db, status);
 }
 

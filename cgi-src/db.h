@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "config.h"
 #include "delivery.h"
 
 /* Deliveries a call: record_deliveries()' own limit, which bounds the locks that it takes. */
@@ -65,6 +66,27 @@ bool db_connected(const struct db *);
  * On anything else no verdict was written.
  */
 enum db_status db_record(struct db *, struct delivery *const *batch, size_t n, int64_t deadline);
+
+/*
+ * Could db_record() be called now? Asks the server over the open connection, or makes one.
+ * Returns DB_OK, DB_DOWN or DB_SCHEMA; after these two the connection is closed.
+ */
+enum db_status db_ping(struct db *, int64_t deadline);
+
+/* A row of foloosi.monitor(). */
+struct db_fact {
+	char metric[64];
+	char merchant[LIMIT_MERCHANT + 1]; /* "": none */
+	char detail[513];                  /* a kind, a state, a consumer's name; "": none */
+	double value;
+};
+
+/*
+ * Ask foloosi.monitor(), over the open connection or a new one, without what db_connect() looks at:
+ * its role may do nothing else. On DB_OK *facts is an array of *n, for the caller to free.
+ * Anything else: the connection is closed, and *facts NULL.
+ */
+enum db_status db_monitor(struct db *, int64_t deadline, struct db_fact **facts, size_t *n);
 
 /* The last failure as one line for the log, without data of any delivery. Lives until the next call. */
 const char *db_error(const struct db *);

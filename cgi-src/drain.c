@@ -32,6 +32,7 @@
 #include "drain.h"
 #include "log.h"
 #include "mem.h"
+#include "stats.h"
 
 #define BATCH 64               /* smaller than live batches may be: they share orders' locks */
 #define BATCH_BYTES (4u << 20) /* of bodies */
@@ -113,12 +114,6 @@ prepare(struct item *item)
 	}
 }
 
-static int64_t
-age_s(int64_t arrived)
-{
-	return (int64_t)time(NULL) - arrived / 1000000;
-}
-
 /* A file stays, for it was acknowledged. Say why, but not for each of many, at each pass. */
 static void
 stays(struct drain *dr, const struct item *item, const char *trouble, const char *reason)
@@ -198,7 +193,7 @@ finish(struct drain *dr, struct item *item)
 	log_event(LOG_INFO, "drained", "id", d->request_id, "merchant", d->merchant, "outcome",
 	    outcome_info(d->outcome)->name, "reason", *d->reason != '\0' ? d->reason : NULL,
 	    "delivery", log_number(d->delivery_id), "waited_s",
-	    log_number(age_s(item->spooled.arrived)), (const char *)NULL);
+	    log_number(spool_age_s(item->spooled.arrived)), (const char *)NULL);
 	/* It was acknowledged as a valid transfer. The database lists no rejected body as waiting for
 	 * a person, and beyond the quota does not even keep it. */
 	if (d->outcome == OUTCOME_REJECTED) {
@@ -207,6 +202,7 @@ finish(struct drain *dr, struct item *item)
 		return;
 	}
 	dr->result.drained++;
+	stats_count(STATS_DRAINED, outcome_info(d->outcome)->name);
 	remove_file(dr, item);
 }
 
@@ -384,7 +380,7 @@ remind(struct drain *dr, const struct spool_usage *usage)
 	if (usage->files > 0 && (!dr->waiting || now - dr->reminded >= REMIND)) {
 		log_event(LOG_WARNING, "spool", "state", "waiting", "files",
 		    log_number((int64_t)usage->files), "bytes", log_number((int64_t)usage->bytes),
-		    "oldest_s", log_number(age_s(usage->oldest)), (const char *)NULL);
+		    "oldest_s", log_number(spool_age_s(usage->oldest)), (const char *)NULL);
 		dr->waiting = true;
 		dr->reminded = now;
 	} else if (usage->files == 0 && dr->waiting) {

@@ -25,6 +25,7 @@
 #include "handler.h"
 #include "log.h"
 #include "mem.h"
+#include "stats.h"
 
 #define ENDPOINTS "/webhooks/foloosi/" /* <merchant>/<token> follow */
 #define ALWAYS "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
@@ -621,14 +622,16 @@ conclude(struct handler *h, enum outcome outcome)
 {
 	const struct delivery *d = &h->delivery;
 	struct http_request *q = h->request;
+	int64_t ms = clock_ms() - http_arrival(q);
 
-	/* Before the answer, so that whoever has the answer finds the line. */
+	/* Before the answer, so that whoever has the answer finds the line, and is counted. */
+	stats_answer(h->merchant, outcome, d->reason, ms);
 	log_event((enum log_level)outcome_info(outcome)->log_level, "request", "id", d->request_id,
 	    "merchant", h->merchant != NULL ? h->merchant->name : "-", "outcome",
 	    outcome_info(outcome)->name, "status", log_number(outcome_info(outcome)->status),
-	    "reason", *d->reason != '\0' ? d->reason : NULL, "ms",
-	    log_number(clock_ms() - http_arrival(q)), "bytes", log_number((int64_t)d->body_len),
-	    "delivery", d->delivery_id != 0 ? log_number(d->delivery_id) : "-", (const char *)NULL);
+	    "reason", *d->reason != '\0' ? d->reason : NULL, "ms", log_number(ms), "bytes",
+	    log_number((int64_t)d->body_len), "delivery",
+	    d->delivery_id != 0 ? log_number(d->delivery_id) : "-", (const char *)NULL);
 	answer(h, outcome, q);
 	if (d->merchant != NULL && d->outcome != OUTCOME_UNAVAILABLE && !d->merchant_known)
 		warn_unknown_merchant(d->merchant);

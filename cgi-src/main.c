@@ -19,6 +19,9 @@
  *                     │   drain.c   the way back from there
  *                   db.c        one conversation with PostgreSQL, with a deadline    (libpq)
  *
+ * Beside the stairs, ops.c answers the operator's own requests: /healthz, /readyz and
+ * /metrics, which writes what stats.c counts.
+ *
  * log.c, mem.h and delivery.h (the noun that they share) are used everywhere; arrows only
  * point down, and each foreign library is known to one file. Other programs in this
  * directory (ctl.c: foloosictl, worker.c: foloosi-worker) have their own main and share the
@@ -73,7 +76,9 @@
 #include "http.h"
 #include "log.h"
 #include "mem.h"
+#include "ops.h"
 #include "spool.h"
+#include "stats.h"
 #include "writer.h"
 
 #ifndef VERSION
@@ -118,6 +123,7 @@ static struct {
 	pthread_cond_t relief; /* for who is parked: there is a place on duty, or a chore */
 	pthread_cond_t room;   /* for who is on duty: there is a free slot, or a chore */
 	struct config *config; /* in force; under lock */
+	struct ops *ops;       /* NULL: such requests are no others; set before there are threads */
 	int running;           /* accept threads; under lock */
 	int on_duty;           /* of them; under lock */
 	int parked;            /* of them, waiting for relief; under lock */
@@ -281,8 +287,11 @@ reload(const char *path)
 		log_event(LOG_ERROR, "reload_failed", "reason", error, "remedy",
 		    "the old configuration stays in force", (const char *)NULL);
 		free(error);
+		stats_count(STATS_RELOADED, "failed");
 		return;
 	}
+	stats_adopt(fresh);
+	stats_count(STATS_RELOADED, "ok");
 	pthread_mutex_lock(&house.lock);
 	old = house.config;
 	house.config = fresh;
@@ -309,6 +318,8 @@ reload(const char *path)
 		warn_restart("spool_max_files");
 	if (old->spool_rate != fresh->spool_rate)
 		warn_restart("spool_rate");
+	if (!same(old->monitor, fresh->monitor))
+		warn_restart("monitor");
 	config_unref(old);
 }
 
@@ -444,6 +455,11 @@ static bool
 serve(struct slot *slot)
 {
 	slot->config = pin_config();
+	if (ops_take(house.ops, slot->config, &slot->request)) {
+		config_unref(slot->config);
+		slot->config = NULL;
+		return true;
+	}
 	switch (handler_serve(slot->handler, slot->config, slot->request)) {
 	case HANDLER_LENT:
 		return false;
@@ -619,6 +635,7 @@ serve_fastcgi(const struct options *options, struct writer *writer, struct spool
 	log_event(LOG_INFO, "stopping", "signal", sigabbrev_np(signal), (const char *)NULL);
 
 	leave(own);
+	ops_stop(house.ops);
 	writer_close(writer);
 	if (lending)
 		pthread_join(answerer, NULL);
@@ -705,6 +722,7 @@ main(int argc, char **argv)
 		fatal("%s", error);
 	}
 	config = house.config;
+	stats_adopt(house.config);
 	spool = open_spool(config, &error);
 	if (options.check) {
 		config_print(config, stdout);
@@ -757,6 +775,15 @@ main(int argc, char **argv)
 			drain = drain_start(&(struct drain_options){.spool = spool,
 			    .database = config->database,
 			    .rate = config->spool_rate});
+		if (way ==
+		    HTTP_WAY_FASTCGI) /* a short-lived process has no numbers worth asking for */
+			house.ops = ops_start(&(struct ops_options){.listen_fd = fd,
+			    .writer = writer,
+			    .spool = spool,
+			    .spool_max_bytes = config->spool_max_bytes,
+			    .spool_max_files = (size_t)config->spool_max_files,
+			    .database = config->database,
+			    .monitor = config->monitor});
 		rc = serve_fastcgi(&options, writer, spool, fd, threads, path != NULL, &signals);
 		log_stop(writer);
 	}

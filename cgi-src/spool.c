@@ -46,6 +46,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -65,6 +66,8 @@
 #define SUFFIX ".delivery"
 #define ASIDE "aside"
 #define STALE_S 600       /* a temporary file this old was left by a crash */
+#define FILE_ROOM 1024    /* bytes: a file's, nearly always */
+#define DISK_ROOM 65536   /* bytes: with less its disk is as good as full */
 #define COMPLAIN_MS 10000 /* between two log lines about one trouble */
 
 struct spool {
@@ -317,6 +320,14 @@ entries(const struct spool *s, const char *path)
 	return d;
 }
 
+int64_t
+spool_age_s(int64_t arrived)
+{
+	int64_t age = arrived == 0 ? 0 : (int64_t)time(NULL) - arrived / 1000000;
+
+	return age > 0 ? age : 0;
+}
+
 struct spool_usage
 spool_count(struct spool *s)
 {
@@ -352,6 +363,37 @@ spool_count(struct spool *s)
 	s->since.bytes -= before.bytes;
 	pthread_mutex_unlock(&s->mutex);
 	return found;
+}
+
+struct spool_usage
+spool_usage(struct spool *s)
+{
+	struct spool_usage usage;
+
+	pthread_mutex_lock(&s->mutex);
+	usage = s->seen;
+	usage.files += s->since.files;
+	usage.bytes += s->since.bytes;
+	pthread_mutex_unlock(&s->mutex);
+	return usage;
+}
+
+const char *
+spool_trouble(struct spool *s)
+{
+	struct spool_usage usage = spool_usage(s);
+	struct statvfs disk;
+	struct stat st;
+
+	if (usage.files >= s->max_files || usage.bytes + FILE_ROOM > s->max_bytes)
+		return "full";
+	if (fstat(s->dir, &st) != 0 || st.st_nlink == 0 ||
+	    faccessat(s->dir, ".", R_OK | W_OK | X_OK, AT_EACCESS) != 0)
+		return "unwritable";
+	if (fstatvfs(s->dir, &disk) == 0 && ((uint64_t)disk.f_bavail * disk.f_frsize < DISK_ROOM ||
+						(disk.f_files > 0 && disk.f_favail == 0)))
+		return "disk_full";
+	return NULL;
 }
 
 static int

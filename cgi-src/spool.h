@@ -55,8 +55,20 @@ struct spool_usage {
 	int64_t oldest; /* arrival in microseconds since 1970; 0: there is none */
 };
 
+/* Seconds since an arrival; 0 for that of none. */
+int64_t spool_age_s(int64_t arrived);
+
 /* Count what is there, which also renews what the limits are compared with. */
 struct spool_usage spool_count(struct spool *);
+
+/* The same as of the last count, and of what this process kept since, without looking. */
+struct spool_usage spool_usage(struct spool *);
+
+/*
+ * Why nothing can be kept now, in one word: "full", "disk_full", "unwritable"; NULL: it can, as
+ * far as can be seen without trying.
+ */
+const char *spool_trouble(struct spool *);
 
 struct spool_name {
 	char text[SPOOL_NAME_SIZE];

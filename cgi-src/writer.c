@@ -62,6 +62,7 @@
 #include "db.h"
 #include "log.h"
 #include "mem.h"
+#include "stats.h"
 #include "writer.h"
 
 /*
@@ -98,6 +99,7 @@ struct lane {
 	struct waiting *first; /* the queue, oldest first */
 	struct waiting **last; /* where the next one is hung in */
 	const char *down;      /* NULL, or the reason to refuse with */
+	bool up;               /* it was connected since, which NULL alone does not say */
 
 	/* the lane's thread only */
 	struct waiting *hand[BATCH_MAX];
@@ -474,6 +476,7 @@ static void
 go_down(struct lane *lane, enum db_status status)
 {
 	lane->down = status == DB_SCHEMA ? "schema" : "database";
+	lane->up = false;
 	while (lane->first != NULL)
 		refuse(lane->writer, unqueue(lane, &lane->first), lane->down);
 	pthread_cond_signal(&lane->writer->collector);
@@ -494,7 +497,7 @@ static enum db_status
 record(struct lane *lane, size_t n)
 {
 	struct writer_stats *stats = &lane->writer->stats;
-	int64_t deadline = NEVER, begin;
+	int64_t deadline = NEVER, begin, took;
 	enum db_status status;
 	uint64_t busy = 0;
 
@@ -505,7 +508,8 @@ record(struct lane *lane, size_t n)
 	}
 	begin = clock_ms();
 	status = db_record(lane->db, lane->batch, n, deadline - MARGIN);
-	hangs(lane, status, clock_ms() - begin);
+	took = clock_ms() - begin;
+	hangs(lane, status, took);
 	for (size_t i = 0; status == DB_OK && i < n; i++)
 		busy += lane->batch[i]->outcome == OUTCOME_BUSY;
 
@@ -516,6 +520,12 @@ record(struct lane *lane, size_t n)
 	stats->failures += status != DB_OK;
 	pthread_mutex_unlock(&lane->writer->mutex);
 
+	if (status == DB_OK) {
+		stats_observe(STATS_BATCH_SIZE, (int64_t)n);
+		stats_observe(STATS_COMMIT_MS, took);
+	} else {
+		stats_count(STATS_BATCH_FAILED, status == DB_LOCKED ? "locked" : reason_of(status));
+	}
 	if (status == DB_OK)
 		lane->backoff = BACKOFF_FIRST;
 	else if (status == DB_DATA && n == 1)
@@ -604,6 +614,7 @@ connect_lane(struct lane *lane)
 	pthread_mutex_lock(mutex);
 	if (status == DB_OK) {
 		lane->down = NULL;
+		lane->up = true;
 		lane->writer->stats.connects++;
 	} else {
 		if (lane->backoff > BACKOFF_LAST) /* it does not hang, it is away */
@@ -682,11 +693,24 @@ writer_start(const struct writer_options *options)
 	return writer;
 }
 
+/* Mutex held. */
+static uint64_t
+queue_length(const struct lane *lane)
+{
+	uint64_t n = 0;
+
+	for (const struct waiting *w = lane->first; w != NULL; w = w->next)
+		n++;
+	return n;
+}
+
 void
 writer_stats(struct writer *writer, struct writer_stats *stats)
 {
 	pthread_mutex_lock(&writer->mutex);
 	*stats = writer->stats;
+	stats->up = writer->main.up;
+	stats->queued = queue_length(&writer->main) + queue_length(&writer->second);
 	pthread_mutex_unlock(&writer->mutex);
 }
 

@@ -70,13 +70,17 @@ struct waiting *writer_collect(struct writer *);
 /* There will be no more writer_lend(). */
 void writer_close(struct writer *);
 
-/* Numbers since the start, for a log line at the stop and for tests. */
+/* Numbers since the start, for a log line at the stop, for /metrics and for tests. */
 struct writer_stats {
 	uint64_t batches;    /* calls of record_deliveries() that committed */
 	uint64_t deliveries; /* elements in them */
 	uint64_t busy;       /* elements that came back busy */
 	uint64_t connects;   /* connections made */
 	uint64_t failures;   /* calls that did not commit */
+
+	/* of this moment */
+	uint64_t queued; /* deliveries that wait for a lane */
+	bool up;         /* the main lane is connected, as far as is known */
 };
 void writer_stats(struct writer *, struct writer_stats *);
 

@@ -22,11 +22,11 @@ begin
         union all
         select 'schema', 'foloosi'
     loop
-        execute format('revoke all on %s %s from public, foloosi_handler, foloosi_operator, foloosi_consumer, foloosi_worker',
+        execute format('revoke all on %s %s from public, foloosi_handler, foloosi_operator, foloosi_consumer, foloosi_worker, foloosi_monitor',
             item.kind, item.name);
     end loop;
 
-    grant usage on schema foloosi to foloosi_handler, foloosi_operator, foloosi_consumer, foloosi_worker;
+    grant usage on schema foloosi to foloosi_handler, foloosi_operator, foloosi_consumer, foloosi_worker, foloosi_monitor;
 
     for item in
         select v.role, p.oid::regprocedure::text as name
@@ -44,6 +44,9 @@ begin
             ('foloosi_operator', 'event_payload'),
             ('foloosi_operator', 'replay_delivery'),
             ('foloosi_operator', 'schema_version'),
+
+            ('foloosi_operator', 'monitor'),
+            ('foloosi_monitor', 'monitor'),
 
             ('foloosi_operator', 'add_consumer'),
             ('foloosi_operator', 'drop_consumer'),

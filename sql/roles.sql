@@ -10,6 +10,7 @@
 --   foloosi_handler   foloosi-webhook: executes record_deliveries() and schema_version().
 --   foloosi_operator  a person with psql: reads everything, decides by functions.
 --   foloosi_consumer  the merchant's systems: event functions.
+--   foloosi_monitor   /metrics of foloosi-webhook: executes monitor().
 --   foloosi_worker    foloosi-worker: hands events out and applies the provider's word, by functions.
 --
 -- Passwords are not set here: use peer or certificate authentication, or
@@ -26,6 +27,7 @@ begin
             ('foloosi_handler', 'login', 'foloosi-webhook: may record deliveries, and nothing else.'),
             ('foloosi_operator', 'login', 'A person with psql: reads schema foloosi, decides by its functions.'),
             ('foloosi_consumer', 'login', 'The merchant''s systems: may call the event functions of schema foloosi.'),
+            ('foloosi_monitor', 'login', '/metrics of foloosi-webhook: may call monitor(), and nothing else.'),
             ('foloosi_worker', 'login', 'foloosi-worker: hands out events and applies the provider''s word, by functions.')
         ) as v (role, login, comment)
         where not exists (select from pg_catalog.pg_roles r where r.rolname = v.role)
@@ -111,10 +113,12 @@ begin
                 ('foloosi_worker', 'lock_timeout', '2s'),
                 ('foloosi_worker', 'default_transaction_isolation', 'read committed'),
                 ('foloosi_worker', 'idle_in_transaction_session_timeout', '10s'),
-                ('foloosi_worker', 'synchronous_commit', 'off')
+                ('foloosi_worker', 'synchronous_commit', 'off'),
+                ('foloosi_monitor', 'statement_timeout', '1500ms'),
+                ('foloosi_monitor', 'lock_timeout', '300ms')
             union all
             select role, name, value
-            from (values ('foloosi_handler'), ('foloosi_operator'), ('foloosi_consumer'), ('foloosi_worker')) as r (role),
+            from (values ('foloosi_handler'), ('foloosi_operator'), ('foloosi_consumer'), ('foloosi_worker'), ('foloosi_monitor')) as r (role),
                 (values
                     ('log_min_messages', 'log'),
                     ('log_min_error_statement', 'panic'),

@@ -2,7 +2,7 @@
 # What building, testing and the demo need on Debian 12, by package name. Called by `make deps`.
 #
 # Installs what is missing and nothing else, and does nothing if nothing is missing. The
-# packages bring services (nginx, Apache, PostgreSQL, PgBouncer) that this project does not
+# packages bring services (nginx, Apache, PostgreSQL, PgBouncer, Prometheus) that this project does not
 # use as such: it starts private ones of its own. So none is left running, enabled or
 # configured that was not before, and PostgreSQL's main cluster is not made.
 #
@@ -20,8 +20,9 @@ packages='
 	nginx-light apache2 libapache2-mod-fcgid
 	libfcgi-bin spawn-fcgi
 	php8.2-cli php8.2-pgsql
+	prometheus
 '
-services='nginx apache2 postgresql pgbouncer php8.2-fpm'
+services='nginx apache2 postgresql pgbouncer php8.2-fpm prometheus'
 [ $# -eq 0 ] || packages=$*
 
 installed() {

@@ -467,7 +467,7 @@ class Nginx(Service):
     def start(self):
         home = self.home
         home.chmod(0o711)
-        for name in ("foloosi-webhook.conf", "foloosi-webhook-location.conf"):
+        for name in ("foloosi-webhook.conf", "foloosi-webhook-location.conf", "foloosi-webhook-operations.conf"):
             text = (ROOT / "nginx" / name).read_text()
             text = text.replace("/run/foloosi-webhook/foloosi-webhook.sock", str(self.handler_socket))
             text = text.replace("/var/log/nginx/", f"{self.logs}/nginx-")
@@ -486,6 +486,7 @@ http {{
 	server {{
 		listen 127.0.0.1:{self.port} backlog=4096;
 		include {home}/foloosi-webhook-location.conf;
+		include {home}/foloosi-webhook-operations.conf;
 		location / {{ return 404; }}
 	}}
 }}
@@ -517,7 +518,7 @@ class Apache(Service):
     def start(self):
         home = self.home
         home.chmod(0o711)
-        modules = ["mpm_event", "authz_core", "headers", "reqtimeout", "alias", "env"] + self.MODULES[self.mode]
+        modules = ["mpm_event", "authz_core", "authz_host", "headers", "reqtimeout", "alias", "env"] + self.MODULES[self.mode]
         defines = {"FOLOOSI_WEBHOOK_SOCKET": self.handler_socket, "FOLOOSI_WEBHOOK_PROGRAM": self.handler_program,
                    "FOLOOSI_WEBHOOK_CONFIG": self.config, "APACHE_LOG_DIR": self.logs}
         lines = [f"LoadModule {m}_module /usr/lib/apache2/modules/mod_{m}.so" for m in modules]
@@ -551,6 +552,7 @@ ErrorLog {self.log.with_suffix("")}-error.log
 	LogLevel warn core:crit
 	CustomLog {self.log.with_suffix("")}-access.log "%h %l %u %t \\"%r\\" %>s %b \\"%{{Referer}}i\\"" "expr=! %{{THE_REQUEST}} =~ /foloosi/i && ! %{{REQUEST_URI}} =~ /foloosi/i"
 	Include {ROOT}/apache/foloosi-webhook-{self.mode}.conf
+	{f"Include {ROOT}/apache/foloosi-webhook-operations.conf" if self.mode == "proxy" else ""}
 </VirtualHost>
 """)
         self.spawn([program("apache2"), "-f", home / "apache.conf", "-DFOREGROUND"])

@@ -187,7 +187,7 @@ def test_grants_are_exactly_these(db):
             select r.rolname, c.relname, p.privilege
             from pg_class c, pg_roles r, unnest(array['select', 'insert', 'update', 'delete', 'truncate', 'references', 'trigger']) as p (privilege)
             where relnamespace = 'foloosi'::regnamespace and relkind in ('r', 'p', 'v', 'm')
-                and r.rolname in ('foloosi_handler', 'foloosi_consumer', 'foloosi_operator', 'foloosi_worker', 'pg_monitor')
+                and r.rolname in ('foloosi_handler', 'foloosi_consumer', 'foloosi_operator', 'foloosi_worker', 'foloosi_monitor', 'pg_monitor')
                 and has_table_privilege(r.oid, c.oid, p.privilege)
                 and (r.rolname, p.privilege) <> ('foloosi_operator', 'select')
             """

@@ -459,6 +459,7 @@ open_files(void **state)
 		"database is a secret"},
 	    {"[foloosi-webhook]\ndatabase = postgresql://u:hunter2@h/db\n", 2,
 		"database is a secret"},
+	    {"[foloosi-webhook]\nmonitor = dbname=a password=hunter2\n", 2, "monitor is a secret"},
 	};
 	static const char clean[] = "[foloosi-webhook]\ndatabase = service=foloosi\n"
 				    "[merchant shop]\ntoken_file = token\nbasic_file = basic\n";
@@ -716,16 +717,17 @@ printed_secrets_are_masked(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof databases / sizeof *databases; i++) {
-		char *conf = xasprintf("[foloosi-webhook]\ndatabase = %s\n" SHOP
+		char *conf = xasprintf("[foloosi-webhook]\ndatabase = %s\nmonitor = %s\n" SHOP
 				       "basic_user = Frank\nbasic_password = " PASSWORD
 				       "\nsignature_secret = " WHSEC "\n",
-		    databases[i]);
+		    databases[i], databases[i]);
 		struct config *c = good(conf);
 		char *error;
 
 		text = printed(c);
 		assert_no_secret(text);
 		assert_words("print", text, "\ndatabase = ********\n");
+		assert_words("print", text, "\nmonitor = ********\n");
 		assert_words("print", text, "\n[merchant shop]\n");
 		assert_words("print", text, "\ntoken = ********\n");
 		assert_words("print", text, "\nbasic_user = Frank\n");
@@ -749,7 +751,7 @@ printed_file_reads_back(void **state)
 	    "[foloosi-webhook]\ndatabase = service=foloosi\nlisten = /run/x\nsocket_mode = 0666\n"
 	    "threads = 7\nbody_limit = 100k\ndeadline = 59s\nlog_level = error\n"
 	    "spool_dir = /var/spool\nspool_max_bytes = 524288m\nspool_max_files = 10000000\n"
-	    "spool_rate = 3\n"
+	    "spool_rate = 3\nmonitor = user=foloosi_monitor\n"
 	    "[merchant b]\ntoken_file = token\nbasic_file = basic\nsignature_secret_file = whsec\n"
 	    "order_key = optional3\norder_prefix = SHOP #\n[merchant a]\ntoken_file = token\n"
 	    "token_file = token\n";
@@ -761,7 +763,7 @@ printed_file_reads_back(void **state)
 	write_file("basic", "u:hunter2\n");
 	write_file("whsec", WHSEC "\n");
 	write_file("prefix.conf", conf);
-	refused("prefix with a blank and #", "prefix.conf", 18, "followed by a comment",
+	refused("prefix with a blank and #", "prefix.conf", 19, "followed by a comment",
 	    "line of its own");
 	first = xstrdup(conf);
 	*strstr(first, " #") = '_';
@@ -781,6 +783,7 @@ printed_file_reads_back(void **state)
 	assert_true(again->spool_max_bytes == 1ULL << 39);
 	assert_int_equal(again->spool_max_files, 10000000);
 	assert_int_equal(again->spool_rate, 3);
+	assert_string_equal(again->monitor, "user=foloosi_monitor");
 	assert_int_equal(again->merchants[0].credentials.token_count, 2);
 	assert_int_equal(again->merchants[1].credentials.basic_count, 1);
 	assert_string_equal(again->merchants[1].order_prefix, "SHOP_#");
@@ -794,7 +797,7 @@ printed_file_reads_back(void **state)
 
 static const char *const names[] = {"database", "listen", "socket_mode", "socket_group", "threads",
     "body_limit", "deadline", "spool_dir", "spool_max_bytes", "spool_max_files", "spool_rate",
-    "log_level", "token", "token_file", "basic_user", "basic_password", "basic_file",
+    "monitor", "log_level", "token", "token_file", "basic_user", "basic_password", "basic_file",
     "signature_secret", "signature_secret_file", "order_key", "order_prefix", "event_url",
     "event_secret", "event_secret_file", "provider_url", "provider_path", "provider_secret",
     "provider_secret_file", "provider_status", "provider_amount", "provider_currency",

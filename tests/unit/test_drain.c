@@ -1,4 +1,4 @@
-// objects: drain.c spool.c outcome.c transfer.c rfc8259.c money.c auth.c log.c fake_db.c
+// objects: drain.c stats.c spool.c outcome.c transfer.c rfc8259.c money.c auth.c log.c fake_db.c
 /*
  * A file goes when its delivery is committed, and not before, whatever the database does. Against a
  * database that fails on command: see fake_db.h.

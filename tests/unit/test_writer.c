@@ -1,4 +1,4 @@
-// objects: writer.c log.c fake_db.c
+// objects: writer.c stats.c outcome.c log.c fake_db.c
 /*
  * The writer against a database that fails on command. Times are asserted with room
  * for a busy machine: what must be fast is compared with what would be slow.

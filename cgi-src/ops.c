@@ -1,0 +1,389 @@
+/*
+ * ops.c - the operator's own requests: /healthz, /readyz, /metrics.
+ *
+ * The hard part is that two of them wait for the database, which may hang, and must hold up no
+ * delivery meanwhile, not even in a program with one thread. So an accept thread gives such a request
+ * away, to a thread of ours, and takes a spare one in exchange for it. There are few spares: who
+ * asks too often is told so, and occupies nothing. /healthz is answered on the spot: that the
+ * answer comes is all that it says.
+ *
+ * A round trip for /readyz is one over a connection of our own: the writer's are never disturbed,
+ * and whether they are open we ask the writer. What came of it holds for a moment for others
+ * who ask. The connection stays open while somebody keeps asking. What foloosi.monitor() says
+ * holds longer, and over a connection that is closed after each.
+ *
+ * A request is one of ours if the web server's location says so (OPS_PARAM), and if no
+ * proxy has passed it on: a proxy on this machine would make everybody a neighbour. Any other is
+ * left to the handler, which knows no such path and says 404 as to all.
+ */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "db.h"
+#include "log.h"
+#include "mem.h"
+#include "ops.h"
+#include "stats.h"
+
+#define SPARES 4 /* requests that may wait at a time */
+/* All in milliseconds. */
+#define MARGIN 50          /* a round trip ends so long before its request's deadline */
+#define FRESH 1000         /* how long a round trip's result holds */
+#define LINGER 30000       /* how long its connection stays open when nobody asks */
+#define MONITOR_FRESH 5000 /* how long the database's facts hold */
+#define MONITOR_CALL 2000  /* and how long it may take over them */
+
+struct page {
+	const char *path;
+	void (*serve)(struct ops *, struct http_request *, int64_t deadline);
+	bool waits; /* for the database: to be served by the thread */
+};
+
+struct errand {
+	const struct page *page;
+	struct http_request *request;
+	int64_t deadline; /* clock_ms() by which it must be answered */
+};
+
+struct ops {
+	struct ops_options options; /* without the strings */
+	pthread_t thread;
+
+	pthread_mutex_t mutex;
+	pthread_cond_t wake;
+	bool stop;
+	struct http_request *spares[SPARES]; /* owned */
+	size_t spare_count;
+	struct errand errands[SPARES]; /* the oldest first */
+	size_t errand_count;
+
+	/* the thread's own */
+	struct db *database;
+	enum db_status status; /* of the last round trip … */
+	int64_t took, at;      /* … in ms, and when it ended; 0: there was none */
+	struct db *monitor;    /* NULL: it is not asked */
+	struct db_fact *facts; /* owned; NULL: it has not answered */
+	size_t fact_count;
+	int64_t asked;                 /* when; 0: never */
+	bool failing, monitor_failing; /* and the log knows */
+};
+
+/* -- answers -- */
+
+static void
+finish(struct http_request *q, int status, const char *title, const char *headers, const char *type,
+    char *body, size_t len)
+{
+	char *all = xasprintf("Cache-Control: no-store\r\n%s", headers);
+
+	log_event(LOG_DEBUG, "operations", "status", log_number(status), "ms",
+	    log_number(clock_ms() - http_arrival(q)), (const char *)NULL);
+	http_finish(q, status, title, all, type, body, len);
+	free(all);
+	free(body);
+}
+
+/* RFC 9457. */
+static void
+refuse(struct http_request *q, int status, const char *title, const char *headers)
+{
+	char *body =
+	    xasprintf("{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d}\n", title, status);
+
+	finish(q, status, title, headers, "application/problem+json", body, strlen(body));
+}
+
+static void
+serve_healthz(struct ops *o, struct http_request *q, int64_t deadline)
+{
+	static const char body[] = "{\"status\":\"alive\"}\n";
+
+	(void)o;
+	(void)deadline;
+	finish(q, 200, "OK", "", "application/json", xstrdup(body), sizeof body - 1);
+}
+
+/* Tell the log when one of our connections begins to fail, and when it works again. */
+static void
+report(const char *event, const struct db *db, enum db_status status, bool *complained)
+{
+	if (status != DB_OK)
+		log_event(*complained ? LOG_DEBUG : LOG_WARNING, event, "state", "down", "error",
+		    db_error(db), (const char *)NULL);
+	else if (*complained)
+		log_event(LOG_INFO, event, "state", "up", (const char *)NULL);
+	*complained = status != DB_OK;
+}
+
+/* A round trip to the database, if the last one is too old. */
+static void
+ping(struct ops *o, int64_t deadline)
+{
+	int64_t begin = clock_ms();
+	bool open = db_connected(o->database);
+
+	if (o->at != 0 && begin - o->at < FRESH)
+		return;
+	o->status = db_ping(o->database, deadline);
+	/* The server may have restarted since the last time. */
+	if (o->status == DB_DOWN && open && clock_ms() < deadline)
+		o->status = db_ping(o->database, deadline);
+	o->at = clock_ms();
+	o->took = o->at - begin;
+	report("readyz", o->database, o->status, &o->failing);
+}
+
+static void
+serve_readyz(struct ops *o, struct http_request *q, int64_t deadline)
+{
+	struct writer_stats writer;
+	struct spool_usage spool = {0};
+	const char *trouble = NULL;
+	bool ok;
+	char *body;
+	size_t len;
+	FILE *out = open_memstream(&body, &len);
+
+	if (out == NULL)
+		abort();
+	ping(o, deadline - MARGIN);
+	writer_stats(o->options.writer, &writer);
+	if (o->options.spool != NULL) {
+		spool = spool_usage(o->options.spool);
+		trouble = spool_trouble(o->options.spool);
+	}
+	ok = o->status == DB_OK && writer.up && trouble == NULL;
+	fprintf(out, "{\"status\":\"%s\",\"checks\":{\"database\":{\"ok\":%s,\"ms\":%jd%s}",
+	    ok ? "ready" : "not ready", o->status == DB_OK ? "true" : "false", (intmax_t)o->took,
+	    o->status == DB_OK       ? ""
+	    : o->status == DB_SCHEMA ? ",\"reason\":\"schema\""
+				     : ",\"reason\":\"database\"");
+	fprintf(out, ",\"writer\":{\"ok\":%s,\"queued\":%ju}", writer.up ? "true" : "false",
+	    (uintmax_t)writer.queued);
+	if (o->options.spool == NULL)
+		fputs(",\"spool\":{\"ok\":true,\"configured\":false}", out);
+	else
+		fprintf(out,
+		    ",\"spool\":{\"ok\":%s,\"files\":%zu,\"bytes\":%zu,\"oldest_s\":%jd%s%s%s}",
+		    trouble == NULL ? "true" : "false", spool.files, spool.bytes,
+		    (intmax_t)spool_age_s(spool.oldest), trouble != NULL ? ",\"reason\":\"" : "",
+		    trouble != NULL ? trouble : "", trouble != NULL ? "\"" : "");
+	fputs("}}\n", out);
+	if (fclose(out) != 0)
+		abort();
+	finish(q, ok ? 200 : 503, ok ? "OK" : "Service Unavailable", "", "application/json", body,
+	    len);
+}
+
+/* Ask the database for its facts, if the last ones are too old. */
+static void
+ask_monitor(struct ops *o)
+{
+	int64_t now = clock_ms();
+	enum db_status status;
+
+	if (o->monitor == NULL || (o->asked != 0 && now - o->asked < MONITOR_FRESH))
+		return;
+	free(o->facts);
+	status = db_monitor(o->monitor, now + MONITOR_CALL, &o->facts, &o->fact_count);
+	report("monitor", o->monitor, status, &o->monitor_failing);
+	db_close(o->monitor);
+	o->asked = clock_ms();
+}
+
+static void
+serve_metrics(struct ops *o, struct http_request *q, int64_t deadline)
+{
+	struct stats_sample sample = {
+	    .spooling = o->options.spool != NULL,
+	    .monitored = o->monitor != NULL,
+	};
+	char *body;
+	size_t len;
+	FILE *out = open_memstream(&body, &len);
+
+	(void)deadline;
+	if (out == NULL)
+		abort();
+	ask_monitor(o);
+	writer_stats(o->options.writer, &sample.writer);
+	if (sample.spooling) {
+		struct spool_usage usage = spool_usage(o->options.spool);
+
+		sample.spool_files = usage.files;
+		sample.spool_bytes = usage.bytes;
+		sample.spool_oldest_s = (uint64_t)spool_age_s(usage.oldest);
+		sample.spool_max_files = o->options.spool_max_files;
+		sample.spool_max_bytes = o->options.spool_max_bytes;
+		sample.spool_aside = spool_count_aside(o->options.spool);
+	}
+	sample.monitor_up = o->facts != NULL;
+	sample.facts = o->facts;
+	sample.fact_count = o->fact_count;
+	stats_write(out, &sample);
+	if (fclose(out) != 0)
+		abort();
+	finish(q, 200, "OK", "", "text/plain; version=0.0.4; charset=utf-8", body, len);
+}
+
+static const struct page pages[] = {
+    {"/healthz", serve_healthz, false},
+    {"/readyz", serve_readyz, true},
+    {"/metrics", serve_metrics, true},
+};
+
+/* -- whose request is it -- */
+
+static bool
+is_operators(const struct http_request *q)
+{
+	static const char *const passed_on[] = {
+	    "HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_VIA"};
+	const char *location = http_param(q, OPS_PARAM);
+
+	if (location == NULL || *location == '\0')
+		return false;
+	for (size_t i = 0; i < sizeof passed_on / sizeof *passed_on; i++)
+		if (http_param(q, passed_on[i]) != NULL)
+			return false;
+	return true;
+}
+
+static const struct page *
+find_page(const struct http_request *q)
+{
+	const char *uri = http_param(q, "REQUEST_URI");
+	size_t len;
+
+	if (uri == NULL)
+		return NULL;
+	len = strcspn(uri, "?");
+	for (size_t i = 0; i < sizeof pages / sizeof *pages; i++)
+		if (strlen(pages[i].path) == len && memcmp(pages[i].path, uri, len) == 0)
+			return &pages[i];
+	return NULL;
+}
+
+/* Leave *q to the thread, for a spare one. False: too many wait already. */
+static bool
+leave_to_thread(struct ops *o, const struct page *page, int64_t deadline, struct http_request **q)
+{
+	bool room;
+
+	pthread_mutex_lock(&o->mutex);
+	room = o->spare_count > 0;
+	if (room) {
+		o->errands[o->errand_count++] =
+		    (struct errand){.page = page, .request = *q, .deadline = deadline};
+		*q = o->spares[--o->spare_count];
+		pthread_cond_signal(&o->wake);
+	}
+	pthread_mutex_unlock(&o->mutex);
+	return room;
+}
+
+bool
+ops_take(struct ops *o, const struct config *config, struct http_request **q)
+{
+	const struct page *page;
+	const char *method;
+	int64_t deadline;
+
+	if (o == NULL || !is_operators(*q) || (page = find_page(*q)) == NULL)
+		return false;
+	method = http_param(*q, "REQUEST_METHOD");
+	deadline = http_arrival(*q) + config->deadline_ms;
+	if (method == NULL || (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0))
+		refuse(*q, 405, "Method Not Allowed", "Allow: GET, HEAD\r\n");
+	else if (!page->waits)
+		page->serve(o, *q, deadline);
+	else if (!leave_to_thread(o, page, deadline, q))
+		refuse(*q, 503, "Service Unavailable", "Retry-After: 1\r\n");
+	return true;
+}
+
+/* -- the thread -- */
+
+/* Wait for an errand or the stop. Meanwhile a connection that nobody uses is closed. Mutex held. */
+static void
+rest(struct ops *o)
+{
+	int64_t end = clock_ms() + LINGER;
+	const struct timespec until = {
+	    .tv_sec = (time_t)(end / 1000), .tv_nsec = (long)(end % 1000 * 1000000)};
+
+	if (!db_connected(o->database))
+		pthread_cond_wait(&o->wake, &o->mutex);
+	else if (pthread_cond_clockwait(&o->wake, &o->mutex, CLOCK_MONOTONIC, &until) != 0)
+		db_close(o->database);
+}
+
+static void *
+run(void *arg)
+{
+	struct ops *o = arg;
+
+	pthread_mutex_lock(&o->mutex);
+	while (o->errand_count > 0 || !o->stop) {
+		struct errand e = o->errands[0];
+		bool stop = o->stop;
+
+		if (o->errand_count == 0) {
+			rest(o);
+			continue;
+		}
+		o->errand_count--;
+		memmove(o->errands, o->errands + 1, o->errand_count * sizeof *o->errands);
+		pthread_mutex_unlock(&o->mutex);
+		if (stop)
+			refuse(e.request, 503, "Service Unavailable", "");
+		else
+			e.page->serve(o, e.request, e.deadline);
+		pthread_mutex_lock(&o->mutex);
+		o->spares[o->spare_count++] = e.request;
+	}
+	pthread_mutex_unlock(&o->mutex);
+	return NULL;
+}
+
+struct ops *
+ops_start(const struct ops_options *options)
+{
+	struct ops *o = xcalloc(1, sizeof *o);
+
+	o->options = *options;
+	o->database = db_new(options->database);
+	if (options->monitor != NULL)
+		o->monitor = db_new(options->monitor);
+	o->options.database = o->options.monitor = NULL;
+	for (o->spare_count = 0; o->spare_count < SPARES; o->spare_count++)
+		o->spares[o->spare_count] = http_request_new(options->listen_fd);
+	pthread_mutex_init(&o->mutex, NULL);
+	pthread_cond_init(&o->wake, NULL);
+	if (pthread_create(&o->thread, NULL, run, o) != 0)
+		fatal("the thread for /readyz and /metrics cannot be started");
+	return o;
+}
+
+void
+ops_stop(struct ops *o)
+{
+	if (o == NULL)
+		return;
+	pthread_mutex_lock(&o->mutex);
+	o->stop = true;
+	pthread_cond_signal(&o->wake);
+	pthread_mutex_unlock(&o->mutex);
+	pthread_join(o->thread, NULL);
+	for (size_t i = 0; i < o->spare_count; i++)
+		http_request_free(o->spares[i]);
+	db_free(o->database);
+	db_free(o->monitor);
+	free(o->facts);
+	pthread_cond_destroy(&o->wake);
+	pthread_mutex_destroy(&o->mutex);
+	free(o);
+}

@@ -128,7 +128,7 @@ def start(port):
 
     token = stack.token()
     handler = run(stack.Handler(f"{home}/fw", DEMO, postgres.conninfo("foloosi_handler"), {"demo": {"token": token}},
-                                spool_dir=f"{home}/fw/spool"))
+                                spool_dir=f"{home}/fw/spool", monitor=postgres.conninfo("foloosi_monitor")))
     nginx = run(stack.Nginx(f"{home}/nginx", DEMO, handler.socket, port))
     apache = None
     if shutil.which("apache2", path=stack.ENV_PATH) and stack.port_is_free(port + 1):
@@ -175,6 +175,8 @@ def start(port):
   psql -c 'table foloosi.orders'
   psql -c 'table foloosi.attention'
   tail .demo/receiver.log
+  curl -sS {nginx.url("/readyz")}
+  curl -sS {nginx.url("/metrics")}
   make demo-stop""")
 
 

@@ -10,6 +10,7 @@ language plpgsql stable security definer
 set search_path = pg_catalog, foloosi, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off -- statistics of an hour ago may say that nothing waits
+set jit = off -- which that makes believe that the query is expensive: seconds to compile, for milliseconds
 as $$
 #variable_conflict use_column
 declare

@@ -59,6 +59,9 @@ select is(said('foloosi_consumer_disabled', merchant(), 'erp'), 1::float8, 'a di
 select is(array(select distinct metric from foloosi.monitor() where metric !~ '^foloosi_[a-z_]+$'), '{}', 'metrics have names that Prometheus takes');
 select is_empty($$select metric, merchant, detail from foloosi.monitor() group by 1, 2, 3 having count(*) > 1$$, 'no series comes twice');
 
+-- Without this, a first answer took seconds of compiling, and its role's statement_timeout ended it.
+select ok('jit=off' = any (proconfig), 'its statements are not compiled') from pg_proc where oid = 'foloosi.monitor'::regproc;
+
 -- How little it reads: with many payments behind it, whole tables are left alone.
 set local session_replication_role = replica;
 insert into foloosi.orders (merchant, order_ref, state, amount, currency) select merchant(), 'B-' || i, 'paid', 1, 'AED' from generate_series(1, 20000) i;

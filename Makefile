@@ -39,7 +39,7 @@ HANDLER_OBJS = main.o handler.o http.o auth.o rfc8259.o transfer.o money.o outco
 	       stats.o ops.o
 CTL_OBJS     = ctl.o migrate.o send.o post.o ctl_spool.o events.o store.o spool.o drain.o db.o outcome.o config.o url.o mail.o transfer.o \
 	       rfc8259.o money.o auth.o log.o stats.o
-WORKER_OBJS  = worker.o push.o verify.o provider.o courier.o store.o backoff.o config.o url.o mail.o auth.o transfer.o rfc8259.o money.o log.o
+WORKER_OBJS  = worker.o push.o verify.o reconcile.o provider.o courier.o store.o backoff.o config.o url.o mail.o auth.o transfer.o rfc8259.o money.o log.o
 HANDLER_LIBS = -lfcgi -ljson-c -lpq -linih -lcrypto -lpthread
 CTL_LIBS     = -lpq -lcurl -ljson-c -linih -lcrypto -lpthread
 WORKER_LIBS  = -lpq -lcurl -lcrypto -ljson-c -linih -lpthread

@@ -155,6 +155,10 @@ static const struct setting settings[] = {
 	"certificates of who vouches for that server; not set: the system's"),
     ROW("smtp_timeout", TYPE_DURATION, WORKER(smtp_timeout_ms), "60s", 10, 600000, "60s",
 	"longest time that a mail may take"),
+    ROW("reconcile_days", TYPE_COUNT, WORKER(reconcile_days), "3", 1, 366, "3",
+	"how many days before today are reconciled if the command names none"),
+    ROW("reconcile_patience", TYPE_DURATION, WORKER(reconcile_patience_ms), "120s", 100, 3600000, "120s",
+	"how long a provider or a database that does not answer is tried again before a reconciliation stops"),
     ROW("token", TYPE_TOKEN, MERCHANT(credentials), NULL, TOKEN_MIN, TOKEN_MAX, "(output of: openssl rand -hex 24)",
 	"last part of the endpoint's URL; several may be given"),
     ROW("token_file", TYPE_TOKEN_FILE, MERCHANT(credentials), NULL, 1, LINE_BYTES, "secrets/shop.token",
@@ -205,6 +209,20 @@ static const struct setting settings[] = {
 	"template of what a customer is told on order.success; not set: nothing"),
     ROW("mail_cancel", TYPE_FILE, MERCHANT(mail_files[MAIL_CANCEL]), NULL, 1, LINE_BYTES, "mail/cancelled.txt",
 	"template of what a customer is told on order.cancel; not set: nothing"),
+    ROW("provider_list_path", TYPE_TEXT, MERCHANT(provider.list_path),
+	"/v1/api/transaction-list?q={\"fromDate\":\"{from}\",\"toDate\":\"{to}\",\"page\":\"{page}\",\"limit\":\"{limit}\"}",
+	1, 1024, "/v2/api/transaction-list?q={\"fromDate\":\"{from}\",\"toDate\":\"{to}\",\"page\":\"{page}\",\"limit\":\"{limit}\"}",
+	"where the provider lists transactions, with the places of dates, page and limit"),
+    ROW("provider_list_rows", TYPE_MEMBER, MERCHANT(provider.list_rows), "data.transactions", 1, 255, "data.transactions",
+	"member of that answer that holds the rows"),
+    ROW("provider_list_number", TYPE_MEMBER, MERCHANT(provider.list_number), "transaction_no", 1, 255, "transaction_no",
+	"member of a row that holds the transaction's number"),
+    ROW("provider_list_status", TYPE_MEMBER, MERCHANT(provider.list_status), "status", 1, 255, "status",
+	"member of a row that holds the status"),
+    ROW("provider_list_amount", TYPE_MEMBER, MERCHANT(provider.list_amount), "send_amount", 0, 255, "request_amount",
+	"member of a row that holds the amount; empty: it has none"),
+    ROW("provider_list_currency", TYPE_MEMBER, MERCHANT(provider.list_currency), "sender_currency", 0, 255, "request_currency",
+	"member of a row that holds the currency; empty: it has none"),
 };
 /* clang-format on */
 #define SETTINGS (sizeof settings / sizeof *settings)
@@ -604,8 +622,13 @@ remember_line(struct merchant *m, const struct setting *s, const char *text)
 {
 	m->secret_lines =
 	    xrealloc(m->secret_lines, (m->secret_line_count + 1) * sizeof *m->secret_lines);
-	m->secret_lines[m->secret_line_count++] =
+	m->secret_lines[m->secret_line_count] =
 	    (struct secret_line){.setting = s, .text = xstrdup(text)};
+	if (s->type == TYPE_PROVIDER_SECRET || s->type == TYPE_PROVIDER_SECRET_FILE)
+		m->provider.secret_place = s->type == TYPE_PROVIDER_SECRET
+					       ? s->name
+					       : m->secret_lines[m->secret_line_count].text;
+	m->secret_line_count++;
 }
 
 /* A secret in a file that everybody may read is none. */
@@ -896,6 +919,13 @@ end_mails(struct loader *l, struct merchant *m)
 		    m->name);
 }
 
+static bool
+list_path_ok(const char *path)
+{
+	return *path == '/' && strstr(path, "{from}") != NULL && strstr(path, "{to}") != NULL &&
+	       strstr(path, "{page}") != NULL;
+}
+
 /* ---- sections and settings ---- */
 
 /* The section ends: what its settings mean together. */
@@ -941,6 +971,9 @@ end_section(struct loader *l)
 		fault(l, line_of(l, "provider_path"),
 		    "provider_path must begin with / and have {transaction_no} in it");
 	end_mails(l, m);
+	if (m->provider.url != NULL && !list_path_ok(m->provider.list_path))
+		fault(l, line_of(l, "provider_list_path"),
+		    "provider_list_path must begin with / and have {from}, {to} and {page} in it");
 	if (m->credentials.token_count == 0)
 		fault(l, m->line,
 		    "merchant %s has no token, and without one anybody could post to it; add "
@@ -1310,6 +1343,12 @@ free_worker_parts(struct merchant *m)
 		free(m->mail_files[k]);
 		mail_template_free(&m->mails[k]);
 	}
+	free(m->provider.list_path);
+	free(m->provider.list_rows);
+	free(m->provider.list_number);
+	free(m->provider.list_status);
+	free(m->provider.list_amount);
+	free(m->provider.list_currency);
 }
 
 void

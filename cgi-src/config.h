@@ -34,6 +34,13 @@ struct provider {
 	char *status, *amount, *currency,
 	    *order;     /* members of the answer, as data.status; order NULL: it has none */
 	int per_minute; /* questions at most */
+
+	/* his list of transactions, for foloosi-worker reconcile */
+	char *list_path; /* {from} {to} {page} {limit} stand for them */
+	char *list_rows; /* member of the answer that holds the rows; of a row: */
+	char *list_number, *list_status, *list_amount, *list_currency;
+
+	const char *secret_place; /* where secret stands: its file, or the setting's name */
 };
 
 /* What a customer is told by mail. */
@@ -98,6 +105,8 @@ struct config {
 		char *smtp_auth_file;            /* where they were read from */
 		char *smtp_ca_file;              /* NULL: the system's */
 		int smtp_timeout_ms;
+		int reconcile_days; /* that are read if none are named */
+		int reconcile_patience_ms;
 	} worker;
 
 	/* [merchant NAME] … */

@@ -39,7 +39,7 @@ struct errand {
 	void *context;
 	bool keep;
 	char *body; /* the answer's, if it is kept */
-	size_t len;
+	size_t len, max;
 };
 
 struct courier {
@@ -145,7 +145,7 @@ on_body(char *bytes, size_t size, size_t count, void *arg)
 	struct errand *e = arg;
 	size_t n = size * count;
 
-	if (n > COURIER_ANSWER_MAX - e->len) {
+	if (n > e->max - e->len) {
 		free(e->body);
 		e->body = NULL;
 		e->keep = false;
@@ -247,6 +247,7 @@ courier_send(struct courier *c, const struct courier_request *r)
 		memcpy(e->request, r->body, r->len);
 		e->request_len = r->len;
 	}
+	e->max = r->answer_max != 0 ? r->answer_max : COURIER_ANSWER_MAX;
 	if ((e->curl = curl_easy_init()) == NULL)
 		abort();
 	SET(e->curl, CURLOPT_PRIVATE, e);

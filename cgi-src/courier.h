@@ -8,7 +8,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define COURIER_ANSWER_MAX 65536 /* bytes of an answer that are read; then the connection is cut */
+#define COURIER_ANSWER_MAX                                                                         \
+	65536 /* bytes of an answer that are read, unless it is said otherwise; then the connection is cut */
 
 struct courier;
 struct courier_answer;
@@ -31,6 +32,7 @@ struct courier_request {
 	size_t len;
 	long timeout_ms;    /* from the look-up of the name to the last byte of the answer */
 	bool keep;          /* the answer's body is wanted */
+	size_t answer_max;  /* bytes of it; 0: COURIER_ANSWER_MAX */
 	courier_done *done; /* called once, by courier_hand_over() */
 	void *context;
 };
@@ -38,8 +40,7 @@ struct courier_request {
 struct courier_answer {
 	long status; /* HTTP or SMTP status of what was sent; 0: there was no answer, see reason */
 	long retry_after_s; /* as the answer asks, at most a day; 0: it does not */
-	const char *
-	    body; /* NUL-terminated, if it was asked for; NULL: none, or longer than COURIER_ANSWER_MAX */
+	const char *body;   /* NUL-terminated, if it was asked for; NULL: none, or too long */
 	size_t len;
 	const char
 	    *reason; /* why there was no answer: static words without URL; NULL: there was one */

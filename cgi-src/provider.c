@@ -1,5 +1,5 @@
 /*
- * provider.c - what the provider's transaction-detail API says of a transaction.
+ * provider.c - what the provider's API says of transactions.
  *
  * As with webhooks (transfer.c), the text is checked by our own rfc8259.c first, which
  * also puts numbers in quotes: an amount keeps its digits. Which members are read is
@@ -14,21 +14,48 @@
 #include "provider.h"
 #include "rfc8259.h"
 
+static bool
+is_nothing(json_object *json)
+{
+	return json == NULL ||
+	       (json_object_is_type(json, json_type_array) &&
+		   json_object_array_length(json) == 0) ||
+	       (json_object_is_type(json, json_type_object) &&
+		   json_object_object_length(json) == 0);
+}
+
+/*
+ * The member at "a.b.c". NULL: it is not there, or null. nothing, unless NULL: receives whether that is
+ * because the way ends at a null, or at an empty object or array.
+ */
+static json_object *
+find(json_object *root, const char *path, bool *nothing)
+{
+	char *names = xstrdup(path), *rest = names, *name;
+
+	while (root != NULL && !is_nothing(root) && (name = strsep(&rest, ".")) != NULL)
+		if (!json_object_is_type(root, json_type_object) ||
+		    !json_object_object_get_ex(root, name, &root)) {
+			free(names);
+			return NULL;
+		}
+	if (nothing != NULL)
+		*nothing = is_nothing(root);
+	if (rest != NULL)
+		root = NULL;
+	free(names);
+	return root;
+}
+
 /* The member at "a.b.c" as text. NULL: it is not there, null, empty, or no scalar. Owned by the caller. */
 static char *
 member(json_object *root, const char *path)
 {
-	char *names = xstrdup(path), *rest = names, *name, *text = NULL;
-
-	while (root != NULL && (name = strsep(&rest, ".")) != NULL)
-		if (!json_object_is_type(root, json_type_object) ||
-		    !json_object_object_get_ex(root, name, &root))
-			root = NULL;
-	if (root != NULL && json_object_is_type(root, json_type_string) &&
-	    json_object_get_string_len(root) > 0)
-		text = xstrdup(json_object_get_string(root));
-	free(names);
-	return text;
+	root = find(root, path, NULL);
+	return root != NULL && json_object_is_type(root, json_type_string) &&
+		       json_object_get_string_len(root) > 0
+		   ? xstrdup(json_object_get_string(root))
+		   : NULL;
 }
 
 static json_object *
@@ -59,6 +86,22 @@ drop(char **text)
 	*text = NULL;
 }
 
+static void
+read_word(json_object *root, const char *status, const char *amount, const char *currency,
+    struct provider_word *w)
+{
+	w->status = member(root, status);
+	w->amount = *amount != '\0' ? member(root, amount) : NULL;
+	w->currency = *currency != '\0' ? member(root, currency) : NULL;
+	for (char *c = w->status; c != NULL && *c != '\0'; c++)
+		if (*c >= 'A' && *c <= 'Z')
+			*c = (char)(*c - 'A' + 'a');
+	if (w->amount != NULL && !money_valid(w->amount))
+		drop(&w->amount);
+	if (w->currency != NULL && !currency_normalize(w->currency))
+		drop(&w->currency);
+}
+
 bool
 provider_read(const struct provider *p, const char *order_prefix, const char *body, size_t len,
     struct provider_word *w)
@@ -70,9 +113,7 @@ provider_read(const struct provider *p, const char *order_prefix, const char *bo
 		w->fault = "the answer is not JSON";
 		return false;
 	}
-	w->status = member(root, p->status);
-	w->amount = member(root, p->amount);
-	w->currency = member(root, p->currency);
+	read_word(root, p->status, p->amount, p->currency, w);
 	w->order = *p->order != '\0' ? member(root, p->order) : NULL;
 	json_object_put(root);
 
@@ -80,13 +121,6 @@ provider_read(const struct provider *p, const char *order_prefix, const char *bo
 		w->fault = "the answer has no status where provider_status says";
 		return false;
 	}
-	for (char *c = w->status; *c != '\0'; c++)
-		if (*c >= 'A' && *c <= 'Z')
-			*c = (char)(*c - 'A' + 'a');
-	if (w->amount != NULL && !money_valid(w->amount))
-		drop(&w->amount);
-	if (w->currency != NULL && !currency_normalize(w->currency))
-		drop(&w->currency);
 	if (w->order != NULL && order_prefix != NULL &&
 	    strncmp(w->order, order_prefix, strlen(order_prefix)) == 0)
 		memmove(w->order, w->order + strlen(order_prefix),
@@ -108,26 +142,131 @@ provider_word_free(struct provider_word *w)
 	drop(&w->order);
 }
 
-char *
-provider_question(const struct provider *p, const char *transaction_no)
-{
-	static const char slot[] = "{transaction_no}";
-	static const char harmless[] =
-	    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
-	const char *at = strstr(p->path, slot);
-	char *escaped = xrealloc(NULL, 3 * strlen(transaction_no) + 1), *to = escaped, *url;
-	size_t base = strlen(p->url);
+static const char harmless[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
 
-	for (const char *c = transaction_no; *c != '\0'; c++)
-		if (strchr(harmless, *c) != NULL)
+/* Append text, every byte that is not one of allowed in its percent form. Returns the new end. */
+static char *
+escape(char *to, const char *text, size_t len, const char *allowed)
+{
+	for (const char *c = text; c < text + len; c++)
+		if (strchr(allowed, *c) != NULL)
 			*to++ = *c;
 		else
 			to += snprintf(to, 4, "%%%02X", (unsigned)(unsigned char)*c);
 	*to = '\0';
-	while (base > 0 && p->url[base - 1] == '/')
-		base--;
-	url = xasprintf("%.*s%.*s%s%s", (int)base, p->url, (int)(at - p->path), p->path, escaped,
-	    at + sizeof slot - 1);
-	free(escaped);
+	return to;
+}
+
+/* Base and path, with one / between them. Owned by the caller. */
+static char *
+join(const char *base, const char *path)
+{
+	size_t len = strlen(base);
+
+	while (len > 0 && base[len - 1] == '/')
+		len--;
+	return xasprintf("%.*s%s", (int)len, base, path);
+}
+
+char *
+provider_question(const struct provider *p, const char *transaction_no)
+{
+	static const char slot[] = "{transaction_no}";
+	const char *at = strstr(p->path, slot);
+	char *path = xrealloc(NULL, strlen(p->path) + 3 * strlen(transaction_no) + 1), *to, *url;
+
+	memcpy(path, p->path, (size_t)(at - p->path));
+	to = path + (at - p->path);
+	to = escape(to, transaction_no, strlen(transaction_no), harmless);
+	memcpy(to, at + sizeof slot - 1, strlen(at + sizeof slot - 1) + 1);
+	url = join(p->url, path);
+	free(path);
+	return url;
+}
+
+static void
+read_row(const struct provider *p, json_object *json, struct provider_row *row)
+{
+	*row = (struct provider_row){.number = member(json, p->list_number)};
+	read_word(json, p->list_status, p->list_amount, p->list_currency, &row->word);
+	if (row->number != NULL && strlen(row->number) > LIMIT_TRANSACTION_NO)
+		drop(&row->number);
+	if (row->word.status != NULL && strlen(row->word.status) > LIMIT_STATUS)
+		drop(&row->word.status);
+	if (row->number == NULL)
+		row->word.fault = "the list's row has no number where provider_list_number says";
+	else if (row->word.status == NULL)
+		row->word.fault = "the list's row has no status where provider_list_status says";
+}
+
+bool
+provider_read_list(const struct provider *p, const char *body, size_t len, struct provider_list *l)
+{
+	json_object *root = parse(body, len), *rows;
+	bool nothing = false;
+
+	*l = (struct provider_list){0};
+	if (root == NULL) {
+		l->fault = "the list is not JSON";
+		return false;
+	}
+	rows = find(root, p->list_rows, &nothing);
+	if (json_object_is_type(rows, json_type_array)) {
+		l->count = json_object_array_length(rows);
+		if (l->count > PROVIDER_LIST_MAX)
+			l->fault = "the list has far more rows than it was asked for";
+	} else if (!nothing) {
+		l->fault = "the list has no rows where provider_list_rows says";
+	}
+	if (l->fault != NULL)
+		l->count = 0;
+	l->rows = xcalloc(l->count, sizeof *l->rows);
+	for (size_t i = 0; i < l->count; i++)
+		read_row(p, json_object_array_get_idx(rows, i), &l->rows[i]);
+	json_object_put(root);
+	return l->fault == NULL;
+}
+
+void
+provider_list_free(struct provider_list *l)
+{
+	for (size_t i = 0; i < l->count; i++) {
+		free(l->rows[i].number);
+		provider_word_free(&l->rows[i].word);
+	}
+	free(l->rows);
+	*l = (struct provider_list){0};
+}
+
+char *
+provider_list_question(const struct provider *p, const char *from, const char *to, int page)
+{
+	/* what may stand in a path and a query: the JSON of the template may not, as it is */
+	static const char allowed[] =
+	    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.~/?&=%:,;+@!$'()*[]";
+	char number[16], limit[16];
+	const struct {
+		const char *name, *text;
+	} slots[] = {{"{from}", from}, {"{to}", to}, {"{page}", number}, {"{limit}", limit}};
+	/* a slot has six characters or more, and what takes its place at most sixteen */
+	char *path = xrealloc(NULL, strlen(p->list_path) * 3 * 16 + 1), *end = path, *url;
+
+	snprintf(number, sizeof number, "%d", page);
+	snprintf(limit, sizeof limit, "%d", PROVIDER_LIST_LIMIT);
+	for (const char *c = p->list_path; *c != '\0';) {
+		size_t i = 0;
+
+		while (i < sizeof slots / sizeof *slots &&
+		       strncmp(c, slots[i].name, strlen(slots[i].name)) != 0)
+			i++;
+		if (i < sizeof slots / sizeof *slots) {
+			end = escape(end, slots[i].text, strlen(slots[i].text), harmless);
+			c += strlen(slots[i].name);
+		} else {
+			end = escape(end, c++, 1, allowed);
+		}
+	}
+	url = join(p->url, path);
+	free(path);
 	return url;
 }

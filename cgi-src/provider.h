@@ -1,5 +1,5 @@
 /*
- * provider.h - what the provider's transaction-detail API says of a transaction.
+ * provider.h - what the provider's API says of transactions: its transaction-detail, and its list.
  */
 #ifndef PROVIDER_H
 #define PROVIDER_H
@@ -26,6 +26,33 @@ struct provider_word {
 bool provider_read(const struct provider *, const char *order_prefix, const char *body, size_t len,
     struct provider_word *);
 void provider_word_free(struct provider_word *);
+
+/* A row of the provider's list. */
+struct provider_row {
+	char *number;              /* NULL: it has none that can be kept */
+	struct provider_word word; /* its order is never known; a success may lack its amount */
+};
+
+struct provider_list {
+	struct provider_row *rows;
+	size_t count;
+	const char *fault; /* static words */
+};
+
+#define PROVIDER_LIST_LIMIT 100 /* rows that a page is asked for */
+#define PROVIDER_LIST_MAX 1000  /* and that are read, should there be more */
+
+/*
+ * Read a page of the list. False, with a fault, if it cannot be understood. No rows where they should
+ * be (an empty array, or null, there or on the way there) is an empty page. A row that
+ * cannot be understood has a fault of its own. Ended by provider_list_free() in either case.
+ */
+bool provider_read_list(
+    const struct provider *, const char *body, size_t len, struct provider_list *);
+void provider_list_free(struct provider_list *);
+
+/* The URL of a page. from, to: dates as the provider writes them, mm/dd/YYYY. Owned by the caller. */
+char *provider_list_question(const struct provider *, const char *from, const char *to, int page);
 
 /* The URL of a question, with whatever is in the number made harmless. Owned by the caller. */
 char *provider_question(const struct provider *, const char *transaction_no);

@@ -4,6 +4,7 @@
  *     worker.c ──┬─ push.c      events to the merchants' endpoints, and by mail
  *                │    └─ mail.c       the text of a mail
  *                ├─ verify.c    questions to the provider
+ *                ├─ reconcile.c his books against ours: a command that ends, not a part of the loop
  *                │    └─ provider.c   how his answers read                      (json-c)
  *                ├─ courier.c   many HTTP requests and mails at the same time  (libcurl)
  *                └─ store.c     its conversation with PostgreSQL                 (libpq)
@@ -34,6 +35,7 @@
 #include "log.h"
 #include "mem.h"
 #include "push.h"
+#include "reconcile.h"
 #include "store.h"
 #include "verify.h"
 
@@ -47,15 +49,20 @@
 struct options {
 	const char *config;
 	bool check;
+	bool reconcile;
+	struct reconcile_options days;
 };
 
 static const char usage[] =
     "usage: foloosi-worker [--config PATH]\n"
+    "       foloosi-worker [--config PATH] reconcile [--from DAY --to DAY] [--merchant NAME]\n"
     "       foloosi-worker [--config PATH] --check-config\n"
     "       foloosi-worker --help | --version\n"
     "\n"
     "Posts events to the merchants' endpoints, sends mails to their customers, and asks the\n"
     "provider about payments.\n"
+    "reconcile compares the provider's list of transactions with ours and feeds what is\n"
+    "missing; days are written YYYY-MM-DD, without them it is the last reconcile_days.\n"
     "\n"
     "  --config PATH    configuration file (default $" CONFIG_PATH_ENV ",\n"
     "                   then " CONFIG_DEFAULT_PATH ")\n"
@@ -72,12 +79,18 @@ parse_options(int argc, char **argv, struct options *o)
 	enum {
 		CONFIG = 1,
 		CHECK,
+		FROM,
+		TO,
+		MERCHANT,
 		HELP,
 		SHOW_VERSION
 	};
 	static const struct option known[] = {
 	    {"config", required_argument, NULL, CONFIG},
 	    {"check-config", no_argument, NULL, CHECK},
+	    {"from", required_argument, NULL, FROM},
+	    {"to", required_argument, NULL, TO},
+	    {"merchant", required_argument, NULL, MERCHANT},
 	    {"help", no_argument, NULL, HELP},
 	    {"version", no_argument, NULL, SHOW_VERSION},
 	    {NULL, 0, NULL, 0},
@@ -95,6 +108,15 @@ parse_options(int argc, char **argv, struct options *o)
 		case CHECK:
 			o->check = true;
 			break;
+		case FROM:
+			o->days.from = optarg;
+			break;
+		case TO:
+			o->days.to = optarg;
+			break;
+		case MERCHANT:
+			o->days.merchant = optarg;
+			break;
 		case HELP:
 			fputs(usage, stdout);
 			exit(0);
@@ -105,8 +127,17 @@ parse_options(int argc, char **argv, struct options *o)
 			fputs(usage, stderr);
 			exit(2);
 		}
-	if (optind < argc) {
+	if (optind < argc && strcmp(argv[optind], "reconcile") == 0) {
+		o->reconcile = true;
+		optind++;
+	}
+	if (optind < argc || (!o->reconcile && (o->days.from != NULL || o->days.to != NULL ||
+						   o->days.merchant != NULL))) {
 		fputs(usage, stderr);
+		exit(2);
+	}
+	if (reconcile_check(&o->days) != NULL) {
+		fprintf(stderr, "foloosi-worker: %s\n", reconcile_check(&o->days));
 		exit(2);
 	}
 }
@@ -298,6 +329,13 @@ main(int argc, char **argv)
 	log_set_level((enum log_level)config->worker.log_level);
 	umask(0077);
 	signals = open_signals();
+	if (options.reconcile) {
+		int status = (int)reconcile(config, &options.days, signals);
+
+		config_unref(config);
+		close(signals);
+		return status;
+	}
 	log_event(LOG_INFO, "started", "version", VERSION, "merchants",
 	    log_number((int64_t)config->merchant_count), (const char *)NULL);
 

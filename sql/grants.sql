@@ -67,6 +67,11 @@ begin
             ('foloosi_worker', 'next_verifications'),
             ('foloosi_worker', 'postpone_verification'),
             ('foloosi_worker', 'verify_transaction'),
+            ('foloosi_worker', 'begin_reconciliation'),
+            ('foloosi_worker', 'compare_transactions'),
+            ('foloosi_worker', 'record_reconciled'),
+            ('foloosi_worker', 'advance_reconciliation'),
+            ('foloosi_worker', 'end_reconciliation'),
             ('foloosi_worker', 'schema_version')
         ) as v (role, function)
         join pg_catalog.pg_proc p on p.pronamespace = 'foloosi'::regnamespace and p.proname = v.function

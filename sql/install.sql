@@ -19,6 +19,7 @@
 --   0002_narrow_keys Fewer bytes for each: keys compare as bytes, long ones are found by a hash.
 --   0003_worker      After the commit: CONSUMERS get the events, as DISPATCHES that wait, are claimed and
 --                    finished; a VERIFICATION is a question to the provider.
+--   0004_reconcile   The provider's books against ours: RECONCILIATIONS.
 --   functions/       The verbs. record_deliveries() takes a whole batch: it locks the
 --                    orders in sorted order (those held by somebody else come back "busy"),
 --                    decides by the rules, and writes a few statements for the whole batch. The
@@ -72,10 +73,17 @@ insert into foloosi.schema_migrations (version, name, digest) values
     (3, 'worker', '\x0ac62eac2419495e8c3c9df6f3d88fe60a4ffaab1245fc7f088871034d4647c9');
 \endif
 
+select not exists (select from foloosi.schema_migrations where version = 4) as missing \gset
+\if :missing
+\ir migrations/0004_reconcile.sql
+insert into foloosi.schema_migrations (version, name, digest) values
+    (4, 'reconcile', '\x249bbfa6254a9f76ffc49f5839804dad1bd2f10ff801a8e7ddf36183f42a368a');
+\endif
+
 -- An older copy of this file must not put its functions over a newer schema.
 do $$
 begin
-    if (select max(version) from foloosi.schema_migrations) > 3 then
+    if (select max(version) from foloosi.schema_migrations) > 4 then
         raise exception 'the database''s schema is newer than these files'
             using hint = 'Use the files of the release that migrated it.';
     end if;
@@ -94,6 +102,7 @@ $$;
 \ir functions/merchants.sql
 \ir functions/monitor.sql
 \ir functions/orders.sql
+\ir functions/reconcile.sql
 \ir functions/record_deliveries.sql
 \ir functions/schema_version.sql
 \ir functions/verify.sql

@@ -1,68 +1,19 @@
-"""Verification by call-back: foloosi-worker asks a double of the provider's transaction-detail API.
-
-The double speaks the two documented shapes, and lies, fails, hangs and is slow when told.
-"""
+"""Verification by call-back: foloosi-worker asks a stand-in for the provider (tests/provider.py)."""
 import itertools
-import json
 import pathlib
 import sys
 import time
-import urllib.parse
 
 import pytest
-from test_worker import House, Endpoint, until
+from test_worker import House, until
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import stack  # noqa: E402
+from provider import KEY, Provider, send  # noqa: E402
 
-KEY = "live_s3cret_key"
 numbers = itertools.count(1)
 V2 = {"provider_path": "/v2/api/transaction-detail/{transaction_no}", "provider_amount": "data.request_amount",
       "provider_currency": "data.request_currency", "provider_order": ""}
-
-
-class Provider:
-    """transactions: what it knows, by number: status, amount, currency, order. fault: what it answers instead."""
-
-    def __init__(self):
-        self.transactions, self.fault = {}, None
-        self.endpoint = Endpoint(self.answer)
-        self.url = self.endpoint.url("")
-
-    @property
-    def requests(self):
-        return self.endpoint.requests
-
-    def answer(self, handler, request):
-        if self.fault is not None:
-            return self.fault(handler, request) if callable(self.fault) else self.fault
-        if request.headers.get("secret_key") != KEY:
-            return 401
-        _, version, api, detail, number = request.path.split("/")
-        assert (api, detail) == ("api", "transaction-detail")
-        known = self.transactions.get(urllib.parse.unquote(number))
-        if known is None:
-            return 404
-        send(handler, json.dumps({"message": "Transaction detail", "data": getattr(self, version)(number, **known)}))
-        return None
-
-    @staticmethod
-    def v1(number, status="success", amount=100, currency="AED", order=None):
-        return {"transaction_no": number, "send_amount": amount, "sender_currency": currency, "status": status, "created": "2026-11-24",
-                "api_transaction": {"sender_currency": currency, "payable_amount_in_sender_currency": amount, "optional1": order}}
-
-    @staticmethod
-    def v2(number, status="success", amount=100, currency="AED", order=None):
-        return {"transaction_no": number, "request_amount": amount, "request_currency": currency, "status": status,
-                "payment_failed_reason": None, "card": {}}
-
-
-def send(handler, body):
-    body = body.encode()
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(len(body)))
-    handler.end_headers()
-    handler.wfile.write(body)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +29,7 @@ def house():
 def provider():
     provider = Provider()
     yield provider
-    provider.endpoint.close()
+    provider.close()
 
 
 class Shop:

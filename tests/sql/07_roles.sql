@@ -177,7 +177,8 @@ select lives_ok($$select foloosi.add_consumer('by.worker')$$, 'worker: add_consu
 select lives_ok($$select foloosi.next_events('by.worker')$$, 'worker: next_events()');
 reset session authorization;
 select is(array(select name from routines where has_function_privilege('foloosi_worker', oid, 'execute') order by name),
-    array['add_consumer', 'next_events', 'next_mails', 'next_verifications', 'postpone_verification', 'schema_version', 'settle_events', 'verify_transaction'],
+    array['add_consumer', 'advance_reconciliation', 'begin_reconciliation', 'compare_transactions', 'end_reconciliation', 'next_events', 'next_mails', 'next_verifications',
+          'postpone_verification', 'record_reconciled', 'schema_version', 'settle_events', 'verify_transaction'],
     'worker: executes these and nothing else');
 
 -- ---------------------------------------------------------------- monitor

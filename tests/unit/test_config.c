@@ -223,6 +223,8 @@ static const struct bad {
     {"provider key with a blank", SHOP "provider_secret = a b\n", 3, "bad value", "printable"},
     {"provider_path without a place", SHOP "provider_url = https://x\nprovider_secret = a\nprovider_path = /x\n", 5, "provider_path", "{transaction_no}"},
     {"provider_path without a slash", SHOP "provider_url = https://x\nprovider_secret = a\nprovider_path = {transaction_no}\n", 5, "provider_path", "begin with /"},
+    {"provider_list_path without a page", SHOP "provider_url = https://x\nprovider_secret = a\nprovider_list_path = /x?{from}{to}\n", 5, "provider_list_path", "{page}"},
+    {"provider_list_path without a slash", SHOP "provider_url = https://x\nprovider_secret = a\nprovider_list_path = {from}{to}{page}\n", 5, "provider_list_path", "begin with /"},
     {"member with two dots", SHOP "provider_status = a..b\n", 3, "bad value", "dots"},
     {"member with a dot behind", SHOP "provider_status = a.\n", 3, "bad value", "dots"},
     {"empty member", SHOP "provider_status =\n", 3, "no value", "remove"},
@@ -803,7 +805,9 @@ static const char *const names[] = {"database", "listen", "socket_mode", "socket
     "provider_secret_file", "provider_status", "provider_amount", "provider_currency",
     "provider_order", "provider_per_minute", "poll", "event_timeout", "event_attempts",
     "event_concurrency", "plain_http", "smtp_url", "smtp_tls", "smtp_auth_file", "smtp_ca_file",
-    "smtp_timeout", "mail_from", "mail_name", "mail_success", "mail_cancel"};
+    "smtp_timeout", "mail_from", "mail_name", "mail_success", "mail_cancel", "reconcile_days",
+    "reconcile_patience", "provider_list_path", "provider_list_rows", "provider_list_number",
+    "provider_list_status", "provider_list_amount", "provider_list_currency"};
 
 #define NAMES (sizeof names / sizeof *names)
 
@@ -896,6 +900,12 @@ sample_file(void **state)
 	assert_int_equal(c->merchants[0].event_credentials.signature_count, 1);
 	assert_string_equal(c->merchants[0].provider.secret, "hunter2");
 	assert_string_equal(c->merchants[0].provider.status, "data.status");
+	assert_string_equal(c->merchants[0].provider.list_path,
+	    "/v1/api/transaction-list?q={\"fromDate\":\"{from}\",\"toDate\":\"{to}\",\"page\":"
+	    "\"{page}\",\"limit\":\"{limit}\"}");
+	assert_non_null(strstr(c->merchants[0].provider.secret_place, "shop.provider"));
+	assert_int_equal(c->worker.reconcile_days, 3);
+	assert_int_equal(c->worker.reconcile_patience_ms, 120000);
 	config_unref(c);
 	free(text);
 	for (size_t i = 0; i < NAMES; i++)
@@ -944,6 +954,7 @@ worker_settings(void **state)
 	assert_string_equal(m->provider.url, "http://provider.example");
 	assert_string_equal(m->provider.path, "/x/{transaction_no}/y");
 	assert_string_equal(m->provider.secret, "hunter2");
+	assert_string_equal(m->provider.secret_place, "provider_secret");
 	assert_string_equal(m->provider.status, "a");
 	assert_string_equal(m->provider.amount, "a.b");
 	assert_string_equal(m->provider.currency, "a.b.c");

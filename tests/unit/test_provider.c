@@ -15,7 +15,15 @@ static struct provider shape = {.url = "https://api.example/",
     .status = "data.status",
     .amount = "data.amount",
     .currency = "data.currency",
-    .order = "data.api.optional1"};
+    .order = "data.api.optional1",
+    .list_path =
+	"/v1/list?q={\"from\":\"{from}\",\"to\":\"{to}\",\"page\":\"{page}\",\"limit\":\"{limit}"
+	"\"}&x=a b%2F#",
+    .list_rows = "data.transactions",
+    .list_number = "transaction_no",
+    .list_status = "status",
+    .list_amount = "send_amount",
+    .list_currency = "sender_currency"};
 
 /* word: "status amount currency order" with - for what is missing; NULL: it cannot be understood. */
 static const struct {
@@ -124,6 +132,107 @@ questions(void **state)
 	}
 }
 
+#define LIST(rows) "{\"message\":\"x\",\"data\":{\"transactions\":[" rows "]}}"
+#define TEN "0123456789"
+#define FIFTY TEN TEN TEN TEN TEN
+
+/* rows: each "number status amount currency", "!" before one with a fault; NULL: no list. */
+static const struct {
+	const char *answer, *rows;
+} lists[] = {
+    {LIST(""), ""},
+    {LIST("{\"transaction_no\":\"N-1\",\"status\":\"Success\",\"send_amount\":0.10,\"sender_"
+	  "currency\":"
+	  "\"aed\"}"),
+	"N-1 success 0.10 AED\n"},
+    {LIST("{\"transaction_no\":1042,\"status\":\"failed\"},{\"transaction_no\":\"N-2\",\"status\":"
+	  "\"success\",\"send_amount\":\"1e2\",\"sender_currency\":\"Dirham\"}"),
+	"1042 failed - -\nN-2 success - -\n"},
+    {LIST("{\"status\":\"success\"},{\"transaction_no\":\"N-1\"},null,[],1,\"N-1\""),
+	"!- success - -\n!N-1 - - -\n!- - - -\n!- - - -\n!- - - -\n!- - - -\n"},
+    {LIST("{\"transaction_no\":\"" FIFTY FIFTY FIFTY "\",\"status\":\"success\"}"),
+	"!- success - -\n"},
+    {LIST("{\"transaction_no\":\"N-1\",\"status\":\"" FIFTY FIFTY "\"}"), "!N-1 - - -\n"},
+    {"{\"data\":{\"transactions\":null}}", ""},
+    {"{\"data\":[]}", ""},
+    {"{\"data\":null}", ""},
+    {"{\"data\":{}}", ""},
+    {"{}", ""},
+    {"{\"data\":{\"message\":\"x\"}}", NULL},
+    {"{\"message\":\"x\"}", NULL},
+    {"{\"data\":[1]}", NULL},
+    {"{\"data\":{\"transactions\":{}}}", ""},
+    {"{\"data\":{\"transactions\":{\"N-1\":1}}}", NULL},
+    {"{\"data\":{\"transactions\":\"\"}}", NULL},
+    {"[]", ""},
+    {"null", NULL},
+    {"\"\"", NULL},
+    {"<html>", NULL},
+    {"", NULL},
+    {LIST("{\"transaction_no\":\"N-1\",\"transaction_no\":\"N-2\",\"status\":\"success\"}"), NULL},
+};
+
+static void
+pages(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+		struct provider_list l;
+		char said[512] = "";
+		bool read =
+		    provider_read_list(&shape, lists[i].answer, strlen(lists[i].answer), &l);
+
+		if (read != (lists[i].rows != NULL))
+			fail_msg("%s: %s", lists[i].answer, read ? "understood" : l.fault);
+		assert_int_equal(read, l.fault == NULL);
+		for (size_t k = 0; k < l.count; k++) {
+			const struct provider_word *w = &l.rows[k].word;
+
+			snprintf(said + strlen(said), sizeof said - strlen(said), "%s%s %s %s %s\n",
+			    w->fault != NULL ? "!" : "", or_dash(l.rows[k].number),
+			    or_dash(w->status), or_dash(w->amount), or_dash(w->currency));
+		}
+		assert_string_equal(said, read ? lists[i].rows : "");
+		provider_list_free(&l);
+	}
+}
+
+static void
+too_many_rows(void **state)
+{
+	static char answer[16 + 3 * (PROVIDER_LIST_MAX + 1)];
+	struct provider bare = shape;
+	struct provider_list l;
+	char *end = answer;
+
+	(void)state;
+	bare.list_rows = "rows";
+	end += sprintf(end, "{\"rows\":[1");
+	for (int i = 1; i < PROVIDER_LIST_MAX; i++)
+		end += sprintf(end, ",1");
+	strcpy(end, "]}");
+	assert_true(provider_read_list(&bare, answer, strlen(answer), &l));
+	assert_int_equal(l.count, PROVIDER_LIST_MAX);
+	provider_list_free(&l);
+	strcpy(end, ",1]}");
+	assert_false(provider_read_list(&bare, answer, strlen(answer), &l));
+	assert_int_equal(l.count, 0);
+	provider_list_free(&l);
+}
+
+static void
+a_page_s_url(void **state)
+{
+	char *url = provider_list_question(&shape, "11/24/2026", "11/25/2026", 17);
+
+	(void)state;
+	assert_string_equal(url,
+	    "https://api.example/v1/"
+	    "list?q=%7B%22from%22:%2211%2F24%2F2026%22,%22to%22:%2211%2F25%2F2026%22,"
+	    "%22page%22:%2217%22,%22limit%22:%22100%22%7D&x=a%20b%2F%23");
+	free(url);
+}
+
 int
 main(void)
 {
@@ -131,6 +240,9 @@ main(void)
 	    cmocka_unit_test(answers),
 	    cmocka_unit_test(an_order_that_is_not_looked_for),
 	    cmocka_unit_test(questions),
+	    cmocka_unit_test(pages),
+	    cmocka_unit_test(too_many_rows),
+	    cmocka_unit_test(a_page_s_url),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -42,6 +42,7 @@ begin
             ('foloosi_operator', 'settle_payback'),
             ('foloosi_operator', 'dismiss_attention'),
             ('foloosi_operator', 'event_payload'),
+            ('foloosi_operator', 'transactions_of'),
             ('foloosi_operator', 'replay_delivery'),
             ('foloosi_operator', 'schema_version'),
 

@@ -20,6 +20,7 @@
 --   0003_worker      After the commit: CONSUMERS get the events, as DISPATCHES that wait, are claimed and
 --                    finished; a VERIFICATION is a question to the provider.
 --   0004_reconcile   The provider's books against ours: RECONCILIATIONS.
+--   0005_other_transactions  An order names its transaction; the OTHERS that it may have are listed.
 --   functions/       The verbs. record_deliveries() takes a whole batch: it locks the
 --                    orders in sorted order (those held by somebody else come back "busy"),
 --                    decides by the rules, and writes a few statements for the whole batch. The
@@ -80,10 +81,17 @@ insert into foloosi.schema_migrations (version, name, digest) values
     (4, 'reconcile', '\x249bbfa6254a9f76ffc49f5839804dad1bd2f10ff801a8e7ddf36183f42a368a');
 \endif
 
+select not exists (select from foloosi.schema_migrations where version = 5) as missing \gset
+\if :missing
+\ir migrations/0005_other_transactions.sql
+insert into foloosi.schema_migrations (version, name, digest) values
+    (5, 'other_transactions', '\x3423fb77ab31578d1497ab6b82fb1dd7c38d62733cd39e49182e91d5e651311c');
+\endif
+
 -- An older copy of this file must not put its functions over a newer schema.
 do $$
 begin
-    if (select max(version) from foloosi.schema_migrations) > 4 then
+    if (select max(version) from foloosi.schema_migrations) > 5 then
         raise exception 'the database''s schema is newer than these files'
             using hint = 'Use the files of the release that migrated it.';
     end if;

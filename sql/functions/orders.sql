@@ -57,7 +57,7 @@ begin
             return known;
         end if;
         if known.state <> 'pending' or exists (
-            select from foloosi.transactions t where t.order_ref = p_order_ref and t.merchant = p_merchant) then
+            select from foloosi.transactions_of(p_merchant, p_order_ref)) then
             raise exception 'order "%" of merchant "%" is registered with % % already and cannot change: it is % or has a transaction',
                 p_order_ref, p_merchant, known.amount, known.currency, known.state using errcode = 'object_not_in_prerequisite_state';
         end if;
@@ -93,7 +93,19 @@ begin
     return o;
 end $$;
 comment on function foloosi.register_order(text, text, numeric, text) is
-'Announce an expected order. Parameters: merchant, order_ref, amount, currency. Returns the order''s row. Errors: unknown merchant; other values than before for an order that is no longer pending or has a transaction. On an order that a webhook created first: equal to the paying success, it stays (and a review for being unknown becomes paid, and every other captured transaction of it a payback); different, it goes to review; cancelled, it stays. Calls: known_merchant, lock_order, emit, open_paybacks. Tables: orders, decisions, events (written), transactions (read).';
+'Announce an expected order. Parameters: merchant, order_ref, amount, currency. Returns the order''s row. Errors: unknown merchant; other values than before for an order that is no longer pending or has a transaction. On an order that a webhook created first: equal to the paying success, it stays (and a review for being unknown becomes paid, and every other captured transaction of it a payback); different, it goes to review; cancelled, it stays. Calls: known_merchant, lock_order, transactions_of, emit, open_paybacks. Tables: orders, decisions, events (written), transactions (read).';
+
+create or replace function foloosi.transactions_of(p_merchant text, p_order_ref text) returns setof foloosi.transactions
+language sql stable rows 2
+as $$
+    select t.*
+    from (select o.transaction_id as id from foloosi.orders o where o.order_ref = p_order_ref and o.merchant = p_merchant
+          union
+          select x.transaction_id from foloosi.other_transactions x where x.order_ref = p_order_ref and x.merchant = p_merchant) n
+    join foloosi.transactions t on t.id = n.id
+$$;
+comment on function foloosi.transactions_of(text, text) is
+'All transactions of an order, quickly however many there are in all: transactions has no index by order_ref. Parameters: merchant, order_ref. Returns rows of transactions, in no order. Tables: orders, other_transactions, transactions (read).';
 
 create or replace function foloosi.open_paybacks(p_merchant text, p_order_ref text, p_except bigint, p_reason text) returns void
 language plpgsql
@@ -109,8 +121,8 @@ begin
                case when x.state = 'captured' and not exists (select from foloosi.paybacks p
                                                               where p.transaction_id = x.id and p.reason <> 'withdrawn')
                     then 'due' else 'check' end as payback
-        from foloosi.transactions x
-        where x.order_ref = p_order_ref and x.merchant = p_merchant and x.state in ('captured', 'verifying')
+        from foloosi.transactions_of(p_merchant, p_order_ref) x
+        where x.state in ('captured', 'verifying')
           and x.id is distinct from p_except
           and not exists (select from foloosi.paybacks p
                           where p.transaction_id = x.id and (p.state <> 'settled' or foloosi.money_went_back(p)))
@@ -122,7 +134,7 @@ begin
     end loop;
 end $$;
 comment on function foloosi.open_paybacks(text, text, bigint, text) is
-'Open a payback for each captured or verifying transaction of an order that has none open and whose money did not go back: due, or check if it is not certain that the money is here. Parameters: merchant, order_ref, the transaction that pays the order (null: none), reason. Calls: emit. Tables: transactions (read), paybacks, events (written).';
+'Open a payback for each captured or verifying transaction of an order that has none open and whose money did not go back: due, or check if it is not certain that the money is here. Parameters: merchant, order_ref, the transaction that pays the order (null: none), reason. Calls: transactions_of, emit. Tables: transactions (read), paybacks, events (written).';
 
 create or replace function foloosi.resolve_order(merchant text, order_ref text, state text, note text default null)
 returns foloosi.orders
@@ -153,8 +165,8 @@ begin
 
     if p_state = 'paid' then
         -- what put the order in question pays it; else the first captured transaction; else none (paid by other means)
-        select t.id into paying from foloosi.transactions t
-        where t.order_ref = p_order_ref and t.merchant = p_merchant and t.state in ('captured', 'verifying')
+        select t.id into paying from foloosi.transactions_of(p_merchant, p_order_ref) t
+        where t.state in ('captured', 'verifying')
           and not exists (select from foloosi.paybacks p where p.transaction_id = t.id
                           and case p.state when 'settled' then foloosi.money_went_back(p)
                                            else not (p.state = 'due' and p.reason = 'order_closed') end) -- withdrawn below
@@ -180,7 +192,7 @@ begin
     return o;
 end $$;
 comment on function foloosi.resolve_order(text, text, text, text) is
-'A person decides an order. Parameters: merchant, order_ref, state (paid or cancelled), note. Returns the order''s row. To paid: order.success, and every other captured transaction of the order becomes a payback. To cancelled: closes it: order.cancel (unless it was cancelled by a failure), and every captured transaction becomes a payback. Deciding the same again does nothing. Errors: no such order; another state. Calls: lock_order, open_paybacks, emit. Tables: orders, transactions, paybacks, events, decisions (written).';
+'A person decides an order. Parameters: merchant, order_ref, state (paid or cancelled), note. Returns the order''s row. To paid: order.success, and every other captured transaction of the order becomes a payback. To cancelled: closes it: order.cancel (unless it was cancelled by a failure), and every captured transaction becomes a payback. Deciding the same again does nothing. Errors: no such order; another state. Calls: lock_order, transactions_of, open_paybacks, emit. Tables: orders, transactions, paybacks, events, decisions (written).';
 
 create or replace function foloosi.assign_transaction(id bigint, order_ref text, note text default null)
 returns foloosi.orders

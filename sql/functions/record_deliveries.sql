@@ -32,11 +32,12 @@ declare
     rejected  foloosi.element[];
     done      foloosi.element[];
     faulty    boolean;
-    busy      boolean;
-    relatives boolean;
-    known     int[];
+    locked    record; -- what try_locks() says
 begin
-    perform foloosi.need_read_committed();
+    -- Here and below, what one expression can say costs no statement: a batch of one has some twenty of them.
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform foloosi.need_read_committed();
+    end if;
     if n > 256 then
         raise exception 'record_deliveries: % deliveries, at most 256', n using errcode = 'program_limit_exceeded';
     end if;
@@ -83,8 +84,9 @@ begin
                 when a.status = 'success' and a.amount is null then 'transaction_amount of a success is missing'
                 when a.status = 'success' and coalesce(a.currency, '') = '' then 'transaction_currency of a success is missing' end) as fault) f;
 
-    select l.* into batch, relatives, known, busy from foloosi.try_locks(batch) l;
-    if faulty or busy then
+    locked := foloosi.try_locks(batch);
+    batch := locked.batch;
+    if faulty or locked.busy then
         select array_agg(e) filter (where e.fault is null and e.outcome is null),
                array_agg(e) filter (where e.fault is not null and e.outcome is null),
                array_agg(e) filter (where e.outcome is not null)
@@ -95,7 +97,7 @@ begin
     end if;
 
     if free is not null then
-        done := done || foloosi.decide_and_write(free, relatives, known);
+        done := done || foloosi.decide_and_write(free, locked.relatives, locked.known);
     end if;
     if rejected is not null then
         done := done || foloosi.write_rejected(rejected);

@@ -17,6 +17,7 @@ begin
            bool_or(transaction_write = 'learn') as learned,
            count(*) filter (where order_write = 'insert') as new_orders,
            count(*) filter (where order_write = 'update') as orders,
+           bool_or(transaction_write in ('insert', 'update') and transaction_order is not null and order_write is null) as others,
            bool_or(payback_write in ('due', 'check')) as new_paybacks,
            bool_or(payback_write in ('hold', 'settle')) as paybacks,
            bool_or(event is not null) as events,
@@ -76,6 +77,14 @@ begin
         end if;
     end if;
 
+    if has.others then
+        insert into foloosi.other_transactions (order_ref, merchant, transaction_id)
+        select transaction_order, merchant, transaction_id
+        from unnest(decided)
+        where transaction_write in ('insert', 'update') and transaction_order is not null and order_write is null
+        on conflict do nothing;
+    end if;
+
     if has.new_paybacks then
         insert into foloosi.paybacks (id, merchant, order_ref, transaction_id, state, reason, amount, currency)
         select e.payback_id, e.merchant, t.order_ref, t.id, e.payback_write, e.reason, t.amount, t.currency
@@ -120,7 +129,7 @@ begin
     end if;
 end $$;
 comment on function foloosi.write(foloosi.element[]) is
-'Write what decide() decided. Parameters: decided. Tables: transactions, orders, paybacks, events, deliveries (written).';
+'Write what decide() decided. Parameters: decided. Tables: transactions, orders, other_transactions, paybacks, events, deliveries (written).';
 
 create or replace function foloosi.write_rejected(inout batch foloosi.element[])
 language plpgsql

@@ -49,7 +49,7 @@ POSTGRES = {
     "synchronous_commit": "on",
 }
 SCRIPTS = {"one": "record_deliveries, one event", "scalar": "scalar procedure, one event", "set64": "record_deliveries, sets of 64"}
-EMPTIED = "foloosi.orders, foloosi.transactions, foloosi.deliveries, foloosi.bodies, foloosi.events, foloosi.paybacks, foloosi.decisions"
+EMPTIED = "foloosi.orders, foloosi.transactions, foloosi.other_transactions, foloosi.deliveries, foloosi.bodies, foloosi.events, foloosi.paybacks, foloosi.decisions"
 
 
 class Failure(Exception):

@@ -89,6 +89,10 @@ begin
         update foloosi.orders o set state = v_state, transaction_id = v_transaction.id, updated_at = now(), late = v_rule = 15
         where o.order_ref = p_order_ref and o.merchant = p_merchant;
     end if;
+    if v_rule in (11, 17) then
+        insert into foloosi.other_transactions (order_ref, merchant, transaction_id)
+        values (p_order_ref, p_merchant, v_transaction.id) on conflict do nothing;
+    end if;
     if v_rule = 17 then
         v_event := 'payback.due';
         insert into foloosi.paybacks (merchant, order_ref, transaction_id, state, reason, amount, currency)

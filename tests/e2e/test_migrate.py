@@ -256,7 +256,7 @@ def test_older_schema_ends_like_a_new_one(db, cluster, sql, tmp_path):
 FIRST_SCHEMA = """
     insert into foloosi.orders (id, merchant, order_ref, state, amount, currency, transaction_id) values (1, 'shop', 'O-1', 'paid', 100, 'AED', 2);
     insert into foloosi.transactions (id, merchant, transaction_no, payment_reference, order_ref, state, transaction_status, amount, currency)
-    values (2, 'shop', 'N-1', 'R-1', 'O-1', 'captured', 'success', 100, 'AED'), (5, 'shop', 'N-2', 'R-1', null, 'captured', 'success', 7, 'AED');
+    values (2, 'shop', 'N-1', 'R-1', 'O-1', 'captured', 'success', 100, 'AED'), (5, 'shop', 'N-2', 'R-1', null, 'captured', 'success', 7, 'AED'), (6, 'shop', 'N-3', null, 'O-2', 'failed', 'failed', null, null);
     insert into foloosi.deliveries (id, merchant, outcome, order_ref, order_state, rule, transaction_id, digest)
     values (3, 'shop', 'recorded', 'O-1', 'paid', 12, 2, substr(sha256('bytes'), 1, 16));
     select setval('foloosi.id_seq', 10);
@@ -287,7 +287,7 @@ def test_what_the_first_schema_knew_is_known(first_schema, cluster):
     db = first_schema
     ok(db.migrate())
     with db.connect() as c:
-        assert [c.execute(f"select count(*) from foloosi.{table}").fetchone()[0] for table in ("orders", "transactions", "deliveries")] == [1, 2, 1]
+        assert [c.execute(f"select count(*) from foloosi.{table}").fetchone()[0] for table in ("orders", "transactions", "deliveries")] == [1, 3, 1]
 
         def deliver(*arguments):
             return c.execute("select outcome, reason from foloosi.record_delivery('shop', 'success', %s, %s, %s, %s, 'AED', body => %s)", arguments).fetchone()
@@ -297,6 +297,8 @@ def test_what_the_first_schema_knew_is_known(first_schema, cluster):
         assert deliver("O-9", "N-9", "R-1", 100, b"another's reference") == ("review", "reference_conflict")
         assert c.execute("select repeats from foloosi.deliveries where id = 3").fetchone() == (1,)
         assert c.execute("select id from foloosi.reference_owner('shop', 'R-1')").fetchone() == (2,)
+        assert c.execute("select id from foloosi.transactions_of('shop', 'O-1')").fetchall() == [(2,)]
+        assert c.execute("select id from foloosi.transactions_of('shop', 'O-2')").fetchall() == [(6,)]
     other = cluster.create_database_with()
     ok(other.migrate())
     assert db.dump("--schema-only") == other.dump("--schema-only")

@@ -142,5 +142,17 @@ select is(array(select concat_ws(' ', coalesce(state_before, '-'), state, cause,
     array['- pending register postgres', 'pending review delivery', 'review paid resolve foloosi_operator a discount',
         'paid cancelled resolve foloosi_operator returned'], 'each step with its cause, role and note');
 
+select example('transactions of an order');
+select given_delivery('failed', 'O-1', 'N-1');
+select given_delivery('success', 'O-1', 'N-2');
+select given_delivery('success', 'O-1', 'N-3');
+select given_delivery('failed', 'O-1', 'N-4');
+select given_delivery('success', 'O-2', 'N-5');
+select is(array(select transaction_no from foloosi.transactions_of(merchant(), 'O-1') order by transaction_no), array['N-1', 'N-2', 'N-3', 'N-4']::varchar[],
+    'transactions_of(): the one that the order names, the one that it named, and the others');
+select is(array(select transaction_no from foloosi.transactions_of(merchant(), 'O-2')), array['N-5']::varchar[], 'transactions_of(): usually one');
+select is(count(*), 0::bigint, 'which is not listed') from foloosi.other_transactions where merchant = merchant() and order_ref = 'O-2';
+select is_empty($$select * from foloosi.transactions_of('nobody', 'O-1')$$, 'transactions_of(): none');
+
 select * from finish();
 rollback;

@@ -19,7 +19,7 @@
 
 /* Versions of the schema whose functions are called. */
 #define SCHEMA_OLDEST 3
-#define SCHEMA_NEWEST 4
+#define SCHEMA_NEWEST 5
 
 #define RETRY_MS 1000 /* between attempts to connect */
 

@@ -88,6 +88,8 @@ install: all
 	    install -m 644 sql/$$d/*.sql $(DESTDIR)$(DATADIR)/sql/$$d/ || exit 1; done
 	install -m 644 nginx/*.conf $(DESTDIR)$(DATADIR)/nginx/
 	install -m 644 apache/*.conf $(DESTDIR)$(DATADIR)/apache/
+	install -d $(DESTDIR)$(DATADIR)/prometheus
+	install -m 644 prometheus/alerts.yml prometheus/dashboard.json $(DESTDIR)$(DATADIR)/prometheus/
 	for s in 1 5 8; do install -m 644 cgi-src/man/*.$$s $(DESTDIR)$(MANDIR)/man$$s/ || exit 1; done
 	test -e $(DESTDIR)$(CONFDIR)/foloosi-webhook.conf || \
 	    install -m 640 cgi-src/foloosi-webhook.conf $(DESTDIR)$(CONFDIR)/
@@ -122,7 +124,7 @@ e2e: all
 
 e2e-tsan:
 	$(MAKE) B=$B/tsan CC=clang SAN="$(TSAN)" OPT="-O1 -g -fPIE" all
-	B=$B/tsan $(PYTHON) -m pytest tests/e2e -q $(TOGETHER) -k "load or outage or answers"
+	B=$B/tsan $(PYTHON) -m pytest tests/e2e -q $(TOGETHER) -k "load or outage or answers or metrics"
 
 e2e-valgrind: all
 	B=$B WRAP="valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=definite" \

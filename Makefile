@@ -36,10 +36,10 @@ Q	= @
 # -- what there is -------------------------------------------------------------
 
 HANDLER_OBJS = main.o handler.o http.o auth.o rfc8259.o transfer.o money.o outcome.o writer.o db.o config.o url.o mail.o log.o spool.o drain.o \
-	       stats.o ops.o
+	       stats.o ops.o notify.o
 CTL_OBJS     = ctl.o migrate.o send.o post.o ctl_spool.o events.o store.o spool.o drain.o db.o outcome.o config.o url.o mail.o transfer.o \
 	       rfc8259.o money.o auth.o log.o stats.o
-WORKER_OBJS  = worker.o push.o verify.o reconcile.o provider.o courier.o store.o backoff.o config.o url.o mail.o auth.o transfer.o rfc8259.o money.o log.o
+WORKER_OBJS  = worker.o push.o verify.o reconcile.o provider.o courier.o store.o backoff.o config.o url.o mail.o auth.o transfer.o rfc8259.o money.o log.o notify.o
 HANDLER_LIBS = -lfcgi -ljson-c -lpq -linih -lcrypto -lpthread
 CTL_LIBS     = -lpq -lcurl -ljson-c -linih -lcrypto -lpthread
 WORKER_LIBS  = -lpq -lcurl -lcrypto -ljson-c -linih -lpthread
@@ -91,6 +91,7 @@ install: all
 	install -d $(DESTDIR)$(DATADIR)/prometheus
 	install -m 644 prometheus/alerts.yml prometheus/dashboard.json $(DESTDIR)$(DATADIR)/prometheus/
 	for s in 1 5 8; do install -m 644 cgi-src/man/*.$$s $(DESTDIR)$(MANDIR)/man$$s/ || exit 1; done
+	install -d -m 700 $(DESTDIR)$(CONFDIR)/secrets
 	test -e $(DESTDIR)$(CONFDIR)/foloosi-webhook.conf || \
 	    install -m 640 cgi-src/foloosi-webhook.conf $(DESTDIR)$(CONFDIR)/
 

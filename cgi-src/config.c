@@ -65,7 +65,7 @@ enum type {
 	TYPE_URL,      /* char *, http or https */
 	TYPE_SMTP_URL, /* char *, smtp or smtps */
 	TYPE_ADDRESS,  /* char *, of mail */
-	TYPE_FILE,     /* char *, its path; relative ones begin beside the configuration */
+	TYPE_FILE,     /* char *, its path; see file_path() */
 	/* Credentials: not stored by offset but handed to auth.c. */
 	TYPE_TOKEN,
 	TYPE_USER,
@@ -105,8 +105,10 @@ struct setting {
 
 /* clang-format off */
 static const struct setting settings[] = {
-    ROW("database", TYPE_CONNINFO, GLOBAL(database), "", 0, LINE_BYTES, "service=foloosi",
+    ROW("database", TYPE_CONNINFO, GLOBAL(database_setting), "", 0, LINE_BYTES, "service=foloosi",
 	"how libpq connects; empty: by its environment and service file"),
+    ROW("database_password_file", TYPE_FILE, GLOBAL(password_file), NULL, 1, LINE_BYTES, "secrets/handler.password",
+	"file with the password for it in its first line"),
     ROW("listen", TYPE_PATH, GLOBAL(listen), NULL, 1, SOCKET_PATH_MAX, "/run/foloosi-webhook/foloosi-webhook.sock",
 	"unix socket to bind; not set: one is inherited"),
     ROW("socket_mode", TYPE_MODE, GLOBAL(socket_mode), "0660", 0, 0777, "0660",
@@ -131,8 +133,10 @@ static const struct setting settings[] = {
 	"how /metrics asks the database for what waits there, as a role of its own; not set: it does not"),
     ROW("log_level", TYPE_LEVEL, GLOBAL(log_level), "info", 0, 0, "info",
 	"least important lines that are logged"),
-    ROW("database", TYPE_CONNINFO, WORKER(database), "", 0, LINE_BYTES, "dbname=shop user=foloosi_worker",
+    ROW("database", TYPE_CONNINFO, WORKER(database_setting), "", 0, LINE_BYTES, "dbname=shop user=foloosi_worker",
 	"how foloosi-worker connects, as a role of its own; empty: by libpq's environment and service file"),
+    ROW("database_password_file", TYPE_FILE, WORKER(password_file), NULL, 1, LINE_BYTES, "secrets/worker.password",
+	"file with the password for it in its first line"),
     ROW("log_level", TYPE_LEVEL, WORKER(log_level), "info", 0, 0, "info",
 	"least important lines that it logs"),
     ROW("poll", TYPE_DURATION, WORKER(poll_ms), "200ms", 10, 60000, "200ms",
@@ -582,15 +586,68 @@ cut_line(char **at, char *end, const char **wrong)
 	return line;
 }
 
-/* Relative to the directory of the configuration file. Owned by the caller. */
+/*
+ * Where the service manager would have loaded a file of this name, or NULL: systemd's
+ * LoadCredential=secrets:/etc/…/secrets makes secrets_shop.token of shop.token there. Owned by
+ * the caller.
+ */
 static char *
-beside_config(const struct loader *l, const char *path)
+credential_path(const char *name)
+{
+	const char *directory = getenv("CREDENTIALS_DIRECTORY");
+	char *path;
+
+	if (directory == NULL || *directory != '/')
+		return NULL;
+	path = xasprintf("%s/%s", directory, name);
+	for (char *p = path + strlen(directory) + 1; (p = strchr(p, '/')) != NULL;)
+		*p = '_';
+	return path;
+}
+
+/*
+ * Where a file is that the configuration names. A relative name starts at the directory of the
+ * configuration; what we cannot read there may be among the credentials that the service
+ * manager has loaded. Owned by the caller.
+ */
+static char *
+file_path(const struct loader *l, const char *name)
 {
 	const char *slash = strrchr(l->path, '/');
+	char *path, *loaded;
 
-	if (*path == '/' || slash == NULL)
-		return xstrdup(path);
-	return xasprintf("%.*s/%s", (int)(slash - l->path), l->path, path);
+	if (*name == '/')
+		return xstrdup(name);
+	path = slash == NULL ? xstrdup(name)
+			     : xasprintf("%.*s/%s", (int)(slash - l->path), l->path, name);
+	loaded = credential_path(name);
+	if (loaded != NULL && access(path, R_OK) != 0 && access(loaded, F_OK) == 0) {
+		free(path);
+		return loaded;
+	}
+	free(loaded);
+	return path;
+}
+
+/* Say that a file cannot be read. */
+static void
+unreadable(struct loader *l, unsigned line, const char *name, const char *path, const char *why)
+{
+	fault(l, line,
+	    "%s %s cannot be read: %s; create it, or let the program's user read it, or restart "
+	    "the "
+	    "service that loads it as a credential",
+	    name, path, why);
+}
+
+/* A file of secrets that everybody may read holds none. */
+static void
+refuse_open_file(
+    struct loader *l, unsigned line, const char *name, const char *path, const struct file *f)
+{
+	if (f->mode & (S_IROTH | S_IWOTH))
+		fault(l, line, "%s %s is open to every user of this machine; chmod o= %s", name,
+		    path, path);
 }
 
 /* ---- credentials ---- */
@@ -718,14 +775,10 @@ add_secret_file(struct loader *l, const struct setting *s, const char *path)
 	unsigned n = 0, secrets = 0;
 
 	if (wrong != NULL) {
-		fault(l, l->line,
-		    "%s %s cannot be read: %s; create it, or let the program's user read it",
-		    s->name, path, wrong);
+		unreadable(l, l->line, s->name, path, wrong);
 		return;
 	}
-	if (f.mode & (S_IROTH | S_IWOTH))
-		fault(l, l->line, "%s %s is open to every user of this machine; chmod o= %s",
-		    s->name, path, path);
+	refuse_open_file(l, l->line, s->name, path, &f);
 	while (l->error == NULL && (line = cut_line(&at, f.bytes + f.len, &wrong)) != NULL) {
 		n++;
 		if (wrong != NULL) {
@@ -795,7 +848,7 @@ add_credential(struct loader *l, const struct setting *s, const char *value)
 		remember_line(m, s, MASK);
 		break;
 	default:
-		text = beside_config(l, value);
+		text = file_path(l, value);
 		add_secret_file(l, s, text);
 		remember_line(m, s, text);
 		free(text);
@@ -819,19 +872,17 @@ line_of(const struct loader *l, const char *name)
 	return l->set_line[find_setting(name, l->scope) - settings];
 }
 
-/* A file that the section names, from beside the configuration; its setting gets the whole path. */
+/* A file that the section names; its setting gets the whole path. */
 static bool
 read_named(struct loader *l, const char *name, char **path, size_t limit, struct file *f)
 {
-	char *whole = beside_config(l, *path);
+	char *whole = file_path(l, *path);
 	const char *wrong = file_read(f, whole, limit);
 
 	free(*path);
 	*path = whole;
 	if (wrong != NULL)
-		fault(l, line_of(l, name),
-		    "%s %s cannot be read: %s; create it, or let the program's user read it", name,
-		    whole, wrong);
+		unreadable(l, line_of(l, name), name, whole, wrong);
 	return wrong == NULL;
 }
 
@@ -866,10 +917,8 @@ load_smtp_auth(struct loader *l)
 	at = f.bytes;
 	line = cut_line(&at, f.bytes + f.len, &wrong);
 	colon = line == NULL ? NULL : strchr(line, ':');
-	if (f.mode & (S_IROTH | S_IWOTH)) {
-		fault(l, line_of(l, name),
-		    "%s %s is open to every user of this machine; chmod o= %s", name, *path, *path);
-	} else if (wrong != NULL || colon == NULL || colon == line || colon[1] == '\0') {
+	refuse_open_file(l, line_of(l, name), name, *path, &f);
+	if (wrong != NULL || colon == NULL || colon == line || colon[1] == '\0') {
 		fault(l, line_of(l, name), "%s %s: line 1 is bad; it must be user:password", name,
 		    *path);
 	} else {
@@ -880,12 +929,70 @@ load_smtp_auth(struct loader *l)
 	file_free(&f);
 }
 
+/* The text in quotes, as libpq's connection strings have it. Owned by the caller. */
+static char *
+quoted(const char *text)
+{
+	char *quote = xrealloc(NULL, 2 * strlen(text) + 3), *p = quote;
+
+	*p++ = '\'';
+	for (; *text != '\0'; *p++ = *text++)
+		if (*text == '\'' || *text == '\\')
+			*p++ = '\\';
+	*p++ = '\'';
+	*p = '\0';
+	return quote;
+}
+
+/*
+ * The connection string of a section is what was set, and the password of its file. libpq's own
+ * passfile would not do: it must be 0600, which the files that systemd loads for us are not.
+ */
+static void
+load_database_password(struct loader *l, char **database, const char *setting, char **path)
+{
+	static const char name[] = "database_password_file";
+	const char *wrong = NULL;
+	char *at, *line, *password;
+	struct file f;
+
+	if (*path == NULL || !read_named(l, name, path, SECRET_BYTES_MAX, &f))
+		return;
+	at = f.bytes;
+	line = cut_line(&at, f.bytes + f.len, &wrong);
+	refuse_open_file(l, line_of(l, name), name, *path, &f);
+	if (line == NULL || *line == '\0' || wrong != NULL) {
+		fault(l, line_of(l, name), "%s %s: line 1 %s", name, *path,
+		    wrong != NULL ? wrong : "is empty; write the password into it");
+	} else if (strstr(setting, "://") != NULL) {
+		fault(l, line_of(l, name),
+		    "%s adds nothing to a database that is an URL; write that as name=value pairs",
+		    name);
+	} else {
+		password = quoted(line);
+		*database = xasprintf("%s password=%s", setting, password);
+		explicit_bzero(password, strlen(password));
+		free(password);
+	}
+	file_free(&f);
+}
+
+static void
+end_global(struct loader *l)
+{
+	struct config *c = l->config;
+
+	load_database_password(l, &c->database, c->database_setting, &c->password_file);
+}
+
 static void
 end_worker(struct loader *l)
 {
 	const struct config *c = l->config;
 	struct file f;
 
+	load_database_password(l, &l->config->worker.database, c->worker.database_setting,
+	    &l->config->worker.password_file);
 	load_smtp_auth(l);
 	if (c->worker.smtp_ca_file != NULL &&
 	    read_named(l, "smtp_ca_file", &l->config->worker.smtp_ca_file, CA_BYTES_MAX, &f))
@@ -934,6 +1041,8 @@ end_section(struct loader *l)
 {
 	struct merchant *m;
 
+	if (l->scope == SCOPE_GLOBAL && l->error == NULL)
+		end_global(l);
 	if (l->scope == SCOPE_WORKER && l->error == NULL)
 		end_worker(l);
 	if (l->scope != SCOPE_MERCHANT || l->error != NULL)
@@ -1295,6 +1404,10 @@ config_load(const char *path, char **error)
 		end_section(&l);
 		refuse_plain_http(&l);
 		need_smtp_url(&l);
+		if (l.config->database == NULL)
+			l.config->database = xstrdup(l.config->database_setting);
+		if (l.config->worker.database == NULL)
+			l.config->worker.database = xstrdup(l.config->worker.database_setting);
 		if (l.config->merchant_count == 0)
 			fault(&l, l.line > 0 ? l.line : 1,
 			    "there is no merchant in this file; add a section [merchant NAME] with "
@@ -1351,6 +1464,17 @@ free_worker_parts(struct merchant *m)
 	free(m->provider.list_currency);
 }
 
+static void
+free_database(char *database, char *setting, char *password_file)
+{
+	if (database != NULL)
+		explicit_bzero(database, strlen(database));
+	explicit_bzero(setting, strlen(setting));
+	free(database);
+	free(setting);
+	free(password_file);
+}
+
 void
 config_unref(struct config *c)
 {
@@ -1368,8 +1492,8 @@ config_unref(struct config *c)
 		free(m->name);
 		free_worker_parts(m);
 	}
-	explicit_bzero(c->worker.database, strlen(c->worker.database));
-	free(c->worker.database);
+	free_database(c->worker.database, c->worker.database_setting, c->worker.password_file);
+	free_database(c->database, c->database_setting, c->password_file);
 	if (c->worker.smtp_password != NULL)
 		explicit_bzero(c->worker.smtp_password, strlen(c->worker.smtp_password));
 	free(c->worker.smtp_password);
@@ -1377,12 +1501,10 @@ config_unref(struct config *c)
 	free(c->worker.smtp_url);
 	free(c->worker.smtp_auth_file);
 	free(c->worker.smtp_ca_file);
-	explicit_bzero(c->database, strlen(c->database));
 	if (c->monitor != NULL)
 		explicit_bzero(c->monitor, strlen(c->monitor));
 	free(c->monitor);
 	free(c->merchants);
-	free(c->database);
 	free(c->listen);
 	free(c->socket_group);
 	free(c->spool_dir);

@@ -76,8 +76,9 @@ struct merchant {
 
 struct config {
 	/* [foloosi-webhook] */
-	char *database; /* libpq connection string, "" for libpq's environment */
-	char *listen;   /* socket path, NULL: inherited only */
+	char *database; /* libpq connection string, "" for libpq's environment; a secret */
+	char *database_setting, *password_file; /* what it was made of; the latter may be NULL */
+	char *listen;                           /* socket path, NULL: inherited only */
 	mode_t socket_mode;
 	char *socket_group; /* NULL: leave it */
 	int threads;        /* accept threads */
@@ -92,7 +93,7 @@ struct config {
 
 	/* [foloosi-worker] */
 	struct {
-		char *database;
+		char *database, *database_setting, *password_file;
 		int log_level;
 		int poll_ms;
 		int event_timeout_ms;

@@ -45,8 +45,9 @@
  * spool has to: the answer thread leaves each to a parked thread of its own. There are enough,
  * since there are as many threads as slots, and who is not parked has a slot in hand.
  *
- * Signals are blocked in every thread; the main thread waits for them with sigwait(), so no
- * code ever runs in a signal handler.
+ * Signals are blocked in every thread; the main thread waits for them, so no code ever runs in a
+ * signal handler. Between them it tells the service manager how things are, and that the
+ * writer is alive: a writer that is stuck ends in a restart (notify.h).
  *
  * The stop, in reverse order: close the door (unlink the socket path, take what waits at
  * it), let each accept thread finish what it has, hang up on peers that still keep us waiting;
@@ -59,6 +60,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
@@ -76,6 +78,7 @@
 #include "http.h"
 #include "log.h"
 #include "mem.h"
+#include "notify.h"
 #include "ops.h"
 #include "spool.h"
 #include "stats.h"
@@ -90,6 +93,7 @@
 #define FOR_EVER (INT32_MAX * INT64_C(1000)) /* in the milliseconds of clock_ms() */
 #define ARENAS 2            /* of malloc(): what one thread takes another gives back */
 #define PATIENCE_MS 1000    /* at the stop, for peers that have not sent all of their request */
+#define STATUS_MS 10000     /* between two words to the service manager */
 #define STACK (512UL << 10) /* bytes a thread: the deepest is a few dozen KiB of libcrypto */
 #ifdef __has_feature
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
@@ -600,6 +604,50 @@ dismiss(void)
 	pthread_mutex_unlock(&house.lock);
 }
 
+/* A word to the service manager. Returns in how many milliseconds the next one is due, or -1. */
+static int64_t
+report(struct writer *writer)
+{
+	int64_t patience = notify_watchdog_ms(), overdue;
+	struct writer_stats n;
+	char *status;
+
+	if (!notify_wanted())
+		return -1;
+	overdue = writer_overdue(writer);
+	if (patience > 0 && overdue > patience / 2)
+		log_event(LOG_ERROR, "writer_stuck", "ms", log_number(overdue), "remedy",
+		    "the service manager is told nothing more, and starts this program again",
+		    (const char *)NULL);
+	else if (patience > 0)
+		notify("WATCHDOG=1");
+	writer_stats(writer, &n);
+	status = xasprintf("STATUS=%s; %" PRIu64 " deliveries recorded in %" PRIu64 " batches",
+	    n.down == NULL                  ? "recording"
+	    : strcmp(n.down, "schema") == 0 ? "the schema is of another version"
+					    : "the database is away",
+	    n.deliveries, n.batches);
+	notify(status);
+	free(status);
+	return patience > 0 && patience / 4 < STATUS_MS ? patience / 4 : STATUS_MS;
+}
+
+/* The next signal, with reports to the service manager while there is none. */
+static int
+next_signal(const sigset_t *signals, struct writer *writer)
+{
+	int signal;
+
+	do {
+		int64_t ms = report(writer);
+		struct timespec time = {
+		    .tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000 * 1000000)};
+
+		signal = sigtimedwait(signals, NULL, ms < 0 ? NULL : &time);
+	} while (signal < 0);
+	return signal;
+}
+
 /*
  * FastCGI, until a signal ends it. own: the socket is ours alone. One that was passed to
  * us may have another server behind it, which takes what we leave in it.
@@ -620,18 +668,20 @@ serve_fastcgi(const struct options *options, struct writer *writer, struct spool
 		slots[i].handler = handler_new(writer, spool, lending ? &slots[i] : NULL);
 		put_slot(&slots[i]);
 	}
-	if (lending)
+	if (lending) {
 		answerer = start_thread(answer_thread, writer);
+		pthread_setname_np(answerer, "answers");
+	}
 	for (int i = 0; i < threads; i++)
 		crew[i] = start_thread(accept_thread, NULL);
 
-	for (;;) {
-		if (sigwait(signals, &signal) != 0)
-			continue;
-		if (signal != SIGHUP)
-			break;
+	notify("READY=1");
+	while ((signal = next_signal(signals, writer)) == SIGHUP) {
+		notify_reloading();
 		reload(options->config);
+		notify("READY=1");
 	}
+	notify("STOPPING=1");
 	log_event(LOG_INFO, "stopping", "signal", sigabbrev_np(signal), (const char *)NULL);
 
 	leave(own);

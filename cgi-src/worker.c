@@ -19,6 +19,8 @@
  *
  * SIGTERM and SIGINT: nothing new is taken, what is under way is waited for and reported (no
  * longer than event_timeout, or smtp_timeout). SIGHUP does the same and goes on with the new configuration.
+ *
+ * The service manager's watchdog (notify.h) hears of each turn of the main thread's loop.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -34,6 +36,7 @@
 #include "courier.h"
 #include "log.h"
 #include "mem.h"
+#include "notify.h"
 #include "push.h"
 #include "reconcile.h"
 #include "store.h"
@@ -256,6 +259,19 @@ send_mails(void *arg)
 	return NULL;
 }
 
+/* Often enough for the service manager. */
+static void
+show_life(void)
+{
+	static int64_t due;
+	int64_t patience = notify_watchdog_ms(), now = clock_ms();
+
+	if (patience == 0 || now < due)
+		return;
+	notify("WATCHDOG=1");
+	due = now + patience / 4;
+}
+
 /* One configuration, until a signal comes; returns that. */
 static int
 work(const struct config *config, int signals)
@@ -270,10 +286,17 @@ work(const struct config *config, int signals)
 	if (mail.bell < 0 ||
 	    (mails && (errno = pthread_create(&mail.thread, NULL, send_mails, &mail)) != 0))
 		fatal("the thread of mails cannot be started: %s", strerror(errno));
-	while ((signal = next_signal(signals)) == 0)
+	notify("READY=1");
+	while ((signal = next_signal(signals)) == 0) {
+		show_life();
 		turn(&http, signals, true);
+	}
 	log_event(LOG_INFO, signal == SIGHUP ? "reloading" : "stopping", "signal",
 	    sigabbrev_np(signal), (const char *)NULL);
+	if (signal == SIGHUP)
+		notify_reloading();
+	else
+		notify("STOPPING=1");
 	eventfd_write(mail.bell, 1);
 	drain(&http);
 	if (mails)

@@ -100,6 +100,7 @@ struct lane {
 	struct waiting **last; /* where the next one is hung in */
 	const char *down;      /* NULL, or the reason to refuse with */
 	bool up;               /* it was connected since, which NULL alone does not say */
+	int64_t expected; /* clock_ms() at which it is to show up again; see writer_overdue() */
 
 	/* the lane's thread only */
 	struct waiting *hand[BATCH_MAX];
@@ -122,6 +123,7 @@ struct writer {
 	bool closed;                /* no more will be lent */
 	pthread_cond_t collector;   /* done is not empty, or there is another reason to look */
 	int64_t alarm;              /* clock_ms() at which writer_collect() wakes by itself */
+	int64_t expected;           /* as a lane's, of the thread that collects */
 
 	struct lane main, second;
 	struct lane *beside; /* which of them tries again */
@@ -133,6 +135,10 @@ struct writer {
 static void
 queue(struct lane *lane, struct waiting *w)
 {
+	int64_t now = clock_ms();
+
+	if (lane->expected > now)
+		lane->expected = now;
 	w->lane = lane;
 	w->next = NULL;
 	*lane->last = w;
@@ -300,7 +306,7 @@ writer_collect(struct writer *writer)
 		alarm = expire(&writer->second, now, alarm);
 		if (writer->done != NULL || (writer->closed && writer->lent == 0))
 			break;
-		writer->alarm = alarm;
+		writer->alarm = writer->expected = alarm;
 		then = moment(alarm);
 		pthread_cond_timedwait(&writer->collector, &writer->mutex, &then);
 		writer->alarm = 0;
@@ -310,6 +316,7 @@ writer_collect(struct writer *writer)
 		writer->lent--;
 	writer->done = NULL;
 	writer->done_last = &writer->done;
+	writer->expected = done != NULL ? clock_ms() : NEVER;
 	pthread_mutex_unlock(&writer->mutex);
 	return done;
 }
@@ -385,6 +392,7 @@ sleep_until(struct lane *lane, int64_t then)
 {
 	struct timespec until = moment(then);
 
+	lane->expected = then;
 	if (then == NEVER)
 		pthread_cond_wait(&lane->work, &lane->writer->mutex);
 	else
@@ -634,6 +642,7 @@ run(void *arg)
 
 	pthread_mutex_lock(&writer->mutex);
 	while (!writer->stop) {
+		lane->expected = clock_ms();
 		if (!db_connected(lane->db) &&
 		    (lane->eager || lane->down != NULL || lane->first != NULL)) {
 			connect_lane(lane);
@@ -666,15 +675,20 @@ init_cond(pthread_cond_t *cond)
 static void
 start_lane(struct writer *writer, struct lane *lane, const char *name, const char *database)
 {
+	char title[16]; /* as top -H shows it */
+
 	lane->writer = writer;
 	lane->name = name;
 	lane->db = db_new(database);
 	lane->last = &lane->first;
+	lane->expected = clock_ms();
 	lane->backoff = BACKOFF_FIRST;
 	lane->seed = (unsigned)clock_ms() ^ (unsigned)(uintptr_t)lane;
 	init_cond(&lane->work);
 	if (pthread_create(&lane->thread, NULL, run, lane) != 0)
 		fatal("the writer's thread cannot be started");
+	snprintf(title, sizeof title, "writer %s", name);
+	pthread_setname_np(lane->thread, title);
 }
 
 struct writer *
@@ -684,6 +698,7 @@ writer_start(const struct writer_options *options)
 
 	pthread_mutex_init(&writer->mutex, NULL);
 	writer->done_last = &writer->done;
+	writer->expected = writer->second.expected = NEVER;
 	init_cond(&writer->collector);
 	writer->main.eager = true;
 	writer->beside = options->one_at_a_time ? &writer->main : &writer->second;
@@ -711,7 +726,29 @@ writer_stats(struct writer *writer, struct writer_stats *stats)
 	*stats = writer->stats;
 	stats->up = writer->main.up;
 	stats->queued = queue_length(&writer->main) + queue_length(&writer->second);
+	stats->down = writer->main.down;
 	pthread_mutex_unlock(&writer->mutex);
+}
+
+/*
+ * Who is awake is expected at once, again and again: no turn takes longer than a deadline or an
+ * attempt to connect. Who sleeps is expected when he wakes by himself, or from the moment on
+ * at which somebody calls him; so one that died in his sleep is found as soon as he is needed.
+ */
+int64_t
+writer_overdue(struct writer *writer)
+{
+	int64_t first, now;
+
+	pthread_mutex_lock(&writer->mutex);
+	first = writer->expected;
+	if (writer->main.expected < first)
+		first = writer->main.expected;
+	if (writer->second.expected < first)
+		first = writer->second.expected;
+	now = clock_ms();
+	pthread_mutex_unlock(&writer->mutex);
+	return now > first ? now - first : 0;
 }
 
 static void

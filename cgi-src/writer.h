@@ -79,10 +79,19 @@ struct writer_stats {
 	uint64_t failures;   /* calls that did not commit */
 
 	/* of this moment */
-	uint64_t queued; /* deliveries that wait for a lane */
-	bool up;         /* the main lane is connected, as far as is known */
+	uint64_t queued;  /* deliveries that wait for a lane */
+	bool up;          /* the main lane is connected, as far as is known */
+	const char *down; /* NULL, or why all is refused at the moment: "database", "schema" */
 };
 void writer_stats(struct writer *, struct writer_stats *);
+
+/*
+ * For how many milliseconds one of the writer's threads, or the one that collects, has owed a sign
+ * of life: 0 if all is quiet, as long as the step under way takes if there is work, and
+ * without end if a thread is stuck or gone. A step takes a deadline, or an attempt to
+ * connect, at most. If a thread was lost with the lock in its hands this does not return.
+ */
+int64_t writer_overdue(struct writer *);
 
 /*
  * End the lanes, close their connections, free the writer. Call it after the

@@ -797,17 +797,18 @@ printed_file_reads_back(void **state)
 	config_unref(again);
 }
 
-static const char *const names[] = {"database", "listen", "socket_mode", "socket_group", "threads",
-    "body_limit", "deadline", "spool_dir", "spool_max_bytes", "spool_max_files", "spool_rate",
-    "monitor", "log_level", "token", "token_file", "basic_user", "basic_password", "basic_file",
-    "signature_secret", "signature_secret_file", "order_key", "order_prefix", "event_url",
-    "event_secret", "event_secret_file", "provider_url", "provider_path", "provider_secret",
-    "provider_secret_file", "provider_status", "provider_amount", "provider_currency",
-    "provider_order", "provider_per_minute", "poll", "event_timeout", "event_attempts",
-    "event_concurrency", "plain_http", "smtp_url", "smtp_tls", "smtp_auth_file", "smtp_ca_file",
-    "smtp_timeout", "mail_from", "mail_name", "mail_success", "mail_cancel", "reconcile_days",
-    "reconcile_patience", "provider_list_path", "provider_list_rows", "provider_list_number",
-    "provider_list_status", "provider_list_amount", "provider_list_currency"};
+static const char *const names[] = {"database", "database_password_file", "listen", "socket_mode",
+    "socket_group", "threads", "body_limit", "deadline", "spool_dir", "spool_max_bytes",
+    "spool_max_files", "spool_rate", "monitor", "log_level", "token", "token_file", "basic_user",
+    "basic_password", "basic_file", "signature_secret", "signature_secret_file", "order_key",
+    "order_prefix", "event_url", "event_secret", "event_secret_file", "provider_url",
+    "provider_path", "provider_secret", "provider_secret_file", "provider_status",
+    "provider_amount", "provider_currency", "provider_order", "provider_per_minute", "poll",
+    "event_timeout", "event_attempts", "event_concurrency", "plain_http", "smtp_url", "smtp_tls",
+    "smtp_auth_file", "smtp_ca_file", "smtp_timeout", "mail_from", "mail_name", "mail_success",
+    "mail_cancel", "reconcile_days", "reconcile_patience", "provider_list_path",
+    "provider_list_rows", "provider_list_number", "provider_list_status", "provider_list_amount",
+    "provider_list_currency"};
 
 #define NAMES (sizeof names / sizeof *names)
 
@@ -857,12 +858,15 @@ sample_file(void **state)
 	assert_words("sample", remedy, "merchant shop has no token");
 	free(remedy);
 
-	write_file("shop.token", TOKEN "\n");
-	write_file("shop.basic", "foloosi:" PASSWORD "\n");
-	write_file("shop.whsec", WHSEC "\n");
-	write_file("shop.events", WHSEC "\n");
-	write_file("shop.provider", "hunter2\n");
-	write_file("smtp.auth", "u:hunter2\n");
+	assert_int_equal(mkdir("secrets", 0700), 0);
+	write_file("secrets/shop.token", TOKEN "\n");
+	write_file("secrets/shop.basic", "foloosi:" PASSWORD "\n");
+	write_file("secrets/shop.whsec", WHSEC "\n");
+	write_file("secrets/shop.events", WHSEC "\n");
+	write_file("secrets/shop.provider", "hunter2\n");
+	write_file("secrets/handler.password", "hunter2\n");
+	write_file("secrets/worker.password", "hunter2\n");
+	write_file("secrets/smtp", "u:hunter2\n");
 	write_file("paid.txt", "Subject: x\n\ny\n");
 	write_file("cancelled.txt", "Subject: x\n\ny\n");
 	while ((p = strstr(p, "\n#")) != NULL) {
@@ -889,7 +893,8 @@ sample_file(void **state)
 	assert_int_equal(c->merchants[0].credentials.token_count, 1);
 	assert_int_equal(c->merchants[0].credentials.basic_count, 1);
 	assert_int_equal(c->merchants[0].credentials.signature_count, 1);
-	assert_string_equal(c->worker.database, "dbname=foloosi user=foloosi_worker");
+	assert_string_equal(
+	    c->worker.database, "dbname=foloosi user=foloosi_worker password='hunter2'");
 	assert_int_equal(c->worker.log_level, LOG_INFO);
 	assert_int_equal(c->worker.poll_ms, 200);
 	assert_int_equal(c->worker.event_timeout_ms, 15000);
@@ -910,6 +915,73 @@ sample_file(void **state)
 	free(text);
 	for (size_t i = 0; i < NAMES; i++)
 		assert_words("sample", sample, names[i]);
+}
+
+/* The program's user may not read it, but the service manager has loaded it for him. */
+static void
+secrets_come_as_credentials(void **state)
+{
+	static const char conf[] = "[merchant shop]\ntoken_file = private/shop.token\n";
+	char *here = xasprintf("%s/loaded", dir), *remedy = NULL;
+	struct config *c;
+
+	(void)state;
+	assert_int_equal(mkdir("loaded", 0700), 0);
+	write_bytes("loaded/private_shop.token", TOKEN "\n", sizeof TOKEN, 0440);
+	write_file("good.conf", conf);
+	assert_null(config_load("good.conf", &remedy));
+	assert_words("no credentials", remedy, "private/shop.token cannot be read: No such file");
+	free(remedy);
+
+	setenv("CREDENTIALS_DIRECTORY", here, 1);
+	c = good(conf);
+	assert_true(auth_token(&c->merchants[0].credentials, TOKEN, strlen(TOKEN)));
+	config_unref(c);
+	/* Who may read the file itself sees what is in it now. */
+	assert_int_equal(mkdir("private", 0700), 0);
+	write_file("private/shop.token", "another_token_altogether\n");
+	c = good(conf);
+	assert_true(auth_token(&c->merchants[0].credentials, "another_token_altogether", 24));
+	config_unref(c);
+	/* Neither here nor there: the message names the file that one can create. */
+	write_file("good.conf", "[merchant shop]\ntoken_file = private/nobody.token\n");
+	assert_null(config_load("good.conf", &remedy));
+	assert_words("neither", remedy, "private/nobody.token cannot be read");
+	free(remedy);
+	unsetenv("CREDENTIALS_DIRECTORY");
+	free(here);
+}
+
+static void
+database_password(void **state)
+{
+	struct config *c;
+	char *text;
+
+	(void)state;
+	write_file("db.password", "hunter2 \\'x\nnot this line\n");
+	c = good(
+	    "[foloosi-webhook]\ndatabase = host=h user=u\ndatabase_password_file = db.password\n"
+	    "[foloosi-worker]\ndatabase_password_file = db.password\n" SHOP);
+	assert_string_equal(c->database, "host=h user=u password='hunter2 \\\\\\'x'");
+	assert_string_equal(c->worker.database, " password='hunter2 \\\\\\'x'");
+	text = printed(c);
+	assert_no_secret(text);
+	assert_words("print", text, "\ndatabase = host=h user=u\n");
+	assert_words("print", text, "\ndatabase_password_file = db.password\n");
+	free(text);
+	config_unref(c);
+
+	write_file("bad.conf", "\n[foloosi-worker]\ndatabase = postgres://h/db\n"
+			       "database_password_file = db.password\n" SHOP);
+	refused("URL", "bad.conf", 4, "is an URL", "name=value pairs");
+	write_file("bad.conf", "[foloosi-webhook]\ndatabase_password_file = nowhere\n" SHOP);
+	refused("missing", "bad.conf", 2, "nowhere cannot be read", "create it");
+	write_file("db.password", "\nhunter2\n");
+	write_file("bad.conf", "[foloosi-webhook]\ndatabase_password_file = db.password\n" SHOP);
+	refused("empty line", "bad.conf", 2, "line 1 is empty", "write the password");
+	write_bytes("db.password", "hunter2\n", 8, 0644);
+	refused("open to all", "bad.conf", 2, "open to every user", "chmod o=");
 }
 
 /* What foloosi-worker needs, set; printed, it shows no secret, and no path of a URL. */
@@ -1018,6 +1090,8 @@ main(void)
 	    cmocka_unit_test(passwords_hold_what_ini_files_dislike),
 	    cmocka_unit_test(secrets_from_files),
 	    cmocka_unit_test(merchants_are_found_by_their_whole_name),
+	    cmocka_unit_test(secrets_come_as_credentials),
+	    cmocka_unit_test(database_password),
 	    cmocka_unit_test(printed_secrets_are_masked),
 	    cmocka_unit_test(printed_file_reads_back),
 	    cmocka_unit_test(printed_defaults_name_every_setting),

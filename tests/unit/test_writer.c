@@ -740,7 +740,60 @@ many_threads_and_every_failure(void **state)
 	    (size_t)stats().batches);
 }
 
+/* Whom the service manager's watchdog has to bite: who is needed and does not come. */
+static void
+a_stuck_lane_is_overdue(void **state)
+{
+	(void)state;
+	RECORDS({DB_OK, 0}, {DB_OK, FAKE_GATE}, {DB_OK, 0});
+	start();
+	assert_recorded(record(0, "shop", LONG));
+	pass(50);
+	assert_true(writer_overdue(writer) < SOON); /* idle is not stuck */
+	begin_queued(1, "shop", LONG);
+	while (writer_overdue(writer) < 100)
+		pass(5);
+	fake_gate();
+	assert_recorded(end(1));
+	while (writer_overdue(writer) >= 100)
+		pass(5);
+}
+
+/* A database that is away, and a back-off, are no fault. */
+static void
+a_lane_that_is_down_is_not_overdue(void **state)
+{
+	(void)state;
+	CONNECTS({DB_DOWN, 0});
+	start();
+	for (int i = 0; i < 40; i++) {
+		pass(10);
+		assert_true(writer_overdue(writer) < SOON);
+	}
+	assert_string_equal(stats().down, "database");
+}
+
 /* -- what only the lender of many can do -- */
+
+/* Nobody collects any more: then nobody answers. */
+static void
+a_lost_collector_is_overdue(void **state)
+{
+	struct waiting loan;
+
+	(void)state;
+	writer = writer_start(&(struct writer_options){.database = "nowhere"});
+	prepare(0, "shop", LONG);
+	assert_true(writer_lend(writer, &loan, &senders[0].d, NULL));
+	assert_ptr_equal(writer_collect(writer), &loan);
+	while (writer_overdue(writer) < 100)
+		pass(5);
+	writer_close(writer);
+	assert_null(writer_collect(writer));
+	assert_int_equal(writer_overdue(writer), 0);
+	writer_stop(writer);
+	writer = NULL;
+}
 
 /* One thread lends a row of deliveries, and has them back together, in their order. */
 static void
@@ -850,12 +903,15 @@ main(void)
 	    TEST(hanging_calls_become_rare),
 	    TEST(neighbour_with_little_time),
 	    TEST(too_late_is_not_taken),
+	    TEST(a_stuck_lane_is_overdue),
+	    TEST(a_lane_that_is_down_is_not_overdue),
 	    TEST(stop_does_not_wait_for_the_back_off),
 	    TEST(stop_without_a_writer),
 	    TEST(many_threads_and_every_failure),
 	};
 	const struct CMUnitTest lent[] = {
 	    TEST(one_thread_lends_many),
+	    TEST(a_lost_collector_is_overdue),
 	    TEST(the_shorter_deadline_comes_back_first),
 	    TEST(what_is_refused_is_not_lent),
 	};

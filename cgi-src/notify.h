@@ -1,0 +1,28 @@
+/*
+ * notify.h - tells the service manager how we are: the protocol of sd_notify(3).
+ */
+#ifndef NOTIFY_H
+#define NOTIFY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * Send "READY=1", "STATUS=…" and the like, several with newlines between them. Does nothing if nobody
+ * has asked for it ($NOTIFY_SOCKET); what cannot be sent is dropped. From any thread.
+ */
+void notify(const char *state);
+
+/* The same, of the configuration's reading that begins now; its end is another READY=1. */
+void notify_reloading(void);
+
+/* Does somebody want to be told? */
+bool notify_wanted(void);
+
+/*
+ * Milliseconds within which the manager wants to hear WATCHDOG=1 again and again, or ends this
+ * process: sd_watchdog_enabled(3). 0: he does not.
+ */
+int64_t notify_watchdog_ms(void);
+
+#endif

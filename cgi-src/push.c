@@ -31,9 +31,8 @@
 #define LEASE_MARGIN_S 30                  /* beyond the timeout, for the reports */
 #define REFUSED_SHARE(n) (((n)*3 + 4) / 5) /* attempts for one that the endpoint refuses */
 #define MAILS_UNDER_WAY 4                  /* of a merchant */
-#define MAIL_AGE_S                                                                                 \
-	(4 * 24 *                                                                                  \
-	    3600) /* of an event that no customer waits for any more: as old as the last attempt */
+/* Of an event that no customer waits for any more: as old as at the last attempt. */
+#define MAIL_AGE_S (INT64_C(4) * 24 * 3600)
 
 /* 5 s, 15 s, 45 s … 12 h: with 15 attempts, three days and a half. */
 static const struct backoff schedule = {.first_ms = 5000, .most_ms = INT64_C(12) * 3600 * 1000};

@@ -18,8 +18,8 @@
 #include "store.h"
 
 /* Versions of the schema whose functions are called. */
-#define SCHEMA_OLDEST 3
-#define SCHEMA_NEWEST 5
+#define SCHEMA_OLDEST 6
+#define SCHEMA_NEWEST 6
 
 #define RETRY_MS 1000 /* between attempts to connect */
 

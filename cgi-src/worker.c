@@ -47,6 +47,7 @@
 #endif
 
 #define AWAY_MS 200      /* between looks while the database is away */
+#define REMIND_MS 60000  /* between looks for paybacks that have been open for long */
 #define PATIENCE_MS 5000 /* for reports at the stop, beyond the timeouts of what is under way */
 
 struct options {
@@ -180,6 +181,7 @@ struct shift {
 	struct verify *verify; /* NULL: it asks nobody */
 	int bell;              /* readable when it is to end */
 	int timeout_ms;        /* of what it sends */
+	int64_t remind_at;     /* clock_ms(); one thread does */
 	pthread_t thread;
 };
 
@@ -189,8 +191,11 @@ begin(struct shift *s, enum way way, const struct config *config, int bell)
 	*s = (struct shift){
 	    .store = store_new(config->worker.database), .courier = courier_new(), .bell = bell};
 	s->push = push_new(way, config, s->store, s->courier);
-	if (way == WAY_HTTP)
+	s->remind_at = INT64_MAX;
+	if (way == WAY_HTTP) {
 		s->verify = verify_new(config, s->store, s->courier);
+		s->remind_at = 0;
+	}
 	s->timeout_ms =
 	    way == WAY_HTTP ? config->worker.event_timeout_ms : config->worker.smtp_timeout_ms;
 }
@@ -216,9 +221,21 @@ wait_ms(const struct shift *s, int64_t now, bool more)
 	return ms < 0 ? 0 : (int)ms;
 }
 
+/* Paybacks that stay open are events again; whoever wants them gets them like the others. */
+static void
+remind(struct shift *s)
+{
+	if (clock_ms() < s->remind_at || !store_ready(s->store))
+		return;
+	s->remind_at = clock_ms() + REMIND_MS;
+	store_ask(s->store, "select foloosi.remind_paybacks()", 0, NULL, NULL);
+}
+
 static void
 turn(struct shift *s, int bell, bool more)
 {
+	if (more)
+		remind(s);
 	push_work(s->push, more);
 	if (more && s->verify != NULL)
 		verify_work(s->verify);

@@ -44,6 +44,7 @@ begin
             ('foloosi_operator', 'event_payload'),
             ('foloosi_operator', 'transactions_of'),
             ('foloosi_operator', 'replay_delivery'),
+            ('foloosi_operator', 'remind_paybacks'),
             ('foloosi_operator', 'schema_version'),
 
             ('foloosi_operator', 'monitor'),
@@ -64,6 +65,7 @@ begin
             ('foloosi_worker', 'add_consumer'),
             ('foloosi_worker', 'next_events'),
             ('foloosi_worker', 'next_mails'),
+            ('foloosi_worker', 'remind_paybacks'),
             ('foloosi_worker', 'settle_events'),
             ('foloosi_worker', 'next_verifications'),
             ('foloosi_worker', 'postpone_verification'),

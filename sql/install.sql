@@ -21,6 +21,7 @@
 --                    finished; a VERIFICATION is a question to the provider.
 --   0004_reconcile   The provider's books against ours: RECONCILIATIONS.
 --   0005_other_transactions  An order names its transaction; the OTHERS that it may have are listed.
+--   0006_reminders   A payback that stays open is said again.
 --   functions/       The verbs. record_deliveries() takes a whole batch: it locks the
 --                    orders in sorted order (those held by somebody else come back "busy"),
 --                    decides by the rules, and writes a few statements for the whole batch. The
@@ -88,10 +89,17 @@ insert into foloosi.schema_migrations (version, name, digest) values
     (5, 'other_transactions', '\x3423fb77ab31578d1497ab6b82fb1dd7c38d62733cd39e49182e91d5e651311c');
 \endif
 
+select not exists (select from foloosi.schema_migrations where version = 6) as missing \gset
+\if :missing
+\ir migrations/0006_reminders.sql
+insert into foloosi.schema_migrations (version, name, digest) values
+    (6, 'reminders', '\xa5c106fba90306f2fa106fc6441a25a98d521e3de6f90557f204b14cd40212be');
+\endif
+
 -- An older copy of this file must not put its functions over a newer schema.
 do $$
 begin
-    if (select max(version) from foloosi.schema_migrations) > 5 then
+    if (select max(version) from foloosi.schema_migrations) > 6 then
         raise exception 'the database''s schema is newer than these files'
             using hint = 'Use the files of the release that migrated it.';
     end if;
@@ -112,6 +120,7 @@ $$;
 \ir functions/orders.sql
 \ir functions/reconcile.sql
 \ir functions/record_deliveries.sql
+\ir functions/remind.sql
 \ir functions/schema_version.sql
 \ir functions/verify.sql
 \ir functions/write.sql

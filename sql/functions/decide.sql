@@ -109,7 +109,7 @@ begin
                              then case when n.p_known then 'check' else 'due' end
                         when n.rule = 7 and not n.p_known then 'check'
                         when n.rule = 7 and n.p_state = 'due' then 'hold'
-                        when n.rule = 2 and n.status = 'refund' and n.t_status = 'success' and n.p_id is not null then 'settle'
+                        when n.rule = 2 and n.status = 'refund' and n.p_id is not null then 'settle'
                    end as payback_write
             from (
                 -- the rule: the first row that matches decides

@@ -22,8 +22,9 @@ as $$
                       from foloosi.transactions t where t.id = (event).transaction_id),
             'payback', (select jsonb_build_object('id', p.id, 'reason', p.reason,
                           'state', case (event).type when 'payback.due' then 'due' else 'check' end,
-                          'amount', p.amount::text, 'currency', p.currency)
+                          'amount', p.amount::text, 'currency', p.currency,
+                          'reminder', (select r.number from foloosi.reminders r where r.event_id = (event).id))
                       from foloosi.paybacks p where p.id = (event).payback_id))))
 $$;
 comment on function foloosi.event_payload(foloosi.events) is
-'The Standard Webhooks payload of an event: select e.id, foloosi.event_payload(e) from foloosi.events e. type, timestamp, data: version 1, merchant, reason, order, transaction, payback; members that are null are left out; amounts are strings, exact. States are those that the event announces; the other members are as they are now. Tables: orders, transactions, paybacks (read).';
+'The Standard Webhooks payload of an event: select e.id, foloosi.event_payload(e) from foloosi.events e. type, timestamp, data: version 1, merchant, reason, order, transaction, payback; members that are null are left out; amounts are strings, exact; payback.reminder counts how often it was said again. States are those that the event announces; the other members are as they are now. Tables: orders, transactions, paybacks, reminders (read).';

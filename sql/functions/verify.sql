@@ -115,6 +115,10 @@ begin
                 case when o.registered_at is not null then format('expected were %s %s', trim_scale(o.amount), o.currency) end);
         else
             update foloosi.transactions x set state = 'captured', updated_at = now() where x.id = p_id;
+            -- it was reported failed first: the money that was to be looked for pays the order
+            update foloosi.paybacks x
+            set state = 'settled', reason = 'withdrawn', settled_at = now(), settled_by = session_user, note = said, updated_at = now()
+            where x.transaction_id = p_id and x.state = 'check' and x.reason = 'captured_though_failed';
         end if;
         update foloosi.orders x
         set state = case when verdict is null then 'paid' else 'review' end, updated_at = now(),

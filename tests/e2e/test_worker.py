@@ -206,6 +206,24 @@ def test_an_order_s_events_come_one_after_the_other(house, endpoint, shop):
     assert len({r.headers["webhook-id"] for r in endpoint.requests if r.order == order}) == 2  # the same from try to try
 
 
+def test_a_payback_that_stays_open_is_said_again(house, endpoint):
+    merchant = house.merchant(remind_after="1 hour")
+    settings = {merchant: {"event_url": endpoint.url(), "event_secret": SECRETS[0]}}
+    worker = house.worker(settings)
+    house.known(merchant)
+    order = house.deliver(merchant)
+    house.deliver(merchant, order)
+    until("the payback", lambda: len(endpoint.requests) == 2)
+    house.pg.query("update foloosi.paybacks set updated_at = now() - interval '2 hours' where merchant = %s", [merchant])
+    assert worker.stop() == 0  # it looks each minute, and at the start
+    worker.start()
+    until("the reminder", lambda: len(endpoint.requests) == 3)
+    first, second = [r.event["data"]["payback"] for r in endpoint.requests[1:]]
+    assert "reminder" not in first and second == {**first, "reminder": 1}
+    assert endpoint.requests[2].event["type"] == "payback.due" and endpoint.requests[2].signed_by(SECRETS[0])
+    assert worker.stop() == 0
+
+
 # -- what goes wrong -----------------------------------------------------------------------------
 
 

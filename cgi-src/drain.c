@@ -12,6 +12,10 @@
  * is refused even then stays too, for the database may be taught better. If the reply is lost,
  * the same files are tried again: a repeat is recognised by the database.
  *
+ * To remove a file may take a disk milliseconds, when it gives blocks back (ext4 with discard, say),
+ * and a batch has many. They go together: a crew of threads removes the files of one batch
+ * while the next is read and committed, and nobody looks into the directory before it is done.
+ *
  * If a file cannot be removed (a disk that went read-only), it is not recorded again by this
  * process, which would count a repeat with each pass.
  *
@@ -48,6 +52,7 @@
 #define CATCH_UP 250    /* ms */
 #define REMIND 60000    /* ms between log lines that say what waits */
 #define FRUITLESS 20    /* failures in a row after which drain_once() gives up */
+#define CREW 8          /* threads that remove files, while there are many */
 #define PATIENCE 5      /* failures that a single delivery may cause before it is passed over */
 
 struct item {
@@ -66,6 +71,15 @@ struct drain {
 	pthread_cond_t wake;
 	atomic_bool stop;
 
+	/* the crew, and what it has to remove; under mutex */
+	pthread_t crew[CREW];
+	size_t crew_count;
+	struct spool_name removals[BATCH]; /* a ring */
+	size_t removals_first, removals_count;
+	bool dismissed;
+	pthread_cond_t removal; /* there is one, or the crew may go */
+	pthread_cond_t room;    /* in the ring */
+
 	struct item items[BATCH];
 	size_t at_once; /* how many to a batch: 1 after a failure */
 	bool hangs;     /* the last call had no answer in time */
@@ -73,14 +87,14 @@ struct drain {
 	int64_t due;    /* in µs, of clock_ms(): when the rate allows the next batch */
 	char after[SPOOL_NAME_SIZE]; /* the last name of this pass that had its turn */
 	int fruitless;               /* failures in a row, whatever the batch */
-	struct drain_result result;  /* of this pass */
-	struct spool_name *done;     /* committed, and not removed yet; sorted, owned */
+	struct drain_result result;  /* of this pass; left under mutex */
+	struct spool_name *done; /* committed, and not to be removed; sorted, owned; under mutex */
 	size_t done_count, done_room;
 	size_t done_left;   /* … of those, that are there still */
 	bool waiting;       /* the log was told that something is there */
 	int64_t reminded;   /* clock_ms() of the log's last line about it */
 	int64_t tidied;     /* … of the last look for what is none of ours */
-	int64_t complained; /* … of its last line about a file that stays */
+	int64_t complained; /* … of its last line about a file that stays; under mutex */
 	unsigned seed;      /* of rand_r() */
 };
 
@@ -114,21 +128,35 @@ prepare(struct item *item)
 	}
 }
 
-/* A file stays, for it was acknowledged. Say why, but not for each of many, at each pass. */
+/* One more has had its turn, and is still there. */
 static void
-stays(struct drain *dr, const struct item *item, const char *trouble, const char *reason)
+count_left(struct drain *dr)
 {
-	int64_t now = clock_ms();
-
+	pthread_mutex_lock(&dr->mutex);
 	dr->result.left++;
-	if (now - dr->complained < REMIND)
-		return;
-	dr->complained = now;
-	log_event(LOG_ERROR, "spool", "trouble", trouble, "reason", reason, "file", item->name.text,
-	    "remedy", "it stays in the spool and is tried again", (const char *)NULL);
+	pthread_mutex_unlock(&dr->mutex);
 }
 
-/* Where a name is among those that are done, or belongs. */
+/* A file stays, for it was acknowledged. Say why, but not for each of many, at each pass. */
+static void
+stays(struct drain *dr, const struct spool_name *file, const char *trouble, const char *reason)
+{
+	int64_t now = clock_ms();
+	bool say;
+
+	pthread_mutex_lock(&dr->mutex);
+	dr->result.left++;
+	say = now - dr->complained >= REMIND;
+	if (say)
+		dr->complained = now;
+	pthread_mutex_unlock(&dr->mutex);
+	if (say)
+		log_event(LOG_ERROR, "spool", "trouble", trouble, "reason", reason, "file",
+		    file->text, "remedy", "it stays in the spool and is tried again",
+		    (const char *)NULL);
+}
+
+/* Where a name is among those that are done, or belongs. Mutex held. */
 static size_t
 done_at(const struct drain *dr, const char *name)
 {
@@ -145,39 +173,120 @@ done_at(const struct drain *dr, const char *name)
 	return from;
 }
 
-/* Its delivery is committed: its file may go. */
+/* Remember one that is committed and cannot be removed. Mutex held. */
 static void
-remove_file(struct drain *dr, const struct item *item)
+remember(struct drain *dr, const struct spool_name *file)
 {
-	size_t at;
+	size_t at = done_at(dr, file->text);
 
-	if (spool_remove(dr->spool, item->name.text))
-		return;
-	stays(dr, item, "a drained file cannot be removed", strerror(errno));
-	at = done_at(dr, item->name.text);
 	if (dr->done_count == dr->done_room) {
 		dr->done_room = dr->done_room == 0 ? 64 : dr->done_room * 2;
 		dr->done = xrealloc(dr->done, dr->done_room * sizeof *dr->done);
 	}
 	memmove(dr->done + at + 1, dr->done + at, (dr->done_count - at) * sizeof *dr->done);
-	dr->done[at] = item->name;
+	dr->done[at] = *file;
 	dr->done_count++;
 	dr->done_left++;
 }
 
+/* Its delivery is committed: its file may go. */
+static void
+remove_file(struct drain *dr, const struct spool_name *file)
+{
+	if (spool_remove(dr->spool, file->text))
+		return;
+	stays(dr, file, "a drained file cannot be removed", strerror(errno));
+	pthread_mutex_lock(&dr->mutex);
+	remember(dr, file);
+	pthread_mutex_unlock(&dr->mutex);
+}
+
 /* Is it committed already, and only its file is still there? Then try again to remove that. */
 static bool
-is_done(struct drain *dr, const struct item *item)
+is_done(struct drain *dr, const struct spool_name *file)
 {
-	size_t at = done_at(dr, item->name.text);
+	size_t at;
+	bool found;
 
-	if (at == dr->done_count || strcmp(dr->done[at].text, item->name.text) != 0)
+	pthread_mutex_lock(&dr->mutex);
+	at = done_at(dr, file->text);
+	found = at < dr->done_count && strcmp(dr->done[at].text, file->text) == 0;
+	pthread_mutex_unlock(&dr->mutex);
+	if (!found)
 		return false;
-	if (!spool_remove(dr->spool, item->name.text))
-		stays(dr, item, "a drained file cannot be removed", strerror(errno));
-	else if (--dr->done_left == 0)
+	if (!spool_remove(dr->spool, file->text)) {
+		stays(dr, file, "a drained file cannot be removed", strerror(errno));
+		return true;
+	}
+	pthread_mutex_lock(&dr->mutex);
+	if (--dr->done_left == 0)
 		dr->done_count = 0;
+	pthread_mutex_unlock(&dr->mutex);
 	return true;
+}
+
+/* -- the crew -- */
+
+static void *
+remove_files(void *arg)
+{
+	struct drain *dr = arg;
+	struct spool_name file;
+
+	pthread_mutex_lock(&dr->mutex);
+	for (;;) {
+		while (dr->removals_count == 0 && !dr->dismissed)
+			pthread_cond_wait(&dr->removal, &dr->mutex);
+		if (dr->removals_count == 0)
+			break;
+		file = dr->removals[dr->removals_first];
+		dr->removals_first = (dr->removals_first + 1) % BATCH;
+		dr->removals_count--;
+		pthread_cond_signal(&dr->room);
+		pthread_mutex_unlock(&dr->mutex);
+		remove_file(dr, &file);
+		pthread_mutex_lock(&dr->mutex);
+	}
+	pthread_mutex_unlock(&dr->mutex);
+	return NULL;
+}
+
+/* Have a crew for so many files. Where no thread can be made, there is a smaller one, or none. */
+static void
+hire(struct drain *dr, size_t files)
+{
+	dr->dismissed = false;
+	while (dr->crew_count < CREW && dr->crew_count < files / CREW &&
+	       pthread_create(&dr->crew[dr->crew_count], NULL, remove_files, dr) == 0)
+		dr->crew_count++;
+}
+
+/* Let the crew finish what it has, and go. */
+static void
+dismiss(struct drain *dr)
+{
+	pthread_mutex_lock(&dr->mutex);
+	dr->dismissed = true;
+	pthread_cond_broadcast(&dr->removal);
+	pthread_mutex_unlock(&dr->mutex);
+	while (dr->crew_count > 0)
+		pthread_join(dr->crew[--dr->crew_count], NULL);
+}
+
+/* Have a file removed, now or soon. */
+static void
+hand_over(struct drain *dr, const struct spool_name *file)
+{
+	if (dr->crew_count == 0) {
+		remove_file(dr, file);
+		return;
+	}
+	pthread_mutex_lock(&dr->mutex);
+	while (dr->removals_count == BATCH)
+		pthread_cond_wait(&dr->room, &dr->mutex);
+	dr->removals[(dr->removals_first + dr->removals_count++) % BATCH] = *file;
+	pthread_cond_signal(&dr->removal);
+	pthread_mutex_unlock(&dr->mutex);
 }
 
 /* The database has said what became of it. */
@@ -187,7 +296,7 @@ finish(struct drain *dr, struct item *item)
 	const struct delivery *d = &item->delivery;
 
 	if (d->outcome == OUTCOME_BUSY) {
-		dr->result.left++;
+		count_left(dr);
 		return;
 	}
 	log_event(LOG_INFO, "drained", "id", d->request_id, "merchant", d->merchant, "outcome",
@@ -203,7 +312,7 @@ finish(struct drain *dr, struct item *item)
 	}
 	dr->result.drained++;
 	stats_count(STATS_DRAINED, outcome_info(d->outcome)->name);
-	remove_file(dr, item);
+	hand_over(dr, &item->name);
 }
 
 /* -- a batch -- */
@@ -253,10 +362,10 @@ commit(struct drain *dr, size_t from, size_t n)
 	case DB_DATA:
 		if (n == 1) {
 			if (status == DB_DATA)
-				stays(dr, &dr->items[from], "the database refuses a delivery",
+				stays(dr, &dr->items[from].name, "the database refuses a delivery",
 				    db_error(dr->db));
 			else
-				dr->result.left++;
+				count_left(dr);
 			dr->failures = 0;
 			return true;
 		}
@@ -269,8 +378,8 @@ commit(struct drain *dr, size_t from, size_t n)
 		if (n == 1 && ++dr->failures >= PATIENCE) {
 			memcpy(dr->after, dr->items[from].name.text, sizeof dr->after);
 			dr->failures = 0;
-			stays(dr, &dr->items[from], "the database fails each time at a delivery",
-			    db_error(dr->db));
+			stays(dr, &dr->items[from].name,
+			    "the database fails each time at a delivery", db_error(dr->db));
 		}
 		dr->fruitless++;
 		dr->at_once = 1;
@@ -291,7 +400,7 @@ load(struct drain *dr, const struct spool_name *names, size_t n, size_t *taken)
 		struct item *item = &dr->items[filled];
 
 		item->name = names[*taken];
-		if (is_done(dr, item))
+		if (is_done(dr, &item->name))
 			continue;
 		switch (spool_load(dr->spool, item->name.text, &item->spooled, &fault)) {
 		case SPOOL_READ:
@@ -303,7 +412,7 @@ load(struct drain *dr, const struct spool_name *names, size_t n, size_t *taken)
 			spool_set_aside(dr->spool, item->name.text, fault);
 			break;
 		case SPOOL_UNREADABLE:
-			stays(dr, item, "a file cannot be read", strerror(errno));
+			stays(dr, &item->name, "a file cannot be read", strerror(errno));
 			break;
 		case SPOOL_GONE:
 			break;
@@ -358,8 +467,10 @@ pass(struct drain *dr)
 		bool ok = true;
 
 		n = spool_list(dr->spool, dr->after, LIST, true, &names);
+		hire(dr, n);
 		for (; ok && done < n && !stopping(dr); done += taken)
 			ok = step(dr, names + done, n - done, &taken);
+		dismiss(dr);
 		free(names);
 		if (!ok)
 			return false;
@@ -468,6 +579,8 @@ make(const struct drain_options *options)
 	pthread_condattr_init(&attributes);
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
 	pthread_cond_init(&dr->wake, &attributes);
+	pthread_cond_init(&dr->removal, NULL);
+	pthread_cond_init(&dr->room, NULL);
 	pthread_condattr_destroy(&attributes);
 	return dr;
 }
@@ -479,6 +592,8 @@ unmake(struct drain *dr)
 		transfer_free(&dr->items[i].delivery.transfer);
 	free(dr->done);
 	db_free(dr->db);
+	pthread_cond_destroy(&dr->room);
+	pthread_cond_destroy(&dr->removal);
 	pthread_cond_destroy(&dr->wake);
 	pthread_mutex_destroy(&dr->mutex);
 	free(dr);

@@ -92,7 +92,7 @@ list(struct spool *spool)
 	char after[SPOOL_NAME_SIZE] = "";
 	struct spool_usage usage = spool_count(spool);
 	struct spool_name *names;
-	size_t n, aside;
+	size_t n;
 
 	if (usage.files > 0)
 		printf("%-20s  %-16s  %-16s  %s\n", "arrived", "merchant", "request", "bytes");
@@ -104,8 +104,8 @@ list(struct spool *spool)
 	}
 	free(names);
 	printf("%zu waiting, %zu bytes\n", usage.files, usage.bytes);
-	if ((aside = spool_count_aside(spool)) > 0)
-		printf("%zu set aside: look into the subdirectory aside\n", aside);
+	if (usage.aside > 0)
+		printf("%zu set aside: look into the subdirectory aside\n", usage.aside);
 	return CTL_OK;
 }
 
@@ -114,7 +114,8 @@ drain(struct spool *spool, const struct config *config)
 {
 	const struct drain_options options = {
 	    .spool = spool, .database = config->database, .rate = config->spool_rate};
-	size_t aside = spool_count_aside(spool);
+	const size_t aside = spool_count(spool).aside;
+	struct spool_usage usage;
 	struct drain_result result;
 	char *error;
 	int code = CTL_OK;
@@ -131,9 +132,10 @@ drain(struct spool *spool, const struct config *config)
 	case DRAIN_DONE:
 		break;
 	}
-	printf("%" PRIu64 " drained, %zu left", result.drained, spool_count(spool).files);
-	if (spool_count_aside(spool) > aside)
-		printf(", %zu set aside", spool_count_aside(spool) - aside);
+	usage = spool_count(spool);
+	printf("%" PRIu64 " drained, %zu left", result.drained, usage.files);
+	if (usage.aside > aside)
+		printf(", %zu set aside", usage.aside - aside);
 	putchar('\n');
 	return result.left > 0 ? CTL_FAILED : code;
 }

@@ -47,13 +47,14 @@
 #define LOOK 2000              /* … and, if that takes long, into a large one */
 #define AGAIN_FIRST 200        /* ms before the next turn if something is left, doubled up to … */
 #define AGAIN_LAST 2000
-#define HUNG_FIRST 1000 /* … or, while calls hang, from this to … */
-#define HUNG_LAST 30000 /* … this: each leaves a session in the server */
-#define CATCH_UP 250    /* ms */
-#define REMIND 60000    /* ms between log lines that say what waits */
-#define FRUITLESS 20    /* failures in a row after which drain_once() gives up */
-#define CREW 8          /* threads that remove files, while there are many */
-#define PATIENCE 5      /* failures that a single delivery may cause before it is passed over */
+#define HUNG_FIRST 1000      /* … or, while calls hang, from this to … */
+#define HUNG_LAST 30000      /* … this: each leaves a session in the server */
+#define CATCH_UP 250         /* ms */
+#define REMIND 60000         /* ms between log lines that say what waits */
+#define REMIND_ASIDE 3600000 /* … of what was set aside */
+#define FRUITLESS 20         /* failures in a row after which drain_once() gives up */
+#define CREW 8               /* threads that remove files, while there are many */
+#define PATIENCE 5 /* failures that a single delivery may cause before it is passed over */
 
 struct item {
 	struct spool_name name;
@@ -90,12 +91,13 @@ struct drain {
 	struct drain_result result;  /* of this pass; left under mutex */
 	struct spool_name *done; /* committed, and not to be removed; sorted, owned; under mutex */
 	size_t done_count, done_room;
-	size_t done_left;   /* … of those, that are there still */
-	bool waiting;       /* the log was told that something is there */
-	int64_t reminded;   /* clock_ms() of the log's last line about it */
-	int64_t tidied;     /* … of the last look for what is none of ours */
-	int64_t complained; /* … of its last line about a file that stays; under mutex */
-	unsigned seed;      /* of rand_r() */
+	size_t done_left;       /* … of those, that are there still */
+	bool waiting;           /* the log was told that something is there */
+	int64_t reminded;       /* clock_ms() of the log's last line about it */
+	int64_t reminded_aside; /* … of its last line about what was set aside */
+	int64_t tidied;         /* … of the last look for what is none of ours */
+	int64_t complained;     /* … of its last line about a file that stays; under mutex */
+	unsigned seed;          /* of rand_r() */
 };
 
 /* -- one delivery -- */
@@ -498,6 +500,14 @@ remind(struct drain *dr, const struct spool_usage *usage)
 		log_event(LOG_INFO, "spool", "state", "empty", (const char *)NULL);
 		dr->waiting = false;
 	}
+	if (usage->aside > 0 && now - dr->reminded_aside >= REMIND_ASIDE) {
+		log_event(LOG_WARNING, "spool", "state", "aside", "files",
+		    log_number((int64_t)usage->aside), "remedy",
+		    "look into spool_dir/aside; they count for the spool's limits until they "
+		    "are removed",
+		    (const char *)NULL);
+		dr->reminded_aside = now;
+	}
 }
 
 /* Drain, if that is ours to do. Returns false if it is, and something is left. */
@@ -574,6 +584,7 @@ make(const struct drain_options *options)
 	dr->rate = options->rate;
 	dr->at_once = BATCH;
 	dr->complained = dr->tidied = -REMIND;
+	dr->reminded_aside = -REMIND_ASIDE;
 	dr->seed = (unsigned)clock_ms() ^ (unsigned)(uintptr_t)dr;
 	pthread_mutex_init(&dr->mutex, NULL);
 	pthread_condattr_init(&attributes);

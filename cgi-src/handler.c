@@ -29,7 +29,8 @@
 
 #define ENDPOINTS "/webhooks/foloosi/" /* <merchant>/<token> follow */
 #define ALWAYS "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
-#define SPOOLING_MS 500 /* of the deadline, at most, are left for the spool's disk */
+#define SPOOLING_MS 500 /* of the deadline, at most, are left for the spool's disk … */
+#define MARGIN_MS 20    /* … less this, so that there is time to say that it was late */
 #define IDS 32          /* request ids drawn at a time: getrandom() is whole up to 256 bytes */
 #define TO_BE_RECORDED OUTCOME__MAX /* no outcome yet: the writer has the word */
 #define WARNED_MAX 64 /* merchants for which the log says that the database does not know them */
@@ -49,7 +50,8 @@ struct handler {
 	struct delivery delivery;
 	const struct merchant *merchant; /* of the request in hand; NULL: unknown */
 	size_t body_limit;
-	bool may_spool;               /* the delivery, if the database cannot take it */
+	bool may_spool;               /* the delivery, if the database cannot take it … */
+	int64_t spool_until;          /* … by then, of clock_ms() */
 	struct json_error json_error; /* for OUTCOME_NOT_JSON */
 	struct faults faults;         /* for OUTCOME_NOT_TRANSFER */
 	enum outcome refused;         /* NOT_JSON or NOT_TRANSFER, also if that could not be kept */
@@ -295,6 +297,9 @@ static const struct unavailable {
     {"spool_failed", 30, false,
 	"The database is away, and the spool cannot be written to. Nothing was kept: send it "
 	"again."},
+    {"spool_late", 30, false,
+	"The database is away, and the spool's disk did not answer in time. Nothing is "
+	"acknowledged: send it again, a repeat does no harm."},
     {NULL, 5, false, "It could not be recorded. Nothing was kept: send it again."},
 };
 
@@ -323,21 +328,16 @@ arrival_us(const struct http_request *q)
 static void
 keep(struct handler *h)
 {
+	static const char *const reasons[] = {[SPOOL_FULL] = "spool_full",
+	    [SPOOL_FAILED] = "spool_failed",
+	    [SPOOL_LATE] = "spool_late"};
 	struct delivery *d = &h->delivery;
+	enum spool_kept kept = spool_keep(h->spool, d, arrival_us(h->request), h->spool_until);
 
-	switch (spool_keep(h->spool, d, arrival_us(h->request))) {
-	case SPOOL_KEPT:
+	if (kept == SPOOL_KEPT)
 		d->outcome = OUTCOME_SPOOLED;
-		break;
-	case SPOOL_FULL:
-		if (strcmp(d->reason, "in_doubt") != 0)
-			strcpy(d->reason, "spool_full");
-		break;
-	case SPOOL_FAILED:
-		if (strcmp(d->reason, "in_doubt") != 0)
-			strcpy(d->reason, "spool_failed");
-		break;
-	}
+	else if (strcmp(d->reason, "in_doubt") != 0)
+		strcpy(d->reason, reasons[kept]);
 }
 
 /* Up to where the writer comes in. TO_BE_RECORDED: the delivery is complete. */
@@ -393,6 +393,7 @@ prepare(struct handler *h, const struct config *config)
 	int share = config->deadline_ms / 4;
 
 	h->may_spool = h->spool != NULL && h->delivery.faults == NULL;
+	h->spool_until = h->delivery.deadline - MARGIN_MS;
 	if (h->may_spool)
 		h->delivery.deadline -= share < SPOOLING_MS ? share : SPOOLING_MS;
 }

@@ -218,7 +218,7 @@ serve_metrics(struct ops *o, struct http_request *q, int64_t deadline)
 		sample.spool_oldest_s = (uint64_t)spool_age_s(usage.oldest);
 		sample.spool_max_files = o->options.spool_max_files;
 		sample.spool_max_bytes = o->options.spool_max_bytes;
-		sample.spool_aside = spool_count_aside(o->options.spool);
+		sample.spool_aside = usage.aside;
 	}
 	sample.monitor_up = o->facts != NULL;
 	sample.facts = o->facts;

@@ -32,6 +32,13 @@
  * The directory is flushed once for all threads that wait for it (flush_directory()), because a
  * hundred of them come at a time when a database goes away.
  *
+ * A disk may hang, and then it holds who asks, in the kernel, for as long as it likes. So no request
+ * touches the disk: it leaves a struct job to a hand, a thread of the spool's own, and waits no
+ * longer than its deadline. A job that was not begun by then is taken back; one that is in
+ * a hand becomes the hand's. Should the disk go on and the file be whole after all, it is recorded
+ * some time though nobody was told so, which does no harm. Until a hand comes back the
+ * disk counts as hung, and who comes is refused at once.
+ *
  * Who drains is settled by flock() on the directory: it ends with the process, however that
  * ends. The limits are counted, not locked: several processes see each other's files
  * with the next count, so they may go over by what they keep in about a second.
@@ -69,6 +76,45 @@
 #define FILE_ROOM 1024    /* bytes: a file's, nearly always */
 #define DISK_ROOM 65536   /* bytes: with less its disk is as good as full */
 #define COMPLAIN_MS 10000 /* between two log lines about one trouble */
+#define HANDS 64          /* threads at the disk at a time; its journal writes for many at once */
+#define IDLE_S 10         /* after which a hand goes */
+#define FAREWELL_MS 2000  /* at the end, for hands that are still at the disk */
+
+enum trouble {
+	TROUBLE_FULL,
+	TROUBLE_LATE,
+	TROUBLE_NO_HAND,
+	TROUBLE_WRITE,
+	TROUBLE_READ,
+	TROUBLE_ASIDE,
+	TROUBLE__MAX
+};
+
+static const struct {
+	const char *text, *remedy;
+} troubles[TROUBLE__MAX] = {
+    [TROUBLE_FULL] = {"full",
+	"bring the database back, look into spool_dir/aside, or raise the limit"},
+    [TROUBLE_LATE] = {"the disk does not answer", "look at the disk of spool_dir"},
+    [TROUBLE_NO_HAND] = {"no thread can be made",
+	"raise the limit of tasks (TasksMax, RLIMIT_NPROC)"},
+    [TROUBLE_WRITE] = {"cannot be written to", "look at the disk and the owner of spool_dir"},
+    [TROUBLE_READ] = {"cannot be read", "look at spool_dir"},
+    [TROUBLE_ASIDE] = {"cannot set a file aside", "look at spool_dir/aside"},
+};
+
+/* A delivery on its way to the disk. Owned by who waits for it, or, if he left, by the hand. */
+struct job {
+	struct job *next; /* in the queue */
+	unsigned char *bytes;
+	size_t len;
+	char name[SPOOL_NAME_SIZE];
+
+	/* under the mutex */
+	pthread_cond_t changed;
+	bool begun, done, abandoned;
+	enum spool_kept kept;
+};
 
 struct spool {
 	char *path; /* for messages */
@@ -79,7 +125,16 @@ struct spool {
 
 	/* What is there: what the last count saw, what came since it began, what is on its way. */
 	bool counted;
-	struct spool_usage seen, since, coming;
+	struct spool_usage seen, aside, since, coming;
+
+	/* the hands */
+	struct job *first;  /* the queue, oldest first */
+	struct job **last;  /* where the next one is hung in */
+	size_t hands, idle; /* threads, and those of them that wait for a job */
+	bool hangs;         /* somebody gave up waiting, and no hand has come back since */
+	bool closing;
+	pthread_cond_t work; /* something was queued, or the spool closes */
+	pthread_cond_t gone; /* a hand has */
 
 	/* flush_directory() */
 	pthread_cond_t flushed;
@@ -88,7 +143,7 @@ struct spool {
 	uint64_t flushed_upto; /* of them, those that a flush has covered … */
 	uint64_t failed_upto;  /* … and those that one has failed */
 
-	int64_t complained; /* clock_ms() of the last log line */
+	int64_t complained[TROUBLE__MAX]; /* clock_ms() of the last log line */
 };
 
 /* -- names -- */
@@ -271,18 +326,44 @@ spool_open(const struct spool_options *options, char **error)
 	s->dir = dir;
 	s->max_bytes = options->max_bytes;
 	s->max_files = options->max_files;
-	s->complained = -COMPLAIN_MS;
+	for (int t = 0; t < TROUBLE__MAX; t++)
+		s->complained[t] = -COMPLAIN_MS;
+	s->last = &s->first;
 	pthread_mutex_init(&s->mutex, NULL);
 	pthread_cond_init(&s->flushed, NULL);
+	pthread_cond_init(&s->work, NULL);
+	pthread_cond_init(&s->gone, NULL);
 	return s;
+}
+
+/* A moment of clock_ms() for the functions that wait. */
+static struct timespec
+moment(int64_t ms)
+{
+	return (struct timespec){.tv_sec = (time_t)(ms / 1000), .tv_nsec = ms % 1000 * 1000000};
 }
 
 void
 spool_close(struct spool *s)
 {
+	struct timespec end = moment(clock_ms() + FAREWELL_MS);
+	bool stuck;
+	int rc = 0;
+
 	if (s == NULL)
 		return;
+	pthread_mutex_lock(&s->mutex);
+	s->closing = true;
+	pthread_cond_broadcast(&s->work);
+	while (s->hands > 0 && rc != ETIMEDOUT)
+		rc = pthread_cond_clockwait(&s->gone, &s->mutex, CLOCK_MONOTONIC, &end);
+	stuck = s->hands > 0;
+	pthread_mutex_unlock(&s->mutex);
+	if (stuck)
+		return; /* a hand that comes back still needs all of it */
 	close(s->dir);
+	pthread_cond_destroy(&s->gone);
+	pthread_cond_destroy(&s->work);
 	pthread_cond_destroy(&s->flushed);
 	pthread_mutex_destroy(&s->mutex);
 	free(s->path);
@@ -291,19 +372,19 @@ spool_close(struct spool *s)
 
 /* An error line, but not one a delivery. Keeps errno. */
 static void
-complain(struct spool *s, const char *trouble, const char *reason, const char *remedy)
+complain(struct spool *s, enum trouble trouble, const char *reason)
 {
 	int64_t now = clock_ms();
 	bool say;
 
 	pthread_mutex_lock(&s->mutex);
-	say = now - s->complained >= COMPLAIN_MS;
+	say = now - s->complained[trouble] >= COMPLAIN_MS;
 	if (say)
-		s->complained = now;
+		s->complained[trouble] = now;
 	pthread_mutex_unlock(&s->mutex);
 	if (say)
-		log_event(LOG_ERROR, "spool", "trouble", trouble, "reason", reason, "remedy",
-		    remedy, (const char *)NULL);
+		log_event(LOG_ERROR, "spool", "trouble", troubles[trouble].text, "reason", reason,
+		    "remedy", troubles[trouble].remedy, (const char *)NULL);
 }
 
 /* -- to look into the directory -- */
@@ -328,10 +409,36 @@ spool_age_s(int64_t arrived)
 	return age > 0 ? age : 0;
 }
 
+/* What was set aside. A name that says no size is a foreign one's. */
+static struct spool_usage
+count_aside(const struct spool *s)
+{
+	struct spool_usage found = {0};
+	DIR *d = entries(s, ASIDE);
+	const struct dirent *e;
+	struct stat st;
+
+	while (d != NULL && (e = readdir(d)) != NULL) {
+		int64_t arrived;
+		size_t bytes;
+
+		if (*e->d_name == '.')
+			continue;
+		found.files++;
+		if (understand_name(e->d_name, &arrived, &bytes))
+			found.bytes += bytes;
+		else if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+			found.bytes += (size_t)st.st_size;
+	}
+	if (d != NULL)
+		closedir(d);
+	return found;
+}
+
 struct spool_usage
 spool_count(struct spool *s)
 {
-	struct spool_usage found = {0}, before;
+	struct spool_usage found = {0}, aside, before;
 	const struct dirent *e;
 	DIR *d;
 
@@ -340,7 +447,7 @@ spool_count(struct spool *s)
 	pthread_mutex_unlock(&s->mutex);
 
 	if ((d = entries(s, ".")) == NULL) {
-		complain(s, "cannot be read", strerror(errno), "look at spool_dir");
+		complain(s, TROUBLE_READ, strerror(errno));
 		return found;
 	}
 	while ((e = readdir(d)) != NULL) {
@@ -355,10 +462,13 @@ spool_count(struct spool *s)
 			found.oldest = arrived;
 	}
 	closedir(d);
+	aside = count_aside(s);
+	found.aside = aside.files;
 
 	pthread_mutex_lock(&s->mutex);
 	s->counted = true;
 	s->seen = found;
+	s->aside = aside;
 	s->since.files -= before.files; /* they were there to be seen */
 	s->since.bytes -= before.bytes;
 	pthread_mutex_unlock(&s->mutex);
@@ -384,7 +494,15 @@ spool_trouble(struct spool *s)
 	struct spool_usage usage = spool_usage(s);
 	struct statvfs disk;
 	struct stat st;
+	bool hangs;
 
+	pthread_mutex_lock(&s->mutex);
+	hangs = s->hangs;
+	usage.files += s->aside.files;
+	usage.bytes += s->aside.bytes;
+	pthread_mutex_unlock(&s->mutex);
+	if (hangs)
+		return "hangs";
 	if (usage.files >= s->max_files || usage.bytes + FILE_ROOM > s->max_bytes)
 		return "full";
 	if (fstat(s->dir, &st) != 0 || st.st_nlink == 0 ||
@@ -440,7 +558,7 @@ spool_list(struct spool *s, const char *after, size_t max, bool tidy, struct spo
 
 	*names = NULL;
 	if ((d = entries(s, ".")) == NULL) {
-		complain(s, "cannot be read", strerror(errno), "look at spool_dir");
+		complain(s, TROUBLE_READ, strerror(errno));
 		return 0;
 	}
 	while ((e = readdir(d)) != NULL) {
@@ -472,8 +590,9 @@ reserve(struct spool *s, size_t len)
 	bool room;
 
 	pthread_mutex_lock(&s->mutex);
-	room = s->seen.files + s->since.files + s->coming.files < s->max_files &&
-	       s->seen.bytes + s->since.bytes + s->coming.bytes + len <= s->max_bytes;
+	room =
+	    s->seen.files + s->aside.files + s->since.files + s->coming.files < s->max_files &&
+	    s->seen.bytes + s->aside.bytes + s->since.bytes + s->coming.bytes + len <= s->max_bytes;
 	if (room) {
 		s->coming.files++;
 		s->coming.bytes += len;
@@ -580,35 +699,180 @@ store(struct spool *s, const char *name, const unsigned char *bytes, size_t len)
 	return ok;
 }
 
-enum spool_kept
-spool_keep(struct spool *s, const struct delivery *d, int64_t arrived)
+/* A hand's work on a job: the only place where a delivery meets the disk. */
+static enum spool_kept
+work(struct spool *s, const struct job *job)
 {
-	char name[SPOOL_NAME_SIZE];
-	unsigned char *bytes;
 	bool counted, kept;
-	size_t len;
 
 	pthread_mutex_lock(&s->mutex);
 	counted = s->counted;
 	pthread_mutex_unlock(&s->mutex);
 	if (!counted)
 		spool_count(s);
-
-	bytes = encode(d, arrived, &len);
-	make_name(name, arrived, d->request_id, len);
-	if (!reserve(s, len)) {
-		free(bytes);
-		complain(s, "full", "spool_max_files or spool_max_bytes is reached",
-		    "bring the database back, or raise the limit");
+	if (!reserve(s, job->len)) {
+		complain(s, TROUBLE_FULL, "spool_max_files or spool_max_bytes is reached");
 		return SPOOL_FULL;
 	}
-	kept = store(s, name, bytes, len);
+	kept = store(s, job->name, job->bytes, job->len);
 	if (!kept)
-		complain(s, "cannot be written to", strerror(errno),
-		    "look at the disk and the owner of spool_dir");
-	release(s, len, kept);
-	free(bytes);
+		complain(s, TROUBLE_WRITE, strerror(errno));
+	release(s, job->len, kept);
 	return kept ? SPOOL_KEPT : SPOOL_FAILED;
+}
+
+static void
+free_job(struct job *job)
+{
+	pthread_cond_destroy(&job->changed);
+	free(job->bytes);
+	free(job);
+}
+
+/* Take the oldest job out of the queue. Mutex held. */
+static struct job *
+begin(struct spool *s)
+{
+	struct job *job = s->first;
+
+	s->first = job->next;
+	if (s->first == NULL)
+		s->last = &s->first;
+	job->begun = true;
+	return job;
+}
+
+/* The job has its result. Mutex held. */
+static void
+end(struct spool *s, struct job *job, enum spool_kept kept)
+{
+	s->hangs = false;
+	job->kept = kept;
+	job->done = true;
+	if (job->abandoned)
+		free_job(job);
+	else
+		pthread_cond_signal(&job->changed);
+}
+
+/* Wait for a job. False: there was none for long, or there will be none. Mutex held. */
+static bool
+await_job(struct spool *s)
+{
+	struct timespec until = moment(clock_ms() + IDLE_S * 1000);
+	int rc = 0;
+
+	s->idle++;
+	while (s->first == NULL && !s->closing && rc != ETIMEDOUT)
+		rc = pthread_cond_clockwait(&s->work, &s->mutex, CLOCK_MONOTONIC, &until);
+	s->idle--;
+	return s->first != NULL;
+}
+
+static void *
+hand(void *arg)
+{
+	struct spool *s = arg;
+
+	pthread_mutex_lock(&s->mutex);
+	while (await_job(s)) {
+		struct job *job = begin(s);
+		enum spool_kept kept;
+
+		pthread_mutex_unlock(&s->mutex);
+		kept = work(s, job);
+		pthread_mutex_lock(&s->mutex);
+		end(s, job, kept);
+	}
+	s->hands--;
+	pthread_cond_signal(&s->gone);
+	pthread_mutex_unlock(&s->mutex);
+	return NULL;
+}
+
+/* See that somebody takes what was queued. Returns 0, or why nobody ever will. Mutex held. */
+static int
+call_a_hand(struct spool *s)
+{
+	pthread_attr_t attributes;
+	pthread_t id;
+	int rc = 0;
+
+	if (s->idle > 0)
+		pthread_cond_signal(&s->work);
+	if (s->idle == 0 && s->hands < HANDS) {
+		pthread_attr_init(&attributes);
+		pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+		rc = pthread_create(&id, &attributes, hand, s);
+		pthread_attr_destroy(&attributes);
+		s->hands += rc == 0;
+	}
+	return s->hands > 0 ? 0 : rc;
+}
+
+/* Take back a job that nobody has begun. Mutex held. */
+static void
+withdraw(struct spool *s, const struct job *job)
+{
+	struct job **at = &s->first;
+
+	while (*at != job)
+		at = &(*at)->next;
+	*at = job->next;
+	if (s->last == &job->next)
+		s->last = at;
+}
+
+/*
+ * Leave the job to a hand, and wait for it. Mutex held. The job is freed, now or by the hand.
+ * *error: why there can be no hand, or 0.
+ */
+static enum spool_kept
+have_done(struct spool *s, struct job *job, int64_t until, int *error)
+{
+	struct timespec then = moment(until);
+	enum spool_kept kept = SPOOL_LATE;
+	int rc = 0;
+
+	*s->last = job;
+	s->last = &job->next;
+	*error = call_a_hand(s);
+	while (*error == 0 && !job->done && rc != ETIMEDOUT)
+		rc = pthread_cond_clockwait(&job->changed, &s->mutex, CLOCK_MONOTONIC, &then);
+	if (job->begun && !job->done) {
+		s->hangs = true;
+		job->abandoned = true;
+		return SPOOL_LATE;
+	}
+	if (job->done)
+		kept = job->kept;
+	else
+		withdraw(s, job);
+	free_job(job);
+	return *error == 0 ? kept : SPOOL_FAILED;
+}
+
+enum spool_kept
+spool_keep(struct spool *s, const struct delivery *d, int64_t arrived, int64_t until)
+{
+	enum spool_kept kept = SPOOL_LATE;
+	struct job *job = xcalloc(1, sizeof *job);
+	int error = 0;
+
+	pthread_cond_init(&job->changed, NULL);
+	job->bytes = encode(d, arrived, &job->len);
+	make_name(job->name, arrived, d->request_id, job->len);
+	pthread_mutex_lock(&s->mutex);
+	if (s->hangs)
+		free_job(job);
+	else
+		kept = have_done(s, job, until, &error);
+	pthread_mutex_unlock(&s->mutex);
+	if (kept == SPOOL_LATE)
+		complain(s, TROUBLE_LATE, "nothing was kept before the deadline");
+	if (error != 0)
+		complain(s, TROUBLE_NO_HAND, strerror(error));
+	return kept;
 }
 
 /* -- the way back -- */
@@ -695,30 +959,15 @@ spool_set_aside(struct spool *s, const char *name, const char *reason)
 	int n = 0;
 
 	if (mkdirat(s->dir, ASIDE, 0700) != 0 && errno != EEXIST) {
-		complain(s, "cannot set a file aside", strerror(errno), "look at spool_dir/aside");
+		complain(s, TROUBLE_ASIDE, strerror(errno));
 		return;
 	}
 	snprintf(to, sizeof to, ASIDE "/%.240s", name);
 	while (fstatat(s->dir, to, &st, AT_SYMLINK_NOFOLLOW) == 0 && n < 1000)
 		snprintf(to, sizeof to, ASIDE "/%.240s.%d", name, ++n);
 	if (renameat(s->dir, name, s->dir, to) != 0)
-		complain(s, "cannot set a file aside", strerror(errno), "look at spool_dir/aside");
+		complain(s, TROUBLE_ASIDE, strerror(errno));
 	else
 		log_event(LOG_ERROR, "spool", "trouble", "a file was set aside", "reason", reason,
 		    "file", to, "remedy", "look at it; it was not recorded", (const char *)NULL);
-}
-
-size_t
-spool_count_aside(struct spool *s)
-{
-	const struct dirent *e;
-	DIR *d = entries(s, ASIDE);
-	size_t n = 0;
-
-	if (d == NULL)
-		return 0;
-	while ((e = readdir(d)) != NULL)
-		n += *e->d_name != '.';
-	closedir(d);
-	return n;
 }

@@ -30,19 +30,23 @@ struct spool_options {
  * may open anybody's), because whoever writes into it forges payments.
  */
 struct spool *spool_open(const struct spool_options *, char **error);
-void spool_close(struct spool *); /* NULL is ignored */
+/* NULL is ignored. What hangs at the disk is left there after two seconds. */
+void spool_close(struct spool *);
 
 enum spool_kept {
-	SPOOL_KEPT,  /* on disk, and its name too: a power cut may come */
-	SPOOL_FULL,  /* a limit is reached; nothing was kept */
-	SPOOL_FAILED /* the disk is full or broken, and the log has said so; nothing was kept */
+	SPOOL_KEPT,   /* on disk, and its name too: a power cut may come */
+	SPOOL_FULL,   /* a limit is reached; nothing was kept */
+	SPOOL_FAILED, /* the disk is full or broken, and the log has said so; nothing was kept */
+	SPOOL_LATE    /* the disk hangs: not kept in time, but perhaps it will be */
 };
 
 /*
- * Keep a delivery: merchant, request id, order key and body.
+ * Keep a delivery: merchant, request id, order key and body. Whatever the disk does, it returns
+ * in time: the work is done by a thread of the spool's.
  *   arrived   when it did, in microseconds since 1970
+ *   until     clock_ms() by which to return
  */
-enum spool_kept spool_keep(struct spool *, const struct delivery *, int64_t arrived);
+enum spool_kept spool_keep(struct spool *, const struct delivery *, int64_t arrived, int64_t until);
 
 /* -- the way back: for one process at a time, the one that has spool_lock() -- */
 
@@ -53,6 +57,7 @@ void spool_unlock(struct spool *);
 struct spool_usage {
 	size_t files, bytes;
 	int64_t oldest; /* arrival in microseconds since 1970; 0: there is none */
+	size_t aside;   /* files that were set aside, not among files; limits count them */
 };
 
 /* Seconds since an arrival; 0 for that of none. */
@@ -65,8 +70,8 @@ struct spool_usage spool_count(struct spool *);
 struct spool_usage spool_usage(struct spool *);
 
 /*
- * Why nothing can be kept now, in one word: "full", "disk_full", "unwritable"; NULL: it can, as
- * far as can be seen without trying.
+ * Why nothing can be kept now, in one word: "full", "disk_full", "unwritable", "hangs"; NULL: it
+ * can, as far as can be seen without trying.
  */
 const char *spool_trouble(struct spool *);
 
@@ -116,8 +121,5 @@ bool spool_remove(struct spool *, const char *name);
 
 /* Move a file into the subdirectory "aside", for a person to look at, and log it. */
 void spool_set_aside(struct spool *, const char *name, const char *reason);
-
-/* How many files are there, and were not looked at by anybody yet. */
-size_t spool_count_aside(struct spool *);
 
 #endif

@@ -62,6 +62,13 @@ renameat(int from_dir, const char *from, int to_dir, const char *to)
 	return (int)syscall(SYS_renameat, from_dir, from, to_dir, to);
 }
 
+/* Time enough for a disk that works. */
+static int64_t
+in_time(void)
+{
+	return clock_ms() + 10000;
+}
+
 /* -- the directory -- */
 
 static int
@@ -187,7 +194,7 @@ what_is_kept_is_read_again(void **state)
 		d.order_ref = rows[i].order;
 		d.body = (const unsigned char *)rows[i].body;
 		d.body_len = rows[i].len;
-		assert_int_equal(spool_keep(spool, &d, ARRIVED), SPOOL_KEPT);
+		assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_KEPT);
 		name = only_file();
 		assert_int_equal(strncmp(name.text, "1764000000123456-0000000000000007-", 34), 0);
 		assert_int_equal(spool_load(spool, name.text, &s, &fault), SPOOL_READ);
@@ -217,7 +224,7 @@ a_file_is_private(void **state)
 
 	(void)state;
 	umask(0);
-	assert_int_equal(spool_keep(spool, &d, ARRIVED), SPOOL_KEPT);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_KEPT);
 	snprintf(path, sizeof path, "%s/%s", directory, only_file().text);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0600);
@@ -235,7 +242,7 @@ oldest_first(void **state)
 	(void)state;
 	for (int i = 0; i < 4; i++) {
 		struct delivery d = delivery(i);
-		assert_int_equal(spool_keep(spool, &d, arrivals[i]), SPOOL_KEPT);
+		assert_int_equal(spool_keep(spool, &d, arrivals[i], in_time()), SPOOL_KEPT);
 	}
 	assert_int_equal(spool_list(spool, "", 100, false, &names), 4);
 	for (int i = 0; i < 4; i++)
@@ -260,10 +267,10 @@ nothing_is_left_of_what_failed(void **state)
 	(void)state;
 	for (size_t i = 0; i < 3; i++) {
 		atomic_store(switches[i], 1);
-		assert_int_equal(spool_keep(spool, &d, ARRIVED), SPOOL_FAILED);
+		assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_FAILED);
 		assert_int_equal(count_files("."), 0);
 		atomic_store(switches[i], 0);
-		assert_int_equal(spool_keep(spool, &d, ARRIVED), SPOOL_KEPT);
+		assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_KEPT);
 		assert_true(spool_remove(spool, only_file().text));
 	}
 }
@@ -281,14 +288,14 @@ limits(void **state)
 	spool = open_spool(1 << 20, 2);
 	for (int i = 0; i < 2; i++) {
 		d = delivery(i);
-		assert_int_equal(spool_keep(spool, &d, ARRIVED), SPOOL_KEPT);
+		assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_KEPT);
 	}
 	d = delivery(2);
-	assert_int_equal(spool_keep(spool, &d, ARRIVED), SPOOL_FULL);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_FULL);
 	assert_int_equal(count_files("."), 2);
 	/* another process, which has not counted yet */
 	other = open_spool(1 << 20, 2);
-	assert_int_equal(spool_keep(other, &d, ARRIVED), SPOOL_FULL);
+	assert_int_equal(spool_keep(other, &d, ARRIVED, in_time()), SPOOL_FULL);
 	spool_close(other);
 	/* what has gone makes room, with the next count */
 	len = spool_count(spool).bytes / 2;
@@ -296,19 +303,19 @@ limits(void **state)
 	assert_int_equal(spool_list(spool, "", 1, false, &names), 1);
 	assert_true(spool_remove(spool, names[0].text));
 	free(names);
-	assert_int_equal(spool_keep(spool, &d, ARRIVED), SPOOL_FULL);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_FULL);
 	spool_count(spool);
-	assert_int_equal(spool_keep(spool, &d, ARRIVED), SPOOL_KEPT);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_KEPT);
 
 	spool_close(spool);
 	spool = open_spool(3 * len - 1, 100);
 	d = delivery(9);
-	assert_int_equal(spool_keep(spool, &d, ARRIVED), SPOOL_FULL);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_FULL);
 	spool_close(spool);
 	spool = open_spool(3 * len, 100);
-	assert_int_equal(spool_keep(spool, &d, ARRIVED), SPOOL_KEPT);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_KEPT);
 	d = delivery(10);
-	assert_int_equal(spool_keep(spool, &d, ARRIVED), SPOOL_FULL);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_FULL);
 }
 
 /* A failure gives back what it had reserved. */
@@ -322,9 +329,9 @@ failures_do_not_fill_it(void **state)
 	spool = open_spool(1 << 20, 2);
 	atomic_store(&failing_file, 1);
 	for (int i = 0; i < 5; i++)
-		assert_int_equal(spool_keep(spool, &d, ARRIVED), SPOOL_FAILED);
+		assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_FAILED);
 	atomic_store(&failing_file, 0);
-	assert_int_equal(spool_keep(spool, &d, ARRIVED), SPOOL_KEPT);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_KEPT);
 }
 
 #define THREADS 32
@@ -334,7 +341,7 @@ keep_one(void *arg)
 {
 	struct delivery d = delivery(*(int *)arg);
 
-	*(int *)arg = (int)spool_keep(spool, &d, ARRIVED);
+	*(int *)arg = (int)spool_keep(spool, &d, ARRIVED, in_time());
 	return NULL;
 }
 
@@ -393,7 +400,7 @@ every_truncation_and_every_flipped_bit_is_noticed(void **state)
 	size_t len;
 
 	(void)state;
-	assert_int_equal(spool_keep(spool, &d, ARRIVED), SPOOL_KEPT);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_KEPT);
 	name = only_file();
 	bytes = read_whole(name.text, &len);
 	assert_null(spool_parse(bytes, len, &s));
@@ -441,17 +448,17 @@ names_that_are_not_ours(void **state)
 	assert_int_equal(spool_count(spool).files, 0);
 	assert_int_equal(spool_list(spool, "", 100, false, &list), 0);
 	free(list);
-	assert_int_equal(spool_count_aside(spool), 0);
+	assert_int_equal(spool_count(spool).aside, 0);
 
 	assert_int_equal(spool_list(spool, "", 100, true, &list), 0);
 	free(list);
-	assert_int_equal(spool_count_aside(spool), sizeof names / sizeof *names);
+	assert_int_equal(spool_count(spool).aside, sizeof names / sizeof *names);
 	assert_int_equal(count_files("."), 3); /* .hidden aside lost+found */
 
 	write_file("x", "another of the same name", 24);
 	assert_int_equal(spool_list(spool, "", 100, true, &list), 0);
 	free(list);
-	assert_int_equal(spool_count_aside(spool), sizeof names / sizeof *names + 1);
+	assert_int_equal(spool_count(spool).aside, sizeof names / sizeof *names + 1);
 }
 
 /* -- directories -- */
@@ -508,6 +515,87 @@ one_drains_at_a_time(void **state)
 	assert_true(spool_lock(spool));
 }
 
+/* -- a disk that hangs -- */
+
+static void
+a_disk_that_hangs_holds_nobody(void **state)
+{
+	struct delivery d = delivery(1);
+	int64_t begin = clock_ms();
+
+	(void)state;
+	atomic_store(&slow_directory, 1500);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, begin + 100), SPOOL_LATE);
+	assert_in_range(clock_ms() - begin, 100, 1000);
+	/* while it hangs nobody else tries */
+	d = delivery(2);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_LATE);
+	assert_in_range(clock_ms() - begin, 100, 1200);
+	atomic_store(&slow_directory, 0);
+	usleep(2000000);
+	/* what was late is there, which does no harm; the disk is tried again */
+	assert_int_equal(count_files("."), 1);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_KEPT);
+	assert_int_equal(count_files("."), 2);
+}
+
+#define CROWD 100 /* more than there are hands */
+
+static void *
+keep_shortly(void *arg)
+{
+	struct delivery d = delivery(*(int *)arg);
+
+	*(int *)arg = (int)spool_keep(spool, &d, ARRIVED, clock_ms() + 300);
+	return NULL;
+}
+
+static void
+who_finds_no_hand_free_is_told_in_time(void **state)
+{
+	pthread_t threads[CROWD];
+	int results[CROWD];
+
+	(void)state;
+	atomic_store(&slow_directory, 1500);
+	for (int i = 0; i < CROWD; i++) {
+		results[i] = i;
+		assert_int_equal(pthread_create(&threads[i], NULL, keep_shortly, &results[i]), 0);
+	}
+	for (int i = 0; i < CROWD; i++) {
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+		assert_int_equal(results[i], SPOOL_LATE);
+	}
+	atomic_store(&slow_directory, 0);
+	usleep(4000000); /* those who came meanwhile share one more flush */
+	assert_in_range(count_files("."), 1, 64);
+}
+
+static void
+what_is_set_aside_counts_for_the_limits(void **state)
+{
+	struct delivery d = delivery(1);
+
+	(void)state;
+	spool_close(spool);
+	spool = open_spool(1 << 20, 3);
+	for (int i = 0; i < 3; i++) {
+		d = delivery(i);
+		assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_KEPT);
+		spool_set_aside(spool, only_file().text, "a test");
+		assert_int_equal(spool_count(spool).files, 0);
+		assert_int_equal(spool_count(spool).aside, i + 1);
+	}
+	d = delivery(3);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_FULL);
+	spool_close(spool);
+	spool = open_spool(300, 100); /* bytes: three files are 285 */
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_FULL);
+	spool_close(spool);
+	spool = open_spool(380, 100);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_KEPT);
+}
+
 int
 main(void)
 {
@@ -525,6 +613,9 @@ main(void)
 	    TEST(names_that_are_not_ours),
 	    TEST(directories_that_are_refused),
 	    TEST(one_drains_at_a_time),
+	    TEST(a_disk_that_hangs_holds_nobody),
+	    TEST(who_finds_no_hand_free_is_told_in_time),
+	    TEST(what_is_set_aside_counts_for_the_limits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

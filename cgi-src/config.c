@@ -1400,7 +1400,7 @@ config_load(const char *path, char **error)
 		ini_initial_alloc = ini_max_line = LINE_BYTES + 3;
 		l.at = l.file.bytes;
 		if (ini_parse_stream(next_line, &l, on_setting, &l) == -2)
-			abort(); /* out of memory */
+			out_of_memory();
 		end_section(&l);
 		refuse_plain_http(&l);
 		need_smtp_url(&l);

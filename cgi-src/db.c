@@ -138,6 +138,45 @@ explain(struct db *db, const char *format, ...)
 		db->error[n - 1] = '\0';
 }
 
+/*
+ * What to do about it, for the log. The words are looked for in a failure's text, which decides
+ * nothing else: a connection that does not come about has no SQLSTATE of its own, only one in
+ * its text; see reach().
+ */
+static const struct {
+	const char *words, *remedy;
+} remedies[] = {
+    {"53300",
+	"raise max_connections, or put PgBouncer in between; each handler takes 2 connections, 3 "
+	"while it drains its spool"},
+    {"53100", "make room on the server's disk"},
+    {"53200", "give the server more memory"},
+    {"25006", "the server is read-only: is it a standby, or default_transaction_read_only set?"},
+    {"session is read-only", "the server is read-only: is it a standby, or "
+			     "default_transaction_read_only set?"},
+    {"28P01", "look at the password in passfile or database, and at the role's"},
+    {"28000", "look at pg_hba.conf and pg_ident.conf"},
+    {"no password supplied", "name a password file in database: passfile=..."},
+    {"3D000", "make the database, or correct dbname in database"},
+    {"42501", "run foloosictl migrate: it grants what is missing"},
+    {"certificate verify failed", "look at the server's certificate: its dates, its issuer in "
+				  "sslrootcert"},
+    {"server certificate for", "the certificate must name the host of database"},
+    {"57P03", "wait: the server is starting or stopping"},
+    {"Connection refused", "start the server, or correct host and port in database"},
+    {"No such file or directory", "start the server, or correct host and port in database"},
+    {"could not translate host name", "look at the resolver, or correct host in database"},
+};
+
+const char *
+db_remedy(const struct db *db)
+{
+	for (size_t i = 0; i < sizeof remedies / sizeof remedies[0]; i++)
+		if (strstr(db->error, remedies[i].words) != NULL)
+			return remedies[i].remedy;
+	return NULL;
+}
+
 const char *
 db_error(const struct db *db)
 {
@@ -434,13 +473,18 @@ reach(struct db *db, int64_t deadline)
 
 	db->conn = start(db->conninfo);
 	if (db->conn == NULL)
-		abort(); /* out of memory */
+		out_of_memory();
 	PQsetNoticeReceiver(db->conn, hear, db);
+	PQsetErrorVerbosity(db->conn, PQERRORS_VERBOSE); /* its SQLSTATE is in the text then */
 	if (PQstatus(db->conn) == CONNECTION_BAD)
 		want = PGRES_POLLING_FAILED;
 	while (want != PGRES_POLLING_OK) {
 		if (want == PGRES_POLLING_FAILED) {
-			explain(db, "%s", PQerrorMessage(db->conn));
+			const char *message = PQerrorMessage(db->conn);
+			const char *source = strstr(message, "\nLOCATION:");
+
+			explain(db, "%.*s", (int)(source != NULL ? source - message : ERROR_SIZE),
+			    message);
 			return DB_DOWN;
 		}
 		if (await(db, want == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline) == 0) {

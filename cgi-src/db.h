@@ -91,6 +91,9 @@ enum db_status db_monitor(struct db *, int64_t deadline, struct db_fact **facts,
 /* The last failure as one line for the log, without data of any delivery. Lives until the next call. */
 const char *db_error(const struct db *);
 
+/* What an operator can do about it, in a sentence, or NULL; static. */
+const char *db_remedy(const struct db *);
+
 /* Close the connection; the object can connect again. */
 void db_close(struct db *);
 

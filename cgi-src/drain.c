@@ -77,13 +77,14 @@ struct drain {
 	size_t crew_count;
 	struct spool_name removals[BATCH]; /* a ring */
 	size_t removals_first, removals_count;
-	bool dismissed;
 	pthread_cond_t removal; /* there is one, or the crew may go */
 	pthread_cond_t room;    /* in the ring */
 
 	struct item items[BATCH];
 	size_t at_once; /* how many to a batch: 1 after a failure */
 	bool hangs;     /* the last call had no answer in time */
+	bool waiting;   /* the log was told that something is there */
+	bool dismissed; /* the crew is; under mutex */
 	int failures;   /* in a row, with one delivery to a batch */
 	int64_t due;    /* in µs, of clock_ms(): when the rate allows the next batch */
 	char after[SPOOL_NAME_SIZE]; /* the last name of this pass that had its turn */
@@ -92,7 +93,6 @@ struct drain {
 	struct spool_name *done; /* committed, and not to be removed; sorted, owned; under mutex */
 	size_t done_count, done_room;
 	size_t done_left;       /* … of those, that are there still */
-	bool waiting;           /* the log was told that something is there */
 	int64_t reminded;       /* clock_ms() of the log's last line about it */
 	int64_t reminded_aside; /* … of its last line about what was set aside */
 	int64_t tidied;         /* … of the last look for what is none of ours */

@@ -337,7 +337,7 @@ keep(struct handler *h)
 	if (kept == SPOOL_KEPT)
 		d->outcome = OUTCOME_SPOOLED;
 	else if (strcmp(d->reason, "in_doubt") != 0)
-		strcpy(d->reason, reasons[kept]);
+		snprintf(d->reason, sizeof d->reason, "%s", reasons[kept]);
 }
 
 /* Up to where the writer comes in. TO_BE_RECORDED: the delivery is complete. */

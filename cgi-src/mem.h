@@ -12,6 +12,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+/* The end, with a line for the log that itself needs no memory. */
+static inline _Noreturn void
+out_of_memory(void)
+{
+	static const char line[] =
+	    "level=error event=fatal reason=\"out of memory\" remedy=\"raise "
+	    "the limit (MemoryMax, RLIMIT_AS), or lower threads or "
+	    "body_limit\"\n";
+
+	if (write(STDERR_FILENO, line, sizeof line - 1) < 0)
+		_exit(1); /* a log that cannot be written has nowhere to say so */
+	abort();
+}
 
 /* Everything returned is owned by the caller and freed with free(). */
 
@@ -20,7 +35,7 @@ xrealloc(void *old, size_t size)
 {
 	void *p = realloc(old, size ? size : 1);
 	if (p == NULL)
-		abort();
+		out_of_memory();
 	return p;
 }
 
@@ -29,7 +44,7 @@ xcalloc(size_t count, size_t size)
 {
 	void *p = calloc(count ? count : 1, size ? size : 1);
 	if (p == NULL)
-		abort();
+		out_of_memory();
 	return p;
 }
 
@@ -48,7 +63,7 @@ xasprintf(const char *format, ...)
 
 	va_start(ap, format);
 	if (vasprintf(&s, format, ap) < 0)
-		abort();
+		out_of_memory();
 	va_end(ap);
 	return s;
 }

@@ -77,8 +77,8 @@
 #define DISK_ROOM 65536   /* bytes: with less its disk is as good as full */
 #define COMPLAIN_MS 10000 /* between two log lines about one trouble */
 #define HANDS 64          /* threads at the disk at a time; its journal writes for many at once */
-#define IDLE_S 10         /* after which a hand goes */
-#define FAREWELL_MS 2000  /* at the end, for hands that are still at the disk */
+#define IDLE_MS INT64_C(10000) /* after which a hand goes */
+#define FAREWELL_MS 2000       /* at the end, for hands that are still at the disk */
 
 enum trouble {
 	TROUBLE_FULL,
@@ -759,7 +759,7 @@ end(struct spool *s, struct job *job, enum spool_kept kept)
 static bool
 await_job(struct spool *s)
 {
-	struct timespec until = moment(clock_ms() + IDLE_S * 1000);
+	struct timespec until = moment(clock_ms() + IDLE_MS);
 	int rc = 0;
 
 	s->idle++;

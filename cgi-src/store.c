@@ -129,7 +129,7 @@ store_ready(struct store *s)
 		return false;
 	s->conn = dial(s->conninfo);
 	if (s->conn == NULL)
-		abort(); /* out of memory */
+		out_of_memory();
 	PQsetNoticeReceiver(s->conn, ignore_notice, NULL);
 	if (PQstatus(s->conn) != CONNECTION_OK) {
 		tell_away(s, PQerrorMessage(s->conn));

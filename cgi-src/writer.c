@@ -543,7 +543,7 @@ record(struct lane *lane, size_t n)
 		log_event(status == DB_LOCKED ? LOG_INFO : LOG_WARNING, "batch_failed", "lane",
 		    lane->name, "deliveries", log_number((int64_t)n), "reason",
 		    status == DB_LOCKED ? "locked" : reason_of(status), "error", db_error(lane->db),
-		    NULL);
+		    "remedy", db_remedy(lane->db), NULL);
 	return status;
 }
 
@@ -617,7 +617,8 @@ connect_lane(struct lane *lane)
 		log_event(LOG_INFO, "database", "lane", lane->name, "state", "up", NULL);
 	else
 		log_event(lane->complained ? LOG_DEBUG : LOG_ERROR, "database", "lane", lane->name,
-		    "state", "down", "error", db_error(lane->db), NULL);
+		    "state", "down", "error", db_error(lane->db), "remedy", db_remedy(lane->db),
+		    NULL);
 	lane->complained = status != DB_OK;
 	pthread_mutex_lock(mutex);
 	if (status == DB_OK) {

@@ -89,7 +89,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (size_t i = 0; i < n; i++) {
 		size_t len = data[i] == 255 ? 0 : data[i] < size ? data[i] : size;
 
-		copies[i] = xrealloc(NULL, len); /* exact, for the sanitizer */
+		copies[i] =
+		    xcalloc(1, len + 1); /* exact, and with the NUL that a number must have */
 		memcpy(copies[i], p, len);
 		pieces[i] = (struct piece){data[i] == 255 ? NULL : copies[i], len};
 		p += len;

@@ -260,3 +260,10 @@ db_free(struct db *db)
 	db_close(db);
 	free(db);
 }
+
+const char *
+db_remedy(const struct db *db)
+{
+	(void)db;
+	return NULL;
+}

@@ -37,7 +37,7 @@ Q	= @
 
 HANDLER_OBJS = main.o handler.o http.o auth.o rfc8259.o transfer.o money.o outcome.o writer.o db.o config.o url.o mail.o log.o spool.o drain.o \
 	       stats.o ops.o notify.o
-CTL_OBJS     = ctl.o migrate.o send.o post.o ctl_spool.o events.o store.o spool.o drain.o db.o outcome.o config.o url.o mail.o transfer.o \
+CTL_OBJS     = ctl.o ctl_retain.o migrate.o send.o post.o ctl_spool.o events.o store.o spool.o drain.o db.o outcome.o config.o url.o mail.o transfer.o \
 	       rfc8259.o money.o auth.o log.o stats.o
 WORKER_OBJS  = worker.o push.o verify.o reconcile.o provider.o courier.o store.o backoff.o config.o url.o mail.o auth.o transfer.o rfc8259.o money.o log.o notify.o
 HANDLER_LIBS = -lfcgi -ljson-c -lpq -linih -lcrypto -lpthread
@@ -78,7 +78,7 @@ check-all: check
 
 install: all
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(CGIDIR) $(DESTDIR)$(CONFDIR) \
-	    $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8 \
+	    $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(MANDIR)/man8 \
 	    $(DESTDIR)$(DATADIR)/nginx $(DESTDIR)$(DATADIR)/apache
 	install -m 755 $B/foloosi-webhook $B/foloosi-worker $(DESTDIR)$(SBINDIR)/
 	ln -sf $(SBINDIR)/foloosi-webhook $(DESTDIR)$(CGIDIR)/foloosi-webhook
@@ -90,7 +90,7 @@ install: all
 	install -m 644 apache/*.conf $(DESTDIR)$(DATADIR)/apache/
 	install -d $(DESTDIR)$(DATADIR)/prometheus
 	install -m 644 prometheus/alerts.yml prometheus/dashboard.json $(DESTDIR)$(DATADIR)/prometheus/
-	for s in 1 5 8; do install -m 644 cgi-src/man/*.$$s $(DESTDIR)$(MANDIR)/man$$s/ || exit 1; done
+	for s in 1 5 7 8; do install -m 644 cgi-src/man/*.$$s $(DESTDIR)$(MANDIR)/man$$s/ || exit 1; done
 	install -d -m 700 $(DESTDIR)$(CONFDIR)/secrets
 	test -e $(DESTDIR)$(CONFDIR)/foloosi-webhook.conf || \
 	    install -m 640 cgi-src/foloosi-webhook.conf $(DESTDIR)$(CONFDIR)/
@@ -146,7 +146,7 @@ lint:
 	cppcheck -q --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
 	    --suppress=missingIncludeSystem -D_GNU_SOURCE -DVERSION='""' -DFOLOOSI_SQLDIR='""' \
 	    --suppress=varFuncNullUB cgi-src # glibc's NULL is a pointer
-	mandoc -Tlint -Wwarning cgi-src/man/*.[158]
+	mandoc -Tlint -Wwarning cgi-src/man/*.[1578]
 	$(MAKE) tidy
 
 tidy:

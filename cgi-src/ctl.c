@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "ctl.h"
+#include "ctl_retain.h"
 #include "ctl_spool.h"
 #include "events.h"
 #include "mem.h"
@@ -44,6 +45,8 @@ static const struct subcommand version_subcommand = {
 static const struct subcommand *const subcommands[] = {
     &migrate_subcommand,
     &send_subcommand,
+    &retain_subcommand,
+    &erase_subcommand,
     &spool_subcommand,
     &events_subcommand,
     &help_subcommand,

@@ -38,7 +38,7 @@
 
 /* Versions of the schema, foloosi.schema_version(), whose record_deliveries() is called below. */
 #define SCHEMA_OLDEST 1
-#define SCHEMA_NEWEST 6
+#define SCHEMA_NEWEST 7
 
 #define PARAMETERS (P_TRANSFER + TRANSFER__MAX)
 #define ERROR_SIZE 512
@@ -61,6 +61,9 @@ static const char hello_sql[] =
 
 static const char monitor_sql[] =
     "select metric, coalesce(merchant, ''), coalesce(detail, ''), value from foloosi.monitor()";
+
+/* Asked of a schema that is newer than we are; see serves_us(). */
+static const char serves_sql[] = "select foloosi.schema_serves()";
 
 /* The parameters of record_sql. From P_TRANSFER on they follow enum transfer_field. */
 enum {
@@ -515,6 +518,21 @@ ask(struct db *db, const char *sql, int64_t deadline, PGresult **answer)
 	return status == DB_OK || status == DB_SCHEMA ? status : DB_DOWN;
 }
 
+/*
+ * A schema that is newer than we are knows since which version record_deliveries() is as we call it.
+ * So one may migrate before the handlers are replaced, and go back to older ones.
+ */
+static bool
+serves_us(struct db *db, int64_t deadline)
+{
+	PGresult *r;
+	bool serves = ask(db, serves_sql, deadline, &r) == DB_OK && PQntuples(r) == 1 &&
+		      atoi(PQgetvalue(r, 0, 0)) <= SCHEMA_NEWEST;
+
+	PQclear(r);
+	return serves;
+}
+
 /* Ask whether this is our schema, in a version that we know. On DB_OK *answer is that of hello_sql. */
 static enum db_status
 ask_hello(struct db *db, int64_t deadline, PGresult **answer)
@@ -525,7 +543,7 @@ ask_hello(struct db *db, int64_t deadline, PGresult **answer)
 	if (status != DB_OK)
 		return status;
 	version = PQntuples(*answer) == 1 ? atoi(PQgetvalue(*answer, 0, 0)) : 0;
-	if (version < SCHEMA_OLDEST || version > SCHEMA_NEWEST) {
+	if (version < SCHEMA_OLDEST || (version > SCHEMA_NEWEST && !serves_us(db, deadline))) {
 		explain(db, "the schema is version %d and this program knows %d to %d: %s", version,
 		    SCHEMA_OLDEST, SCHEMA_NEWEST,
 		    version < SCHEMA_OLDEST ? "run foloosictl migrate" : "upgrade foloosi-webhook");

@@ -22,17 +22,18 @@ begin
         union all
         select 'schema', 'foloosi'
     loop
-        execute format('revoke all on %s %s from public, foloosi_handler, foloosi_operator, foloosi_consumer, foloosi_worker, foloosi_monitor',
+        execute format('revoke all on %s %s from public, foloosi_handler, foloosi_operator, foloosi_consumer, foloosi_worker, foloosi_monitor, foloosi_retention',
             item.kind, item.name);
     end loop;
 
-    grant usage on schema foloosi to foloosi_handler, foloosi_operator, foloosi_consumer, foloosi_worker, foloosi_monitor;
+    grant usage on schema foloosi to foloosi_handler, foloosi_operator, foloosi_consumer, foloosi_worker, foloosi_monitor, foloosi_retention;
 
     for item in
         select v.role, p.oid::regprocedure::text as name
         from (values
             ('foloosi_handler', 'record_deliveries'),
             ('foloosi_handler', 'schema_version'),
+            ('foloosi_handler', 'schema_serves'),
 
             ('foloosi_operator', 'record_delivery'),
             ('foloosi_operator', 'set_merchant'),
@@ -75,7 +76,16 @@ begin
             ('foloosi_worker', 'record_reconciled'),
             ('foloosi_worker', 'advance_reconciliation'),
             ('foloosi_worker', 'end_reconciliation'),
-            ('foloosi_worker', 'schema_version')
+            ('foloosi_worker', 'schema_version'),
+
+            -- how long is a person's decision, and so is an erasure; that it happens is a timer's
+            ('foloosi_operator', 'set_retention'),
+            ('foloosi_operator', 'erase_customer'),
+            ('foloosi_retention', 'retain_months'),
+            ('foloosi_retention', 'retain_bodies'),
+            ('foloosi_retention', 'retain_default'),
+            ('foloosi_retention', 'retain_personal'),
+            ('foloosi_retention', 'schema_version')
         ) as v (role, function)
         join pg_catalog.pg_proc p on p.pronamespace = 'foloosi'::regnamespace and p.proname = v.function
     loop

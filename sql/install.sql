@@ -22,6 +22,7 @@
 --   0004_reconcile   The provider's books against ours: RECONCILIATIONS.
 --   0005_other_transactions  An order names its transaction; the OTHERS that it may have are listed.
 --   0006_reminders   A payback that stays open is said again.
+--   0007_retention   How long bytes and personal fields are kept; an ERASURE takes out one customer's.
 --   functions/       The verbs. record_deliveries() takes a whole batch: it locks the
 --                    orders in sorted order (those held by somebody else come back "busy"),
 --                    decides by the rules, and writes a few statements for the whole batch. The
@@ -96,10 +97,17 @@ insert into foloosi.schema_migrations (version, name, digest) values
     (6, 'reminders', '\xa5c106fba90306f2fa106fc6441a25a98d521e3de6f90557f204b14cd40212be');
 \endif
 
+select not exists (select from foloosi.schema_migrations where version = 7) as missing \gset
+\if :missing
+\ir migrations/0007_retention.sql
+insert into foloosi.schema_migrations (version, name, digest) values
+    (7, 'retention', '\x6b19ab75a53a013e8e8ce95aca27dfc85e0faedd905bdd7f520ca6d9d12909d9');
+\endif
+
 -- An older copy of this file must not put its functions over a newer schema.
 do $$
 begin
-    if (select max(version) from foloosi.schema_migrations) > 6 then
+    if (select max(version) from foloosi.schema_migrations) > 7 then
         raise exception 'the database''s schema is newer than these files'
             using hint = 'Use the files of the release that migrated it.';
     end if;
@@ -108,9 +116,11 @@ $$;
 
 -- ---------------------------------------------------------------- functions, views, grants
 
+\ir functions/after_restore.sql
 \ir functions/attention.sql
 \ir functions/create_partitions.sql
 \ir functions/decide.sql
+\ir functions/erase_customer.sql
 \ir functions/event_payload.sql
 \ir functions/events.sql
 \ir functions/locks.sql
@@ -121,6 +131,7 @@ $$;
 \ir functions/reconcile.sql
 \ir functions/record_deliveries.sql
 \ir functions/remind.sql
+\ir functions/retention.sql
 \ir functions/schema_version.sql
 \ir functions/verify.sql
 \ir functions/write.sql

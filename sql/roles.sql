@@ -7,11 +7,12 @@
 -- set by ALTER ROLE stays as it was set.
 --
 --   foloosi_owner     owns the schema and all in it. Nobody logs in as it.
---   foloosi_handler   foloosi-webhook: executes record_deliveries() and schema_version().
+--   foloosi_handler   foloosi-webhook: executes record_deliveries(), schema_version() and schema_serves().
 --   foloosi_operator  a person with psql: reads everything, decides by functions.
 --   foloosi_consumer  the merchant's systems: event functions.
 --   foloosi_monitor   /metrics of foloosi-webhook: executes monitor().
 --   foloosi_worker    foloosi-worker: hands events out and applies the provider's word, by functions.
+--   foloosi_retention foloosictl retain, from a timer: lets old bytes and personal fields go, by functions; reads nothing.
 --
 -- Passwords are not set here: use peer or certificate authentication, or
 -- \password foloosi_handler in psql. grants.sql has what each role may do.
@@ -28,7 +29,8 @@ begin
             ('foloosi_operator', 'login', 'A person with psql: reads schema foloosi, decides by its functions.'),
             ('foloosi_consumer', 'login', 'The merchant''s systems: may call the event functions of schema foloosi.'),
             ('foloosi_monitor', 'login', '/metrics of foloosi-webhook: may call monitor(), and nothing else.'),
-            ('foloosi_worker', 'login', 'foloosi-worker: hands out events and applies the provider''s word, by functions.')
+            ('foloosi_worker', 'login', 'foloosi-worker: hands out events and applies the provider''s word, by functions.'),
+            ('foloosi_retention', 'login', 'foloosictl retain: lets old bytes and personal fields go, by functions.')
         ) as v (role, login, comment)
         where not exists (select from pg_catalog.pg_roles r where r.rolname = v.role)
     loop
@@ -115,10 +117,11 @@ begin
                 ('foloosi_worker', 'idle_in_transaction_session_timeout', '10s'),
                 ('foloosi_worker', 'synchronous_commit', 'off'),
                 ('foloosi_monitor', 'statement_timeout', '1500ms'),
-                ('foloosi_monitor', 'lock_timeout', '300ms')
+                ('foloosi_monitor', 'lock_timeout', '300ms'),
+                ('foloosi_retention', 'idle_in_transaction_session_timeout', '1s') -- it may hold what deliveries wait for
             union all
             select role, name, value
-            from (values ('foloosi_handler'), ('foloosi_operator'), ('foloosi_consumer'), ('foloosi_worker'), ('foloosi_monitor')) as r (role),
+            from (values ('foloosi_handler'), ('foloosi_operator'), ('foloosi_consumer'), ('foloosi_worker'), ('foloosi_monitor'), ('foloosi_retention')) as r (role),
                 (values
                     ('log_min_messages', 'log'),
                     ('log_min_error_statement', 'panic'),

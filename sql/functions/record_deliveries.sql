@@ -251,7 +251,8 @@ begin
     end if;
     select b.body into body from foloosi.bodies b where b.delivery_id = d.id order by b.created_at limit 1;
     if body is null then
-        raise exception 'the bytes of delivery % are gone', d.id using errcode = 'no_data_found';
+        raise exception 'the bytes of delivery % are gone: retention dropped them, or an erasure', d.id using errcode = 'no_data_found',
+            hint = 'What it said is in foloosi.deliveries and foloosi.transactions; record_delivery() records it by hand.';
     end if;
     t := convert_from(body, 'UTF8')::jsonb #> '{data,transfer}';
     return query select r.* from foloosi.record_deliveries(

@@ -17,3 +17,14 @@ $$;
 
 comment on function foloosi.schema_version() is
     'The number of the latest migration: which schema this is.';
+
+create or replace function foloosi.schema_serves()
+returns int
+language sql stable security definer
+set search_path = foloosi, pg_temp
+as $$
+    select 1
+$$;
+
+comment on function foloosi.schema_serves() is
+    'The version since which record_deliveries() is called as it is now: a handler that knows this or a later one may use a schema that is newer than it is.';

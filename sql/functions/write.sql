@@ -42,9 +42,12 @@ begin
             order_ref = e.transaction_order, state = e.transaction_state, transaction_status = e.status,
             amount = coalesce(e.amount, t.amount), currency = coalesce(e.currency, t.currency),
             transaction_message = coalesce(e.message, t.transaction_message),
-            optional1 = coalesce(e.optional1, t.optional1), optional2 = coalesce(e.optional2, t.optional2),
-            optional3 = coalesce(e.optional3, t.optional3), customer_email = coalesce(e.email, t.customer_email),
-            customer_mobile = coalesce(e.mobile, t.customer_mobile), card_last_four = coalesce(e.card, t.card_last_four),
+            optional1 = coalesce(case when t.masked_at is null then e.optional1 end, t.optional1), -- masked stays masked
+            optional2 = coalesce(case when t.masked_at is null then e.optional2 end, t.optional2),
+            optional3 = coalesce(case when t.masked_at is null then e.optional3 end, t.optional3),
+            customer_email = coalesce(case when t.masked_at is null then e.email end, t.customer_email),
+            customer_mobile = coalesce(case when t.masked_at is null then e.mobile end, t.customer_mobile),
+            card_last_four = coalesce(case when t.masked_at is null then e.card end, t.card_last_four),
             updated_at = now()
         from unnest(decided) e where e.transaction_write = 'update' and t.id = e.transaction_id;
     end if;

@@ -180,6 +180,7 @@ def test_grants_are_exactly_these(db):
             ("foloosi_consumer", "retry_events"),
             ("foloosi_consumer", "schema_version"),
             ("foloosi_handler", "record_deliveries"),
+            ("foloosi_handler", "schema_serves"),
             ("foloosi_handler", "schema_version"),
         ]
         tables = c.execute(
@@ -187,7 +188,7 @@ def test_grants_are_exactly_these(db):
             select r.rolname, c.relname, p.privilege
             from pg_class c, pg_roles r, unnest(array['select', 'insert', 'update', 'delete', 'truncate', 'references', 'trigger']) as p (privilege)
             where relnamespace = 'foloosi'::regnamespace and relkind in ('r', 'p', 'v', 'm')
-                and r.rolname in ('foloosi_handler', 'foloosi_consumer', 'foloosi_operator', 'foloosi_worker', 'foloosi_monitor', 'pg_monitor')
+                and r.rolname in ('foloosi_handler', 'foloosi_consumer', 'foloosi_operator', 'foloosi_worker', 'foloosi_monitor', 'foloosi_retention', 'pg_monitor')
                 and has_table_privilege(r.oid, c.oid, p.privilege)
                 and (r.rolname, p.privilege) <> ('foloosi_operator', 'select')
             """
@@ -592,7 +593,7 @@ def test_settings_of_the_roles(fresh_cluster):
         c.execute(re.search(r"Ask a superuser for: (.*)", run.stderr).group(1))
     assert "nothing to do" in ok(db.migrate(user="maker"))
     found = settings(fresh_cluster)
-    for role in ("foloosi_handler", "foloosi_operator", "foloosi_consumer", "foloosi_worker"):
+    for role in ("foloosi_handler", "foloosi_operator", "foloosi_consumer", "foloosi_worker", "foloosi_retention"):
         assert set(LOG_SETTINGS) <= set(found[role])
 
     # A DBA's own choice stays.

@@ -35,7 +35,7 @@ grant select on all tables in schema t to public;
 select is(array(select concat_ws(' ', rolname, case when rolcanlogin then 'login' end, case when rolsuper then 'super' end, case when rolcreaterole then 'createrole' end,
                 case when rolcreatedb then 'createdb' end, case when rolbypassrls then 'bypassrls' end, case when rolreplication then 'replication' end)
                 from pg_roles where rolname like 'foloosi%' order by rolname),
-    array['foloosi_consumer login', 'foloosi_handler login', 'foloosi_monitor login', 'foloosi_operator login', 'foloosi_owner', 'foloosi_worker login'], 'only the owner cannot log in, and none may do more');
+    array['foloosi_consumer login', 'foloosi_handler login', 'foloosi_monitor login', 'foloosi_operator login', 'foloosi_owner', 'foloosi_retention login', 'foloosi_worker login'], 'only the owner cannot log in, and none may do more');
 select is_empty($$select m.member::regrole, m.roleid::regrole from pg_auth_members m where m.member::regrole::text ~ '^foloosi'$$, 'none is a member of anything');
 select is_empty($$select name, o.rolname from t.relations r join pg_class c on c.oid = r.oid join pg_roles o on o.oid = c.relowner where o.rolname <> 'foloosi_owner'
     union all select signature, o.rolname from t.routines r join pg_proc p on p.oid = r.oid join pg_roles o on o.oid = p.proowner where o.rolname <> 'foloosi_owner'
@@ -92,7 +92,7 @@ select throws_ok('set local session_replication_role = replica', '42501', null, 
 select lives_ok('select foloosi.schema_version()', 'handler: schema_version()');
 select is((record(merchant(), d('success', 'O-2', 'N-3')))[1], 'recorded O-2 paid', 'handler: record_deliveries()');
 reset session authorization;
-select is(array(select name from routines where has_function_privilege('foloosi_handler', oid, 'execute') order by name), array['record_deliveries', 'schema_version'],
+select is(array(select name from routines where has_function_privilege('foloosi_handler', oid, 'execute') order by name), array['record_deliveries', 'schema_serves', 'schema_version'],
     'handler: executes these and nothing else');
 
 -- names of its own in pg_temp deceive no function
@@ -138,7 +138,7 @@ select is(array(select a.attrelid::regclass || '.' || attname || ' ' || x.privil
                 where x.grantee = 'foloosi_operator'::regrole order by 1), array['foloosi.orders.id UPDATE', 'foloosi.transactions.id UPDATE'],
     'operator: two column privileges, that a trigger makes empty');
 select is(array(select name from routines where has_function_privilege('foloosi_operator', oid, 'execute') order by name),
-    array['add_consumer', 'assign_transaction', 'disable_consumer', 'discard_events', 'dismiss_attention', 'drop_consumer', 'enable_consumer', 'event_payload', 'monitor', 'record_delivery', 'register_order', 'remind_paybacks', 'replay_delivery', 'resolve_order', 'retry_events', 'schema_version', 'set_merchant', 'settle_payback', 'transactions_of'],
+    array['add_consumer', 'assign_transaction', 'disable_consumer', 'discard_events', 'dismiss_attention', 'drop_consumer', 'enable_consumer', 'erase_customer', 'event_payload', 'monitor', 'record_delivery', 'register_order', 'remind_paybacks', 'replay_delivery', 'resolve_order', 'retry_events', 'schema_version', 'set_merchant', 'set_retention', 'settle_payback', 'transactions_of'],
     'operator: executes these and nothing else');
 set local session authorization foloosi_operator;
 select lives_ok('select foloosi.set_merchant(''by.operator'')', 'operator: set_merchant()');
@@ -189,11 +189,23 @@ select lives_ok('select * from foloosi.monitor()', 'monitor: monitor()');
 reset session authorization;
 select is(array(select name from routines where has_function_privilege('foloosi_monitor', oid, 'execute')), array['monitor'], 'monitor: and nothing else');
 
+-- ---------------------------------------------------------------- retention
+
+set local session authorization foloosi_retention;
+select is(sqlstates('select * from %t'), array['42501'], 'retention: select is refused');
+select is(sqlstates('insert into %t default values', 'rp'), array['42501'], 'retention: so is insert');
+select is(sqlstates('update %t set %c = %c', 'rp'), array['42501'], 'retention: so is update');
+select is(sqlstates('delete from %t', 'rp'), array['42501'], 'retention: so is delete');
+select is(sqlstates('drop table %t', 'rp'), array['42501'], 'retention: so is drop');
+reset session authorization;
+select is(array(select name from routines where has_function_privilege('foloosi_retention', oid, 'execute') order by name),
+    array['retain_bodies', 'retain_default', 'retain_months', 'retain_personal', 'schema_version'], 'retention: executes these and nothing else');
+
 -- ---------------------------------------------------------------- what keeps personal data out of the log
 
 select is(array(select w from unnest(array['log_min_messages=log', 'log_min_error_statement=panic', 'log_error_verbosity=terse', 'log_parameter_max_length=0',
                 'log_parameter_max_length_on_error=0']) w where not w = any (r.rolconfig)), '{}', rolname || ': the server''s log gets no values')
-    from pg_roles r where rolname in ('foloosi_handler', 'foloosi_operator', 'foloosi_consumer', 'foloosi_worker', 'foloosi_monitor') order by rolname;
+    from pg_roles r where rolname in ('foloosi_handler', 'foloosi_operator', 'foloosi_consumer', 'foloosi_worker', 'foloosi_monitor', 'foloosi_retention') order by rolname;
 select is(array(select w from unnest(array['synchronous_commit=on']) w where not w = any (r.rolconfig)), '{}', 'handler: recorded means on disk')
     from pg_roles r where rolname = 'foloosi_handler';
 

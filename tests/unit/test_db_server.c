@@ -630,6 +630,13 @@ privileges_and_schema_are_checked(void **state)
 	    "'select 99'");
 	assert_status(db_connect(db, in(LONG)), DB_SCHEMA);
 	assert_non_null(strstr(db_error(db), "upgrade"));
+	sql("create function foloosi.schema_serves() returns int language sql as 'select 98'");
+	assert_status(db_connect(db, in(LONG)), DB_SCHEMA); /* it wants newer handlers */
+	assert_non_null(strstr(db_error(db), "upgrade"));
+	sql("create or replace function foloosi.schema_serves() returns int language sql as "
+	    "'select 1'");
+	connected();
+	other("user=handler");
 	sql("create or replace function foloosi.schema_version() returns int language sql as "
 	    "'select 0'");
 	assert_status(db_connect(db, in(LONG)), DB_SCHEMA);

@@ -1,0 +1,156 @@
+"""What foloosi-webhook-upgrade(7) says, with a real older release: its programs and its schema.
+
+The older release is built from the repository's history.
+"""
+
+import contextlib
+import shutil
+import subprocess
+import threading
+
+import pytest
+
+import stack
+from conftest import BareFront, Request, encode, scratch, transfer
+
+OLDER = "b058b6ca76a539391ecddf7aafc677f396afc0e4"  # schema 3
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def older():
+    """The directory of the older release, built."""
+    home = stack.pathlib.Path(scratch())
+    archive = subprocess.run(["git", "-C", stack.ROOT, "archive", OLDER], capture_output=True)
+    if archive.returncode:
+        pytest.skip("no history here: git fetch --unshallow")
+    subprocess.run(["tar", "-x", "-C", home], input=archive.stdout, check=True)
+    subprocess.run(["make", "-s", "-C", home, "build/foloosi-webhook"], check=True, capture_output=True)
+    yield home
+    shutil.rmtree(home)
+
+
+class House:
+    """The older schema and, if wanted, the older handler."""
+
+    def __init__(self, older):
+        self.older = older
+        self.home = stack.pathlib.Path(scratch())
+        self.home.chmod(0o711)
+        self.logs = self.home / "logs"
+        self.pg = stack.Postgres(self.home / "pg", self.logs, {"fsync": "off"})
+        self.pg.start()
+        self.pg.create_database()
+        self.migrate(older / "sql")
+        self.pg.query("select foloosi.set_merchant('shop')")
+        self.token = stack.token()
+        self.handler = stack.Handler(self.home / "fw", self.logs, self.pg.conninfo("foloosi_handler"), {"shop": {"token": self.token}},
+                                     spool_dir=self.home / "fw" / "spool")
+        self.acknowledged, self.outcomes = [], []
+
+    def migrate(self, sql):
+        subprocess.run([stack.built("foloosictl"), "migrate", "--database", self.pg.conninfo("postgres"), "--sql", sql], check=True, capture_output=True)
+
+    def run(self, build):
+        """This program from now on."""
+        if self.handler.alive():
+            assert self.handler.stop() == 0
+        copy = self.handler.program.with_suffix(".new")
+        shutil.copy(build / "foloosi-webhook", copy)
+        copy.chmod(0o755)
+        copy.rename(self.handler.program)
+        self.handler.start()
+
+    def post(self):
+        body = encode(transfer())
+        answer = BareFront(self.handler.socket).send(Request(f"/webhooks/foloosi/shop/{self.token}", body=body))
+        self.outcomes.append(answer.json["outcome"] if answer.status == 200 else answer.status)
+        if answer.status == 200:
+            self.acknowledged.append(body)
+        return self.outcomes[-1]
+
+    @contextlib.contextmanager
+    def load(self):
+        stop = threading.Event()
+
+        def deliver():
+            while not stop.is_set():
+                self.post()
+
+        clients = [threading.Thread(target=deliver) for _ in range(4)]
+        for c in clients:
+            c.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            for c in clients:
+                c.join()
+
+    def settled(self):
+        """All that was acknowledged is there, once, and the spool is empty."""
+        spool = self.home / "fw" / "spool"
+        stack.wait_for("the drain", lambda: not list(spool.glob("*.delivery")))
+        return self.pg.query("select count(*), count(distinct order_ref) from foloosi.deliveries where outcome = 'recorded'") \
+            == [(len(self.acknowledged), len(self.acknowledged))]
+
+    def close(self):
+        self.handler.stop()
+        self.pg.stop()
+        shutil.rmtree(self.home)
+
+
+@pytest.fixture
+def house(older):
+    house = House(older)
+    try:
+        yield house
+    finally:
+        house.close()
+
+
+def test_handler_first(house):
+    """The new handler on the older schema, and the migration under it: no gap at all."""
+    house.run(stack.build_dir())
+    with house.load():
+        assert house.post() == "recorded"
+        house.migrate(stack.ROOT / "sql")
+        assert house.post() in ("recorded", "spooled")
+    stack.wait_for("the new schema", lambda: house.post() == "recorded")
+    assert set(house.outcomes) <= {"recorded", "spooled"} and house.settled()
+
+
+def test_schema_first(house, tmp_path):
+    """The older handler on the new schema: it goes on. It asks nothing of a newer schema yet: after a reconnect it waits for its successor."""
+    house.run(house.older / "build")
+    with house.load():
+        assert house.post() == "recorded"
+        house.migrate(stack.ROOT / "sql")
+        stack.wait_for("the new schema", lambda: house.post() == "recorded")
+    assert set(house.outcomes) <= {"recorded", "spooled"} and house.settled()
+    house.pg.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'foloosi_handler'")
+    stack.wait_for("the older handler to see it", lambda: house.post() == 503)
+    assert "this program knows 1 to 3" in house.handler.log.read_text()
+    house.run(stack.build_dir())
+    assert house.post() == "recorded" and house.settled()
+
+
+def test_a_schema_of_tomorrow(house, tmp_path):
+    """This handler and a schema that is newer: it goes on, however often it connects, unless it is told that it is too old."""
+    sql = stack.pathlib.Path(shutil.copytree(stack.ROOT / "sql", tmp_path / "sql"))
+    house.migrate(sql)
+    house.run(stack.build_dir())
+    number = max(int(p.name[:4]) for p in (sql / "migrations").iterdir()) + 1
+    (sql / "migrations" / f"{number:04d}_tomorrow.sql").write_text("create table foloosi.tomorrow (id int);\n")
+    with house.load():
+        assert house.post() == "recorded"
+        house.migrate(sql)
+        for _ in range(3):
+            house.pg.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'foloosi_handler'")
+            stack.wait_for("the next connection", lambda: house.post() == "recorded")
+    assert set(house.outcomes) <= {"recorded", "spooled"} and house.settled()
+    house.pg.query(f"create or replace function foloosi.schema_serves() returns int language sql as 'select {number}'")
+    house.pg.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'foloosi_handler'")
+    stack.wait_for("the handler to see it", lambda: house.post() == 503)
+    assert "upgrade foloosi-webhook" in house.handler.log.read_text()

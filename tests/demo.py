@@ -79,13 +79,15 @@ def scratch():
     raise stack.StackError("neither /var/tmp nor /tmp can be written to")
 
 
-def write_env(postgres, token, nginx, apache):
+def write_env(postgres, token, nginx, apache, provider, worker):
     lines = {
         "PGHOST": postgres.socket_dir,
         "PGPORT": postgres.port,
         "PGUSER": "foloosi_operator",
         "PGDATABASE": stack.DATABASE,
         "WEBHOOK_URL": nginx.url(f"/webhooks/foloosi/demo/{token}"),
+        "PROVIDER_URL": provider.url(""),
+        "WORKER_CONFIG": worker.config.path,
     }
     if apache:
         lines["APACHE_WEBHOOK_URL"] = apache.url(f"/webhooks/foloosi/demo/{token}")
@@ -135,10 +137,12 @@ def start(port):
         apache = run(stack.Apache(f"{home}/apache", DEMO, "proxy", port + 1, handler.socket))
     secret = "whsec_" + base64.b64encode(os.urandom(32)).decode()
     receiver = run(stack.Receiver(f"{home}/receiver", DEMO, secret))
-    worker = run(stack.Worker(f"{home}/worker", DEMO, postgres.conninfo("foloosi_worker"),
-                              {"demo": {"event_url": receiver.url(), "event_secret": secret}}))
+    key = stack.token()
+    provider = run(stack.Provider(f"{home}/provider", DEMO, key, nginx.url(f"/webhooks/foloosi/demo/{token}")))
+    worker = run(stack.Worker(f"{home}/worker", DEMO, postgres.conninfo("foloosi_worker"), {"demo": {
+        "event_url": receiver.url(), "event_secret": secret, "provider_url": provider.url(""), "provider_secret": key, "provider_per_minute": 6000}}))
     stack.wait_for("the worker", lambda: postgres.query("select 1 from foloosi.consumers"), alive=worker.alive)
-    env = {**os.environ, **write_env(postgres, token, nginx, apache)}
+    env = {**os.environ, **write_env(postgres, token, nginx, apache, provider, worker)}
 
     psql = [stack.program("psql"), "-X", "-q", "-P", "pager=off"]
     subprocess.run([*psql, "-At", "-o", os.devnull, "-c", "select foloosi.set_merchant('demo')"], env=env, check=True)
@@ -175,6 +179,8 @@ def start(port):
   psql -c 'table foloosi.orders'
   psql -c 'table foloosi.attention'
   tail .demo/receiver.log
+  curl -sS -d '{{"order": "LOST-1", "amount": 100, "lost": true}}' "$PROVIDER_URL/pay"   # paid, and its webhook is lost
+  {os.path.relpath(stack.built("foloosi-worker"), stack.ROOT)} --config "$WORKER_CONFIG" reconcile
   curl -sS {nginx.url("/readyz")}
   curl -sS {nginx.url("/metrics")}
   make demo-stop""")

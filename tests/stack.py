@@ -431,27 +431,41 @@ class Worker(Service):
         return self
 
 
-class Receiver(Service):
-    """tests/receiver.py: a merchant's endpoint that prints the events which reach it."""
+class Script(Service):
+    """A server of tests/: files, the first of which is run, copied to where a system user may read them."""
 
-    def __init__(self, home, logs, secret):
-        super().__init__("receiver", home, logs, "www-data")
-        self.secret = secret
+    def __init__(self, name, home, logs, files, arguments, env=None):
+        super().__init__(name, home, logs, "www-data")
+        self.files, self.arguments, self.env = files, arguments, env
         self.port = free_port()
 
     def start(self):
         give(self.home, "www-data", mode=0o700)
-        script = shutil.copy(ROOT / "tests" / "receiver.py", self.home)
-        give(script, "www-data", mode=0o600)
-        self.spawn(["/usr/bin/python3", script, self.port], env={"EVENT_SECRET": self.secret})
+        for file in self.files:
+            give(shutil.copy(ROOT / "tests" / file, self.home), "www-data", mode=0o600)
+        self.spawn(["/usr/bin/python3", self.home / self.files[0], *self.arguments, self.port], env=self.env)
         try:
-            wait_for("the receiver", lambda: connects(("127.0.0.1", self.port)), alive=self.alive)
+            wait_for(self.name, lambda: connects(("127.0.0.1", self.port)), alive=self.alive)
         except StackError as e:
             raise self.failed(e) from None
         return self
 
     def url(self, path="/"):
         return f"http://127.0.0.1:{self.port}{path}"
+
+
+class Receiver(Script):
+    """tests/receiver.py: a merchant's endpoint that prints the events which reach it."""
+
+    def __init__(self, home, logs, secret):
+        super().__init__("receiver", home, logs, ["receiver.py"], [], {"EVENT_SECRET": secret})
+
+
+class Provider(Script):
+    """tests/provider.py: a stand-in for the provider, which takes payments and sends webhooks."""
+
+    def __init__(self, home, logs, key, webhook):
+        super().__init__("provider", home, logs, ["provider.py", "endpoint.py"], ["--key", key, "--webhook", webhook, "--port"])
 
 
 class Nginx(Service):

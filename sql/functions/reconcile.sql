@@ -118,9 +118,8 @@ begin
                    case when w.fault is not null then w.fault
                         -- paid by a success that came without a number: this may be that one
                         when w.status = 'success' and t.id is null and exists (
-                            select from foloosi.transactions p
-                            where p.order_ref = w.order_ref and p.merchant = run.merchant and p.transaction_no is null
-                              and p.transaction_status = 'success') then 'its order has a success without a number'
+                            select from foloosi.transactions_of(run.merchant, w.order_ref) p
+                            where p.transaction_no is null and p.transaction_status = 'success') then 'its order has a success without a number'
                    end as doubt,
                    case when w.status not in ('success', 'failed') then 'other'
                         when foloosi.same_transaction(t, w.status, w.amount, w.currency) then 'matched'
@@ -163,7 +162,7 @@ begin
         select v.i, v.verdict, v.outcome from verdicts v order by v.i;
 end $$;
 comment on function foloosi.record_reconciled(bigint, text[], text[], numeric[], text[], text[], text[]) is
-'Feed what never arrived or differs, through record_deliveries(), and keep the verdict. Parameters: the run; parallel arrays of at most 256 elements, each number once: number; status, amount, currency and order as the provider has them (order null: he does not say); fault, not null: it could not be read, or not be believed, and is not fed. Returns for each position that this run had not had the verdict (matched, missing, differed, other, unclear) and the outcome of its delivery (null: none was made; busy: somebody holds its order, nothing was kept, call again). Errors: no such run. Calls: known_reconciliation, same_transaction, record_deliveries. Tables: reconciled (written), transactions, deliveries, paybacks (read).';
+'Feed what never arrived or differs, through record_deliveries(), and keep the verdict. Parameters: the run; parallel arrays of at most 256 elements, each number once: number; status, amount, currency and order as the provider has them (order null: he does not say); fault, not null: it could not be read, or not be believed, and is not fed. Returns for each position that this run had not had the verdict (matched, missing, differed, other, unclear) and the outcome of its delivery (null: none was made; busy: somebody holds its order, nothing was kept, call again). Errors: no such run. Calls: known_reconciliation, same_transaction, transactions_of, record_deliveries. Tables: reconciled (written), transactions, deliveries, paybacks (read).';
 
 create or replace function foloosi.advance_reconciliation(reconciliation bigint, day date, page int) returns void
 language plpgsql security definer

@@ -66,7 +66,9 @@ class Shop:
         return rows[0] if rows else (None, None, None, 0)
 
     def hurry(self):
-        self.house.pg.query("update foloosi.verifications set due_at = now() where merchant = %s and verified_at is null and reason is not null", [self.name])
+        """Not what is being asked right now: its lease is longer."""
+        self.house.pg.query("update foloosi.verifications set due_at = now() where merchant = %s and verified_at is null and reason is not null"
+                            " and due_at < now() + interval '1 minute'", [self.name])
 
 
 @pytest.fixture

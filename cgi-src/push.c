@@ -28,6 +28,7 @@
 #include "url.h"
 
 #define GATHER_MS 10                       /* how long a report waits for others */
+#define REPORT_TRIES 10                    /* a second apart: a lock, or a server that stops */
 #define LEASE_MARGIN_S 30                  /* beyond the timeout, for the reports */
 #define REFUSED_SHARE(n) (((n)*3 + 4) / 5) /* attempts for one that the endpoint refuses */
 #define MAILS_UNDER_WAY 4                  /* of a merchant */
@@ -112,6 +113,7 @@ struct endpoint {
 
 	struct array report[A__MAX];
 	int reported;      /* in it */
+	int refusals;      /* of it, in a row */
 	int64_t report_at; /* clock_ms(): when it is sent at the latest */
 };
 
@@ -304,14 +306,14 @@ report(struct endpoint *e)
 	for (int a = 0; a < A__MAX; a++)
 		values[1 + a] = array_text(&e->report[a]);
 	status = store_ask(e->push->store, ways[e->push->way].settle_sql, 1 + A__MAX, values, NULL);
-	if (status == STORE_AWAY) {
+	if (status == STORE_AWAY || (status == STORE_REFUSED && ++e->refusals < REPORT_TRIES)) {
 		e->report_at = clock_ms() + 1000;
 		return;
 	}
-	/* Refused: the consumer was dropped, or something is wrong for longer. Their leases run out. */
+	/* Told; or the consumer was dropped, or something is wrong for longer: their leases run out. */
 	for (int a = 0; a < A__MAX; a++)
 		array_clear(&e->report[a]);
-	e->reported = 0;
+	e->reported = e->refusals = 0;
 }
 
 /* ---- out ---- */
@@ -492,7 +494,8 @@ push_work(struct push *p, bool more)
 		int64_t now = clock_ms();
 		int room;
 
-		if (e->reported > 0 && (now >= e->report_at || e->reported >= e->most / 2))
+		if (e->reported > 0 &&
+		    (now >= e->report_at || (e->reported >= e->most / 2 && e->refusals == 0)))
 			report(e);
 		if (more && (room = room_now(e, now)) > 0)
 			take(e, room);

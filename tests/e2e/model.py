@@ -63,7 +63,7 @@ class Shop:
         success = d["status"] == "success"
 
         if d["status"] not in ("success", "failed"):  # row 2
-            if d["status"] == "refund" and t and t["status"] == "success":
+            if d["status"] == "refund" and t:
                 for p in self.paybacks_of(t):
                     if p["state"] != "settled":
                         p["state"] = "settled"
@@ -249,6 +249,40 @@ class Shop:
                 self.event("payback.check", p["order_ref"], "status_contradiction", t, p)
         if not any(p["reason"] != "withdrawn" for p in self.paybacks_of(t)):
             self.owe(t, "status_contradiction", "check")
+
+    # ------------------------------------------------------------ the provider's word
+
+    def verify(self, number, status, amount, currency, order_ref):
+        """verify = callback: what foloosi-worker was told about a transaction. status None: it cannot be asked."""
+        t = self.transactions[number]
+        order = self.orders.get(t["order_ref"])
+        if t["state"] == "verifying" and order["state"] == "verifying" and order["transaction"] == number:
+            expected = order if order["registered"] else t
+            if status is None:
+                doubt = "unverifiable"
+            elif status != "success":
+                doubt = "not_captured"
+            elif order_ref not in (None, t["order_ref"]):
+                doubt = "order_differs"
+            elif currency != t["currency"] or currency != expected["currency"]:
+                doubt = "currency_differs"
+            elif amount != t["amount"] or amount != expected["amount"]:
+                doubt = "amount_differs"
+            else:
+                doubt = None
+            if doubt:
+                order.update(state="review", reason=doubt)
+                self.event("order.review", t["order_ref"], doubt, t)
+                return
+            t["state"] = "captured"
+            for p in self.paybacks_of(t):
+                if (p["state"], p["reason"]) == ("check", "captured_though_failed"):
+                    p.update(state="settled", reason="withdrawn", by_person=True)
+            order.update(state="paid", reason="late" if order["late"] else None)
+            self.event("order.success", t["order_ref"], order["reason"], t)
+            self.owe_all(t["order_ref"], "double_payment", but=t)
+        elif t["state"] == "failed" and status == "success" and not self.paybacks_of(t):
+            self.owe(t, "captured_though_failed", "check")
 
     # ------------------------------------------------------------ what persons do
 

@@ -81,6 +81,9 @@ ACTS = {
                  where merchant = %(merchant)s and id > %(since)s order by id offset %(number)s limit 1), 'by test')""",
 }
 
+# foloosi-worker's, who reads no table
+VERIFY = "select foloosi.verify_transaction(%s, %s, %s, %s, %s)"
+
 RECORD = """
     select ordinal, outcome, order_ref, order_state, reason, delivery_id, merchant_known
     from foloosi.record_deliveries(
@@ -111,12 +114,13 @@ def record(connection, deliveries):
 
 
 class Database:
-    """Connections of the two roles that a story needs. conninfo: a function of the role."""
+    """Connections of the roles that a story needs. conninfo: a function of the role."""
 
     def __init__(self, conninfo):
         self.conninfo = conninfo
         self.handler = self.connect("foloosi_handler")
         self.operator = self.connect("foloosi_operator")
+        self.worker = self.connect("foloosi_worker")
         self.names = itertools.count()
         self.prefix = f"m{time.time_ns():x}"
 
@@ -140,7 +144,12 @@ class Database:
                       (select coalesce(max(id), 0) from foloosi.events)""").fetchone()
 
     def act(self, merchant, since, name, arguments):
-        """What a person does. True if the database refused it."""
+        """What a person does, or foloosi-worker. True if the database refused it."""
+        if name == "verify":
+            id_, = self.operator.execute("select id from foloosi.transactions where merchant = %s and id > %s order by id offset %s limit 1",
+                                         (merchant, since[0], arguments["number"])).fetchone()
+            self.worker.execute(VERIFY, (id_, *(arguments[k] for k in ("status", "amount", "currency", "order_ref"))))
+            return False
         try:
             self.operator.execute(ACTS[name], {"merchant": merchant, "since": since[0], **arguments})
         except (psycopg.errors.NoDataFound, psycopg.errors.ObjectNotInPrerequisiteState,
@@ -222,12 +231,12 @@ def told_to_model(policies, steps):
             answer = (v["outcome"], v["reason"], v["order_ref"], v["order_state"])
         else:
             if "number" in arguments:
-                things = shop.transactions if name == "assign" else shop.paybacks
+                things = shop.paybacks if name == "settle" else shop.transactions
                 if not things:
                     continue
                 arguments = {**arguments, "number": arguments["number"] % len(things)}
             method = {"register": shop.register_order, "resolve": shop.resolve_order,
-                      "assign": shop.assign_transaction, "settle": shop.settle_payback}[name]
+                      "assign": shop.assign_transaction, "settle": shop.settle_payback, "verify": shop.verify}[name]
             try:
                 method(**arguments)
                 answer = False
@@ -367,6 +376,20 @@ def test_random_deliveries(db, policies, steps, sizes):
        sizes=st.lists(st.integers(1, 6), min_size=1, max_size=4))
 def test_random_deliveries_and_persons(db, policies, steps, sizes):
     compare(db, policies, within(policies, steps), [1], sizes)
+
+
+words = st.builds(lambda **a: ("verify", a), number=st.integers(0, 7),
+                  status=st.sampled_from(["success", "success", "success", "failed", "refund", None]), amount=AMOUNTS,
+                  currency=CURRENCIES, order_ref=st.sampled_from([None, None, None, "A", "B"]))
+
+
+@settings(STORIES, max_examples=STORIES.max_examples // 4)
+@given(policy=st.fixed_dictionaries({"mode": st.sampled_from(["live", "test"]), "unknown_orders": st.sampled_from(["accept", "accept", "review"]),
+                                     "late_success": st.sampled_from(["pay", "pay", "review"]), "verify": st.just("callback")}),
+       steps=stories(st.one_of(successes, successes, failures, others, words, words, words, acts), 24),
+       sizes=st.lists(st.integers(1, 6), min_size=1, max_size=4))
+def test_random_deliveries_and_the_provider_s_word(db, policy, steps, sizes):
+    compare(db, [policy], within([policy], steps), [1], sizes)
 
 
 @pytest.mark.parametrize("seed", range(40 if LONG else 6))

@@ -412,6 +412,27 @@ def test_the_database_goes_away_and_comes_back(house, endpoint, shop):
     until("the second", lambda: len(endpoint.requests) == 2 and house.left(shop) == [])
 
 
+def test_a_report_that_is_refused_is_told_again(house, endpoint, shop):
+    """Else the event would be posted again, and a mail sent twice."""
+    signature = "text, bigint[], int[], text[], boolean[], int[], int[], text[]"
+    house.pg.query(f"revoke execute on function foloosi.settle_events({signature}) from foloosi_worker")
+    try:
+        house.deliver(shop)
+        until("the post", lambda: endpoint.requests)
+        until("the refusal", lambda: "database_refused" in "".join(w.log.read_text() for w in house.workers))
+    finally:
+        house.pg.query(f"grant execute on function foloosi.settle_events({signature}) to foloosi_worker")
+    until("the report", lambda: house.left(shop) == [])
+    assert len(endpoint.requests) == 1 and house.pg.query("select position > 0 from foloosi.consumers where merchant = %s", [shop]) == [(True,)]
+
+
+def test_asking_for_a_consumer_again_draws_no_number(house):
+    name = f"again-{next(numbers)}"
+    first = house.pg.query("select (foloosi.add_consumer(%s)).id", [name])
+    assert [house.pg.query("select (foloosi.add_consumer(%s)).id", [name]) for _ in range(3)] == [first] * 3
+    assert house.pg.query("select (foloosi.add_consumer(%s)).id", [name + "b"]) == [(first[0][0] + 1,)]
+
+
 def test_sigterm_waits_for_what_is_under_way(house, endpoint):
     merchant = house.merchant()
     worker = house.worker({merchant: {"event_url": endpoint.url(), "event_secret": SECRETS[0]}})

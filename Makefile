@@ -18,6 +18,9 @@ CGIDIR	= $(PREFIX)/lib/cgi-bin
 DATADIR	= $(PREFIX)/share/foloosi-webhook
 MANDIR	= $(PREFIX)/share/man
 CONFDIR	= /etc/foloosi-webhook
+UNITDIR	= $(PREFIX)/lib/systemd/system
+SYSUSERSDIR = $(PREFIX)/lib/sysusers.d
+TMPFILESDIR = $(PREFIX)/lib/tmpfiles.d
 
 PYTHON	= /usr/bin/python3
 # end to end, most of the time is spent waiting: three files of tests at a time, each with servers of its own
@@ -51,7 +54,7 @@ H_FILES	= $(wildcard cgi-src/*.h tests/unit/*.h)
 
 # -- public targets --------------------------------------------------------------
 
-.PHONY: all deps demo demo-stop check check-all install clean
+.PHONY: all deps demo demo-stop check check-all install clean deb deb-deps package-check
 all: $B/foloosi-webhook $B/foloosi-worker $B/foloosictl
 
 deps:
@@ -94,6 +97,32 @@ install: all
 	install -d -m 700 $(DESTDIR)$(CONFDIR)/secrets
 	test -e $(DESTDIR)$(CONFDIR)/foloosi-webhook.conf || \
 	    install -m 640 cgi-src/foloosi-webhook.conf $(DESTDIR)$(CONFDIR)/
+	install -d $(DESTDIR)$(UNITDIR)/foloosi-.service.d $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(TMPFILESDIR)
+	cd systemd && for u in foloosi-*.socket foloosi-*.timer foloosi-*.service foloosi-.service.d/*.conf; do \
+	    test ! -f $$u || { sed 's,/usr/sbin/foloosi,$(SBINDIR)/foloosi,; s,/usr/bin/foloosi,$(BINDIR)/foloosi,' $$u \
+	        >$(DESTDIR)$(UNITDIR)/$$u && chmod 644 $(DESTDIR)$(UNITDIR)/$$u; } || exit 1; done
+	install -m 644 systemd/sysusers.conf $(DESTDIR)$(SYSUSERSDIR)/foloosi-webhook.conf
+	install -m 644 systemd/tmpfiles.conf $(DESTDIR)$(TMPFILESDIR)/foloosi-webhook.conf
+
+# The Debian package, in $B/deb: built in a copy, so that nothing of it is left in the source tree.
+# DEB_VERSION= another version than the changelog's
+DEB_SOURCE = $B/deb/foloosi-webhook
+deb:
+	rm -rf $B/deb && mkdir -p $(DEB_SOURCE)
+	tar -c --exclude=./$B --exclude=./build --exclude=./.demo --exclude=./.git --exclude=__pycache__ . | tar -x -C $(DEB_SOURCE)
+	$(if $(DEB_VERSION),sed -i '1s/(.*)/($(DEB_VERSION))/' $(DEB_SOURCE)/debian/changelog)
+	cd $(DEB_SOURCE) && env -u MAKEFLAGS -u MAKELEVEL dpkg-buildpackage -b -us -uc
+	lintian --fail-on error,warning --info $B/deb/*.changes
+
+deb-deps:
+	@sh tests/deps.sh build-essential debhelper lintian debootstrap libfcgi-dev libjson-c-dev libpq-dev libinih-dev libssl-dev \
+	    libcurl4-openssl-dev
+
+# The package in a fresh Debian root with a systemd of its own; as root, apart from the machine's services
+package-check:
+	$(MAKE) deb
+	$(MAKE) deb B=$B/next DEB_VERSION=0.1.1
+	B=$B bash tests/package.sh
 
 clean:
 	rm -rf $B

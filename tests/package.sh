@@ -1,0 +1,228 @@
+#!/bin/bash
+# The Debian package in a machine of its own: a fresh Debian root in which a real systemd runs as pid 1,
+# in namespaces and control groups of its own, without network but for its loopback.
+#
+# usage, as root, after make deb-deps:  make package-check        (KEEP=1 keeps the root and says where it is)
+#
+# The README's section Install is followed in it line by line, as it is printed; then a posted
+# sample must be an order in psql, a restart and an upgrade under load must cost no request, a changed
+# configuration must survive, and removal and purge must leave what they should.
+# The root is made by debootstrap from where this machine gets its packages.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+B=${B:-build}
+version=0.1.0
+next=0.1.1
+
+[ "$(id -u)" -eq 0 ] || { echo "make package-check: only root can make a root: run it as root" >&2; exit 1; }
+for deb in "$B/deb/foloosi-webhook_${version}_"*.deb "$B/next/deb/foloosi-webhook_${next}_"*.deb; do
+	[ -f "$deb" ] || { echo "make package-check: $deb is missing: run  make package-check" >&2; exit 1; }
+done
+
+root=$(mktemp -d /var/tmp/fw-package.XXXXXX)
+chmod 755 "$root"
+groups="fw-package.$$"
+keeper=
+log=$root.log
+: >"$log"
+
+finish() {
+	local rc=$?
+	[ -z "$keeper" ] || kill -KILL "$keeper" 2>/dev/null || :
+	sleep 1
+	for h in /sys/fs/cgroup/unified /sys/fs/cgroup/systemd /sys/fs/cgroup; do
+		[ ! -d "$h/$groups" ] || find "$h/$groups" -depth -type d -exec rmdir {} + 2>/dev/null || :
+	done
+	[ "$rc" -eq 0 ] || echo "FAILED; what was said is in $log" >&2
+	[ -n "${KEEP:-}" ] && echo "the root is $root" || rm -rf --one-file-system "$root"
+}
+trap finish EXIT
+
+say() { echo "== $*" | tee -a "$log"; }
+fail() { echo "package-check: $*" >&2; exit 1; }
+in_root() { chroot "$root" /usr/bin/env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"; }
+
+# -- the root ---------------------------------------------------------------------------------------
+
+. /etc/os-release
+mirror=$({ cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null || :; } |
+	awk '/^URIs:/ {print $2; exit} /^deb / {for (i = 2; i <= NF; i++) if ($i ~ /:\/\//) {print $i; exit}}')
+say "debootstrap ${SUITE:-$VERSION_CODENAME}"
+debootstrap --variant=minbase --include=ca-certificates,systemd,systemd-sysv,dbus,sudo,procps \
+	"${SUITE:-$VERSION_CODENAME}" "$root" "$mirror" >>"$log" 2>&1
+if [ -z "${SUITE:-}" ]; then
+	rm -f "$root/etc/apt/sources.list"
+	cp -r /etc/apt/sources.list.d /etc/apt/apt.conf.d "$root/etc/apt/"
+	[ ! -f /etc/apt/sources.list ] || cp /etc/apt/sources.list "$root/etc/apt/"
+	rm -f "$root"/etc/apt/apt.conf.d/docker-*
+fi
+cp /etc/resolv.conf "$root/etc/"
+mkdir -p "$root/root/build/deb" "$root/root/next"
+cp "$B"/deb/foloosi-webhook_*.deb "$root/root/build/deb/"
+cp "$B"/next/deb/foloosi-webhook_*.deb "$root/root/next/"
+printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
+chmod +x "$root/usr/sbin/policy-rc.d"
+in_root apt-get -q update >>"$log" 2>&1
+say "PostgreSQL and nginx, from Debian"
+in_root apt-get install -qy --no-install-recommends postgresql nginx-light curl openssl >>"$log" 2>&1
+# There is no network afterwards: what the package depends on waits in apt's cache.
+in_root sh -c 'apt-get install -qy --download-only --no-install-recommends /root/build/deb/*.deb' >>"$log" 2>&1
+rm "$root/usr/sbin/policy-rc.d"
+
+# -- pid 1 --------------------------------------------------------------------------------------------
+
+cat >"$root.boot" <<'BOOT'
+root=$1
+mount --make-rprivate / && mount --bind "$root" "$root"
+mount -t proc proc "$root/proc"
+mount -t sysfs -o ro sysfs "$root/sys"
+if [ -d /sys/fs/cgroup/systemd ]; then
+	mount -t tmpfs -o mode=755 tmpfs "$root/sys/fs/cgroup"
+	mkdir "$root/sys/fs/cgroup/unified" "$root/sys/fs/cgroup/systemd"
+	mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup/unified"
+	mount -t cgroup -o none,name=systemd cgroup "$root/sys/fs/cgroup/systemd"
+else
+	mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
+fi
+mount -t tmpfs tmpfs "$root/run"
+mount -t tmpfs -o mode=755 tmpfs "$root/dev"
+for d in null zero full random urandom tty; do mknod -m 666 "$root/dev/$d" c $(stat -c '0x%t 0x%T' "/dev/$d"); done
+ln -s /proc/self/fd "$root/dev/fd"
+mkdir "$root/dev/pts" "$root/dev/shm"
+mount -t devpts devpts "$root/dev/pts"
+mount -t tmpfs tmpfs "$root/dev/shm"
+: >"$root/dev/console"
+chroot "$root" /bin/sh -c 'ip link set lo up 2>/dev/null || :'
+ip link set lo up 2>/dev/null || :
+exec env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot "$root" /lib/systemd/systemd
+BOOT
+say "systemd as pid 1"
+(
+	for h in /sys/fs/cgroup/unified /sys/fs/cgroup/systemd /sys/fs/cgroup; do
+		[ -e "$h/cgroup.procs" ] || continue
+		mkdir "$h/$groups" && echo $BASHPID >"$h/$groups/cgroup.procs"
+	done
+	exec unshare --pid --mount --cgroup --uts --ipc --net --fork --kill-child bash "$root.boot" "$root"
+) >>"$log" 2>&1 </dev/null &
+keeper=$!
+for _ in $(seq 100); do
+	pid1=$(pgrep -P "$keeper" -x systemd || :)
+	[ -z "$pid1" ] || break
+	sleep 0.2
+done
+[ -n "$pid1" ] || fail "systemd does not come up in namespaces of its own here"
+inside() {
+	nsenter -t "$pid1" -m -p -C -n -u -i chroot "$root" /usr/bin/env -i HOME=/root LANG=C.UTF-8 \
+		DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin bash -o pipefail -ec "cd /root; $1" </dev/null
+}
+for _ in $(seq 150); do
+	state=$(inside 'systemctl is-system-running' 2>/dev/null || :)
+	case $state in running | degraded) break ;; esac
+	sleep 0.4
+done
+case $state in running | degraded) ;; *) fail "systemd says: $state" ;; esac
+for _ in $(seq 50); do
+	inside 'sudo -u postgres psql -Atc "select 1"' >/dev/null 2>&1 && break
+	sleep 0.4
+done
+
+# -- the README, from its first line ------------------------------------------------------------------
+
+section=$(sed -n '/^## Install/,/^## Answers/p' README.md)
+block() { awk -v want="$1" '/^```/ {inside = !inside && $0 == want ? ++n == '"$2"' : 0; next} inside' <<<"$section"; }
+block '```ini' 1 >"$root/root/conf"
+pg=$(inside 'ls /etc/postgresql')
+# The sample has a line like each of the README's: those take their place.
+cat >"$root/usr/local/bin/sudoedit" <<'EDIT'
+#!/bin/sh
+sed -i 's/dbname=foloosi /dbname=shop /; s,^#token_file,token_file,' "$1"
+EDIT
+chmod +x "$root/usr/local/bin/sudoedit"
+block '```sh' 1 | sed 1d | sed "s,/15/,/$pg/,; s, 15 main, $pg main,; s,sudoedit,/usr/local/bin/sudoedit," >"$root/root/steps"
+grep -q 'apt-get install' "$root/root/steps" || fail "the README has no such lines any more"
+while IFS= read -r step; do
+	say "$step"
+	case $step in *'apt-get install'*) step="${step/install/install -qy --no-install-recommends}" ;; esac
+	inside "$step" >>"$log" 2>&1 || { tail -5 "$log" >&2; fail "the README's line fails: $step"; }
+done <"$root/root/steps"
+inside '! systemctl is-enabled foloosi-worker' >/dev/null || fail "the worker is enabled, and nobody did that"
+say "the configuration as the README has it in short is one, too"
+inside 'cp conf /etc/foloosi-webhook/readme.conf; foloosi-webhook --config /etc/foloosi-webhook/readme.conf --check-config' >>"$log"
+
+say "nginx"
+inside 'sed -n "/^include/p" >/etc/nginx/conf.d/foloosi.conf <<<"include /usr/share/foloosi-webhook/nginx/foloosi-webhook.conf;"
+	sed -i "0,/server_name _;/s//server_name _;\n\tinclude \/usr\/share\/foloosi-webhook\/nginx\/foloosi-webhook-location.conf;/" /etc/nginx/sites-available/default
+	systemctl restart nginx'
+cat >"$root/root/post" <<'POST'
+# post N: N deliveries, one after the other; says each answer
+token=$(cat /etc/foloosi-webhook/secrets/shop.token)
+for i in $(seq "$1"); do
+	n=$(openssl rand -hex 8)
+	curl -sS -o /tmp/answer -w '%{http_code}\n' -H 'Content-Type: application/json' "http://localhost/webhooks/foloosi/shop/$token" \
+	    -d '{"data":{"transfer":{"transaction_status":"success","transaction_no":"FL'$n'","transaction_amount":"100","transaction_currency":"AED","api":{"optional1":"A-'$n'"}}}}'
+	cat /tmp/answer >>/tmp/answers
+done
+POST
+ask() { inside "sudo -u postgres psql shop -Atc \"$1\""; }
+inside 'bash post 1' | grep -qx 200 || fail "the sample was not taken: $(inside 'cat /tmp/answers; journalctl -u foloosi-webhook -n 5 --no-pager')"
+[ "$(ask "select count(*) from foloosi.orders where state = 'paid'")" = 1 ] || fail "no order in psql"
+say "a posted sample is an order in psql: $(ask 'select order_ref, state, amount, currency from foloosi.orders')"
+
+# -- the units ----------------------------------------------------------------------------------------
+
+units=$(inside 'cd /usr/lib/systemd/system 2>/dev/null && ls foloosi-*.service /lib/systemd/system/foloosi-*.service 2>/dev/null | xargs -n1 basename | sort -u')
+inside "systemd-analyze verify $(echo $units) foloosi-webhook.socket foloosi-reconcile.timer" >>"$log" 2>&1 || fail "systemd-analyze verify: see $log"
+for unit in $units; do
+	exposure=$(inside "systemd-analyze security --no-pager $unit" | awk '/Overall exposure/ {print $(NF - 2)}')
+	say "$unit: exposure $exposure"
+	awk -v e="$exposure" 'BEGIN {exit !(e != "" && e + 0 <= 1.5)}' || fail "$unit is exposed: $exposure"
+done
+inside 'systemctl start foloosi-worker && systemctl is-active foloosi-worker' >>"$log" || fail "the worker does not start"
+[ "$(inside 'stat -c "%a %U %G" /run/foloosi-webhook/foloosi-webhook.sock')" = "660 root www-data" ] || fail "the socket is not the web server's alone"
+inside 'systemctl reload foloosi-webhook foloosi-worker' || fail "reload fails"
+inside 'cp /etc/foloosi-webhook/foloosi-webhook.conf /tmp/good; echo nonsense >>/etc/foloosi-webhook/foloosi-webhook.conf
+	! systemctl reload foloosi-webhook 2>/dev/null; cat /tmp/good >/etc/foloosi-webhook/foloosi-webhook.conf
+	systemctl is-active -q foloosi-webhook' || fail "a wrong configuration must fail the reload and nothing else"
+say "status: $(inside 'systemctl show -p StatusText --value foloosi-webhook')"
+
+# -- restarts, an upgrade, under load --------------------------------------------------------------------
+
+load() { # load COMMAND: eight clients post while it runs
+	inside 'rm -f /tmp/stop /tmp/codes.*; for c in 1 2 3 4 5 6 7 8; do
+		(while [ ! -e /tmp/stop ]; do bash post 5; done >/tmp/codes.$c 2>&1) & done
+		sleep 1; '"$1"'; sleep 1; touch /tmp/stop; wait; cat /tmp/codes.*' >"$root.codes" 2>>"$log"
+	sort "$root.codes" | uniq -c | tr '\n' ' '
+	grep -qvx 200 "$root.codes" && fail "under load: $(sort "$root.codes" | uniq -c | head -5)" || :
+}
+say "three restarts under load: $(load 'for i in 1 2 3; do systemctl restart foloosi-webhook; sleep 0.5; done')answers"
+socket=$(inside 'stat -c %i /run/foloosi-webhook/foloosi-webhook.sock')
+inside 'cat /etc/foloosi-webhook/foloosi-webhook.conf' >"$root.before"
+say "upgrade under load: $(load 'apt-get install -qy --no-install-recommends ./next/foloosi-webhook_*.deb >&2')answers"
+inside 'dpkg-query -W -f "\${Version}" foloosi-webhook' | grep -qx "$next" || fail "not upgraded"
+inside "journalctl -u foloosi-webhook --no-pager | grep -q 'event=started version=$next'" || fail "the upgrade did not restart the handler"
+[ "$(inside 'stat -c %i /run/foloosi-webhook/foloosi-webhook.sock')" = "$socket" ] || fail "the upgrade made another socket"
+inside 'cat /etc/foloosi-webhook/foloosi-webhook.conf' | cmp -s - "$root.before" || fail "the upgrade changed the configuration"
+[ "$(inside 'stat -c "%a %G" /etc/foloosi-webhook/foloosi-webhook.conf')" = "640 foloosi-webhook" ] || fail "the configuration is not the group's any more"
+taken=$(cat "$root.codes" | wc -l)
+[ "$(ask 'select count(*) from foloosi.orders')" -ge "$taken" ] || fail "acknowledged, and no order"
+
+# -- the database away: the spool ---------------------------------------------------------------------------
+
+say "PostgreSQL stopped, posted, started"
+inside "pg_ctlcluster $pg main stop; : >/tmp/answers; bash post 1" | grep -qx 200 || fail "without its database it does not spool"
+inside 'grep -q spooled /tmp/answers' || fail "not spooled"
+before=$(inside "systemctl start postgresql@$pg-main; sleep 1; sudo -u postgres psql shop -Atc 'select count(*) from foloosi.orders'")
+for _ in $(seq 50); do inside 'foloosictl spool list' | grep -q '^0 waiting' && break; sleep 0.4; done
+inside 'foloosictl spool list' | grep -q '^0 waiting' || fail "the spool does not drain"
+
+# -- removed, purged --------------------------------------------------------------------------------------
+
+say "remove, then purge"
+inside 'apt-get remove -qy foloosi-webhook' >>"$log" 2>&1
+inside '! systemctl is-active -q foloosi-webhook.service && ! systemctl is-active -q foloosi-webhook.socket && ! systemctl is-active -q foloosi-worker' || fail "removed, and it runs"
+inside 'test -s /etc/foloosi-webhook/foloosi-webhook.conf && test -s /etc/foloosi-webhook/secrets/shop.token' || fail "removal took the configuration"
+inside 'rm /etc/foloosi-webhook/readme.conf; touch /var/spool/foloosi-webhook/kept; apt-get purge -qy foloosi-webhook' >>"$log" 2>&1
+inside 'test ! -e /etc/foloosi-webhook && test -e /var/spool/foloosi-webhook/kept && test ! -e /usr/sbin/foloosi-webhook' || fail "a purge leaves the wrong things"
+inside '! ls /etc/systemd/system/*.wants/foloosi-* 2>/dev/null' || fail "a purge leaves units enabled"
+say "all well"
+rm -f "$root.boot" "$root.codes" "$root.before" "$log"

@@ -412,5 +412,11 @@ auth_sign(const struct secret_key *key, const char *id, const char *timestamp, c
 	must(EVP_MAC_final(mac, digest, &n, sizeof digest));
 	EVP_MAC_CTX_free(mac);
 	memcpy(signature, "v1,", 3);
-	EVP_EncodeBlock((unsigned char *)signature + 3, digest, (int)n); /* with its NUL */
+	auth_base64(digest, n, signature + 3);
+}
+
+void
+auth_base64(const void *bytes, size_t n, char *out)
+{
+	EVP_EncodeBlock((unsigned char *)out, bytes, (int)n);
 }

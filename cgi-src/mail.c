@@ -10,6 +10,7 @@
  */
 #include <string.h>
 
+#include "auth.h"
 #include "mail.h"
 #include "mem.h"
 #include "rfc8259.h"
@@ -229,26 +230,6 @@ mail_address_ok(const char *address)
 
 /* ---- the message ---- */
 
-static void
-put_base64(struct text *t, const char *bytes, size_t n)
-{
-	static const char digits[] =
-	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" DIGITS "+/";
-
-	for (size_t i = 0; i < n; i += 3) {
-		unsigned long three = 0;
-		char four[4];
-
-		for (size_t k = 0; k < 3; k++)
-			three = three << 8 | (i + k < n ? (unsigned char)bytes[i + k] : 0);
-		for (size_t k = 0; k < 4; k++)
-			four[k] = '=';
-		for (size_t k = 0; k < 4 && i + k <= n; k++)
-			four[k] = digits[three >> (18 - 6 * k) & 63];
-		put_bytes(t, four, 4);
-	}
-}
-
 /* A text as a header may hold it: as it is, if it is short and of nothing but plain bytes, or as encoded-words. */
 static void
 put_words(struct text *t, const char *words, const char *plain)
@@ -260,12 +241,14 @@ put_words(struct text *t, const char *words, const char *plain)
 		return;
 	}
 	while (left > 0) {
+		char base64[AUTH_BASE64_SIZE(WORD_BYTES)];
 		size_t n = left < WORD_BYTES ? left : WORD_BYTES;
 
 		while (n < left && n > 1 && ((unsigned char)words[n] & 0xc0) == 0x80)
 			n--; /* not amid a character */
 		put(t, "=?UTF-8?B?");
-		put_base64(t, words, n);
+		auth_base64(words, n, base64);
+		put(t, base64);
 		put(t, n < left ? "?=\r\n " : "?=");
 		words += n;
 		left -= n;

@@ -16,7 +16,6 @@
  * goes once more, byte for byte the same: its Message-ID and date are the event's.
  */
 #include <inttypes.h>
-#include <openssl/evp.h>
 #include <string.h>
 #include <time.h>
 

@@ -514,6 +514,10 @@ def test_several_workers_killed_at_random(house, seed):
     for w in workers:
         assert w.stop() == 0
     assert all(q.signed_by(SECRETS[0]) for q in endpoint.requests)
+    paybacks = house.pg.query("select id, transaction_id from foloosi.paybacks where merchant = %s", [merchant])
+    opened = {q.id: q.event["data"]["payback"]["id"] for q in accepted if q.event["type"] == "payback.due"}
+    assert paybacks and sorted(opened.values()) == sorted(i for i, _ in paybacks)  # each told, none opened twice
+    assert len({t for _, t in paybacks}) == len(paybacks)
     for order in {q.order for q in accepted}:
         ids = list(dict.fromkeys(q.id for q in accepted if q.order == order))
         assert ids == sorted(ids)

@@ -658,13 +658,11 @@ is_day(const char *text)
 const char *
 reconcile_check(const struct reconcile_options *o)
 {
-	if (o->from == NULL && o->to == NULL)
-		return NULL;
-	if (o->from == NULL || o->to == NULL)
-		return "--from and --to go together";
-	if (!is_day(o->from) || !is_day(o->to))
+	if ((o->from != NULL && !is_day(o->from)) || (o->to != NULL && !is_day(o->to)))
 		return "a day is written YYYY-MM-DD, as 2026-11-24";
-	if (strcmp(o->from, o->to) > 0)
+	if (o->from == NULL && o->to != NULL)
+		return "--to needs --from";
+	if (o->to != NULL && strcmp(o->from, o->to) > 0)
 		return "--from is after --to";
 	return NULL;
 }
@@ -682,6 +680,8 @@ reconcile(const struct config *config, const struct reconcile_options *o, int si
 	localtime_r(&now, &tm);
 	strftime(today, sizeof today, "%Y-%m-%d", &tm);
 	shift_day(first, today, -config->worker.reconcile_days, false);
+	if (o->to == NULL && o->from != NULL && strcmp(o->from, today) > 0)
+		fatal("--from is after today, %s", today);
 	if (o->merchant != NULL &&
 	    config_merchant(config, o->merchant, strlen(o->merchant)) == NULL)
 		fatal("the configuration has no merchant %s", o->merchant);

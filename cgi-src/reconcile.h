@@ -13,7 +13,7 @@ enum reconcile_status {
 };
 
 struct reconcile_options {
-	const char *from, *to; /* days, YYYY-MM-DD, both included; NULL: the last ones */
+	const char *from, *to; /* days, YYYY-MM-DD, both included; NULL: the last ones, today */
 	const char *merchant;  /* NULL: all that have a provider_url */
 };
 

@@ -59,7 +59,7 @@ struct options {
 
 static const char usage[] =
     "usage: foloosi-worker [--config PATH]\n"
-    "       foloosi-worker [--config PATH] reconcile [--from DAY --to DAY] [--merchant NAME]\n"
+    "       foloosi-worker [--config PATH] reconcile [--from DAY [--to DAY]] [--merchant NAME]\n"
     "       foloosi-worker [--config PATH] --check-config\n"
     "       foloosi-worker --help | --version\n"
     "\n"

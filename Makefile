@@ -17,6 +17,7 @@ BINDIR	= $(PREFIX)/bin
 CGIDIR	= $(PREFIX)/lib/cgi-bin
 DATADIR	= $(PREFIX)/share/foloosi-webhook
 MANDIR	= $(PREFIX)/share/man
+BASHDIR	= $(PREFIX)/share/bash-completion/completions
 CONFDIR	= /etc/foloosi-webhook
 UNITDIR	= $(PREFIX)/lib/systemd/system
 SYSUSERSDIR = $(PREFIX)/lib/sysusers.d
@@ -29,7 +30,7 @@ WARN	= -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototy
 HARDEN	= -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE
 OPT	= -O2 -g $(HARDEN)
 CFLAGS	= -std=c17 -D_GNU_SOURCE $(WARN) $(OPT) $(SAN)
-CPPFLAGS = $(PLANT) -DVERSION='"$(VERSION)"' -DFOLOOSI_SQLDIR='"$(DATADIR)/sql"' -Icgi-src -I/usr/include/postgresql -I/usr/include/json-c
+CPPFLAGS = $(PLANT) -DVERSION='"$(VERSION)"' -DFOLOOSI_SQLDIR='"$(DATADIR)/sql"' -DFOLOOSI_DATADIR='"$(DATADIR)"' -Icgi-src -I/usr/include/postgresql -I/usr/include/json-c
 LDFLAGS	= -pie -Wl,-z,relro,-z,now $(SAN)
 SAN	=
 PLANT	=
@@ -40,7 +41,8 @@ Q	= @
 
 HANDLER_OBJS = main.o handler.o http.o auth.o rfc8259.o transfer.o money.o outcome.o writer.o db.o config.o url.o mail.o log.o spool.o drain.o \
 	       stats.o ops.o notify.o
-CTL_OBJS     = ctl.o ctl_retain.o migrate.o send.o post.o ctl_spool.o events.o store.o spool.o drain.o db.o outcome.o config.o url.o mail.o transfer.o \
+CTL_OBJS     = ctl.o ctl_query.o ctl_delivery.o ctl_config.o ctl_check.o ctl_snippet.o ctl_secret.o ctl_top.o table.o \
+	       ctl_retain.o migrate.o send.o post.o ctl_spool.o events.o store.o spool.o drain.o db.o outcome.o config.o url.o mail.o transfer.o \
 	       rfc8259.o money.o auth.o log.o stats.o
 WORKER_OBJS  = worker.o push.o verify.o reconcile.o provider.o courier.o store.o backoff.o config.o url.o mail.o auth.o transfer.o rfc8259.o money.o log.o notify.o
 HANDLER_LIBS = -lfcgi -ljson-c -lpq -linih -lcrypto -lpthread
@@ -55,7 +57,7 @@ H_FILES	= $(wildcard cgi-src/*.h tests/unit/*.h)
 # -- public targets --------------------------------------------------------------
 
 .PHONY: all deps demo demo-stop check check-all install clean deb deb-deps package-check
-all: $B/foloosi-webhook $B/foloosi-worker $B/foloosictl
+all: $B/foloosi-webhook $B/foloosi-worker $B/foloosictl $B/foloosictl.bash
 
 deps:
 	@sh tests/deps.sh
@@ -82,10 +84,11 @@ check-all: check
 install: all
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(CGIDIR) $(DESTDIR)$(CONFDIR) \
 	    $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(MANDIR)/man8 \
-	    $(DESTDIR)$(DATADIR)/nginx $(DESTDIR)$(DATADIR)/apache
+	    $(DESTDIR)$(DATADIR)/nginx $(DESTDIR)$(DATADIR)/apache $(DESTDIR)$(BASHDIR)
 	install -m 755 $B/foloosi-webhook $B/foloosi-worker $(DESTDIR)$(SBINDIR)/
 	ln -sf $(SBINDIR)/foloosi-webhook $(DESTDIR)$(CGIDIR)/foloosi-webhook
 	install -m 755 $B/foloosictl $(DESTDIR)$(BINDIR)/
+	install -m 644 $B/foloosictl.bash $(DESTDIR)$(BASHDIR)/foloosictl
 	for d in . migrations functions views; do \
 	    install -d $(DESTDIR)$(DATADIR)/sql/$$d && \
 	    install -m 644 sql/$$d/*.sql $(DESTDIR)$(DATADIR)/sql/$$d/ || exit 1; done
@@ -173,7 +176,7 @@ lint:
 	$(MAKE) B=$B/clang CC=clang all
 	clang-format --dry-run -Werror $(C_FILES) $(H_FILES)
 	cppcheck -q --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
-	    --suppress=missingIncludeSystem -D_GNU_SOURCE -DVERSION='""' -DFOLOOSI_SQLDIR='""' \
+	    --suppress=missingIncludeSystem -D_GNU_SOURCE -DVERSION='""' -DFOLOOSI_SQLDIR='""' -DFOLOOSI_DATADIR='""' \
 	    --suppress=varFuncNullUB cgi-src # glibc's NULL is a pointer
 	mandoc -Tlint -Wwarning cgi-src/man/*.[1578]
 	$(MAKE) tidy
@@ -255,6 +258,11 @@ $B/foloosi-worker: $(addprefix $B/,$(WORKER_OBJS))
 $B/foloosictl: $(addprefix $B/,$(CTL_OBJS))
 	@echo '  LD $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(CTL_LIBS)
+
+# foloosictl knows its subcommands itself
+$B/foloosictl.bash: $B/foloosictl
+	@echo '  GEN $@'
+	$(Q)$B/foloosictl completion bash >$@.new && mv $@.new $@
 
 # Objects depend on the flags too: another SAN or CC in the same folder builds anew.
 $B/.flags: .FORCE

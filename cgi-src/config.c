@@ -1527,6 +1527,17 @@ name_to_merchant(const void *key, const void *element)
 	return order != 0 ? order : (name->len > len) - (name->len < len);
 }
 
+const char *
+merchant_order_ref(const struct merchant *m, const struct transfer *t)
+{
+	const char *ref = t->field[m->order_key];
+	size_t prefix = m->order_prefix == NULL ? 0 : strlen(m->order_prefix);
+
+	if (ref != NULL && prefix > 0 && strncmp(ref, m->order_prefix, prefix) == 0)
+		ref += prefix;
+	return ref != NULL && *ref != '\0' ? ref : NULL;
+}
+
 const struct merchant *
 config_merchant(const struct config *c, const char *name, size_t len)
 {

@@ -139,6 +139,9 @@ void config_unref(
 /* The merchant with this name (not NUL-terminated), or NULL. */
 const struct merchant *config_merchant(const struct config *, const char *name, size_t len);
 
+/* The merchant's key field less its prefix; NULL if that leaves nothing. Points into the transfer. */
+const char *merchant_order_ref(const struct merchant *, const struct transfer *);
+
 /* Print every effective setting, secrets masked, as a file that could be read again. */
 void config_print(const struct config *, FILE *);
 

@@ -11,8 +11,14 @@
 #include <string.h>
 
 #include "ctl.h"
+#include "ctl_check.h"
+#include "ctl_delivery.h"
+#include "ctl_query.h"
 #include "ctl_retain.h"
+#include "ctl_secret.h"
+#include "ctl_snippet.h"
 #include "ctl_spool.h"
+#include "ctl_top.h"
 #include "events.h"
 #include "mem.h"
 #include "migrate.h"
@@ -23,6 +29,7 @@
 #endif
 
 static int help(int argc, char **argv);
+static int completion(int argc, char **argv);
 static int version(int argc, char **argv);
 
 static const struct subcommand help_subcommand = {
@@ -31,6 +38,14 @@ static const struct subcommand help_subcommand = {
     .summary = "say what there is, or what one command takes",
     .options = "",
     .run = help,
+};
+
+static const struct subcommand completion_subcommand = {
+    .name = "completion",
+    .synopsis = "bash",
+    .summary = "print what makes a shell complete these commands",
+    .options = "",
+    .run = completion,
 };
 
 static const struct subcommand version_subcommand = {
@@ -44,11 +59,29 @@ static const struct subcommand version_subcommand = {
 /* In the order of "foloosictl help". */
 static const struct subcommand *const subcommands[] = {
     &migrate_subcommand,
+    &check_subcommand,
+    &attention_subcommand,
+    &orders_subcommand,
+    &order_subcommand,
+    &transactions_subcommand,
+    &deliveries_subcommand,
+    &paybacks_subcommand,
+    &stats_subcommand,
+    &top_subcommand,
+    &resolve_subcommand,
+    &assign_subcommand,
+    &explain_subcommand,
+    &replay_subcommand,
+    &merchant_subcommand,
     &send_subcommand,
     &retain_subcommand,
     &erase_subcommand,
     &spool_subcommand,
     &events_subcommand,
+    &secret_subcommand,
+    &nginx_snippet_subcommand,
+    &apache_snippet_subcommand,
+    &completion_subcommand,
     &help_subcommand,
     &version_subcommand,
 };
@@ -84,7 +117,7 @@ print_overview(FILE *out)
 {
 	fputs("usage: foloosictl COMMAND [ARGUMENTS]\n\n", out);
 	for (size_t i = 0; i < SUBCOMMANDS; i++)
-		fprintf(out, "  %-10s %s\n", subcommands[i]->name, subcommands[i]->summary);
+		fprintf(out, "  %-15s %s\n", subcommands[i]->name, subcommands[i]->summary);
 	fputs("\nfoloosictl help COMMAND says what it takes; foloosictl(1) has the whole story.\n",
 	    out);
 }
@@ -115,6 +148,69 @@ help(int argc, char **argv)
 		return CTL_USAGE;
 	}
 	print_help(s);
+	return CTL_OK;
+}
+
+/* Print the words of a text that begin a line of it, or stand between " |[]()" in it, and are not in capitals. */
+static void
+print_words(const char *text)
+{
+	static const char stop[] = " |[]()=,\n";
+
+	while (*(text += strspn(text, stop)) != '\0') {
+		size_t n = strcspn(text, stop);
+
+		if (strspn(text, "-abcdefghijklmnopqrstuvwxyz") == n && (n > 2 || text[0] != '-'))
+			printf(" %.*s", (int)n, text);
+		text += n;
+	}
+}
+
+/*
+ * The words of each subcommand are those of its synopsis, and the options that its help lists: whoever
+ * adds a subcommand adds its completion.
+ */
+static void
+print_options(const char *options)
+{
+	for (const char *p = options; (p = strstr(p, "--")) != NULL; p += 2) {
+		size_t n = strspn(p, "-abcdefghijklmnopqrstuvwxyz");
+
+		if (p[-1] == ' ' && n > 2 && memchr(" \n", p[n], 2) != NULL)
+			printf(" %.*s", (int)n, p);
+	}
+}
+
+static int
+completion(int argc, char **argv)
+{
+	if (argc != 2 || strcmp(argv[1], "bash") != 0)
+		return ctl_usage(&completion_subcommand);
+	fputs("# bash completion of foloosictl; made by: foloosictl completion bash\n"
+	      "_foloosictl() {\n"
+	      "    local words=\n"
+	      "    COMPREPLY=()\n"
+	      "    if [ \"$COMP_CWORD\" -eq 1 ]; then\n"
+	      "        words='",
+	    stdout);
+	for (size_t i = 0; i < SUBCOMMANDS; i++)
+		printf("%s%s", i > 0 ? " " : "", subcommands[i]->name);
+	fputs("'\n    else\n        case ${COMP_WORDS[1]} in\n        help) words='", stdout);
+	for (size_t i = 0; i < SUBCOMMANDS; i++)
+		printf("%s%s", i > 0 ? " " : "", subcommands[i]->name);
+	fputs("' ;;\n", stdout);
+	for (size_t i = 0; i < SUBCOMMANDS; i++) {
+		printf("        %s) words='", subcommands[i]->name);
+		print_words(subcommands[i]->synopsis);
+		print_options(subcommands[i]->options);
+		puts("' ;;");
+	}
+	puts("        esac\n"
+	     "    fi\n"
+	     "    mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"${COMP_WORDS[COMP_CWORD]}\" "
+	     "| sort -u)\n"
+	     "}\n"
+	     "complete -o default -F _foloosictl foloosictl");
 	return CTL_OK;
 }
 
@@ -169,7 +265,7 @@ main(int argc, char **argv)
 		/* getopt_long() begins its complaints with argv[0]. */
 		argv[0] = prefix = xasprintf("foloosictl %s", s->name);
 		optind = 1;
-		code = s->run(argc, argv);
+		code = s->run != NULL ? s->run(argc, argv) : s->run_as(s, argc, argv);
 		free(prefix);
 	}
 

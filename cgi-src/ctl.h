@@ -20,6 +20,10 @@ struct subcommand {
 	 * fresh; --help was dealt with. Returns an exit code, or what ctl_usage() returns.
 	 */
 	int (*run)(int argc, char **argv);
+
+	/* Instead of run, where several subcommands share one function: it is told which it is. */
+	int (*run_as)(const struct subcommand *self, int argc, char **argv);
+	const void *arg; /* the function's own; NULL: nothing */
 };
 
 /* Print "usage: foloosictl NAME SYNOPSIS" on stderr; returns CTL_USAGE. */

@@ -20,10 +20,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "config.h"
+#include "ctl_config.h"
 #include "ctl_spool.h"
 #include "drain.h"
-#include "log.h"
 #include "mem.h"
 
 #define LIST 1000 /* names at a time */
@@ -140,46 +139,38 @@ drain(struct spool *spool, const struct config *config)
 	return result.left > 0 ? CTL_FAILED : code;
 }
 
-/* Returns the option's value, the default, or NULL after a complaint. */
-static const char *
-config_path(int argc, char **argv)
+/* The option's value in *path. False after a complaint. */
+static bool
+config_option(int argc, char **argv, const char **path)
 {
-	static const struct option known[] = {
-	    {"config", required_argument, NULL, 'c'}, {NULL, 0, NULL, 0}};
-	const char *path = getenv(CONFIG_PATH_ENV);
+	static const struct option known[] = {CTL_OPTION_CONFIG, {NULL, 0, NULL, 0}};
 	int option;
 
-	if (path == NULL || *path == '\0')
-		path = CONFIG_DEFAULT_PATH;
 	while ((option = getopt_long(argc, argv, "c:", known, NULL)) != -1) {
 		if (option != 'c')
-			return NULL;
-		path = optarg;
+			return false;
+		*path = optarg;
 	}
-	return path;
+	return true;
 }
 
 static int
 run(int argc, char **argv)
 {
-	const char *path = config_path(argc, argv);
+	const char *path = ctl_config_path();
 	struct config *config;
 	struct spool *spool;
 	char *error = NULL;
 	bool drains;
 	int code = CTL_FAILED;
 
-	if (path == NULL || argc - optind != 1 ||
+	if (!config_option(argc, argv, &path) || argc - optind != 1 ||
 	    (strcmp(argv[optind], "list") != 0 && strcmp(argv[optind], "drain") != 0))
 		return ctl_usage(&spool_subcommand);
 	drains = strcmp(argv[optind], "drain") == 0;
 
-	log_set_level(LOG_WARNING);
-	if ((config = config_load(path, &error)) == NULL) {
-		warnx("%s", error);
-		free(error);
+	if ((config = ctl_config(path)) == NULL)
 		return CTL_FAILED;
-	}
 	if (config->spool_dir == NULL) {
 		warnx("%s has no spool_dir, so there is no spool", path);
 	} else if (become_owner(config->spool_dir) == 0) {
@@ -203,8 +194,6 @@ const struct subcommand spool_subcommand = {
     .name = "spool",
     .synopsis = "list|drain [--config PATH]",
     .summary = "look into the spool, or record what is in it",
-    .options =
-	"  -c, --config PATH    the handler's configuration file (default $" CONFIG_PATH_ENV ",\n"
-	"                       then " CONFIG_DEFAULT_PATH ")\n",
+    .options = HELP_CONFIG,
     .run = run,
 };

@@ -264,18 +264,6 @@ decode(struct handler *h)
 	return false;
 }
 
-/* The merchant's key field less its prefix; NULL if that leaves nothing. */
-static const char *
-order_ref(const struct merchant *m, const struct transfer *t)
-{
-	const char *ref = t->field[m->order_key];
-	size_t prefix = m->order_prefix == NULL ? 0 : strlen(m->order_prefix);
-
-	if (ref != NULL && prefix > 0 && strncmp(ref, m->order_prefix, prefix) == 0)
-		ref += prefix;
-	return ref != NULL && *ref != '\0' ? ref : NULL;
-}
-
 /* Why a delivery was not recorded, by writer.h's and our own words; the last row is for any other. */
 static const struct unavailable {
 	const char *reason;
@@ -379,7 +367,7 @@ climb(struct handler *h, const struct config *config, struct http_request *q)
 	d->merchant = h->merchant->name;
 	digest_sha256(d->body, d->body_len, d->digest);
 	if (decode(h))
-		d->order_ref = order_ref(h->merchant, &d->transfer);
+		d->order_ref = merchant_order_ref(h->merchant, &d->transfer);
 	return TO_BE_RECORDED;
 }
 

@@ -109,9 +109,11 @@ post_send(struct post *p, const struct post_request *r, struct post_answer *a)
 	SET(p->curl, CURLOPT_TIMEOUT_MS, r->timeout_ms);
 	SET(p->curl, CURLOPT_NOPROXY, direct);
 	SET(p->curl, CURLOPT_HTTPHEADER, headers);
-	SET(p->curl, CURLOPT_POST, 1L);
-	SET(p->curl, CURLOPT_POSTFIELDS, r->body);
-	SET(p->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->len);
+	if (r->body != NULL) {
+		SET(p->curl, CURLOPT_POST, 1L);
+		SET(p->curl, CURLOPT_POSTFIELDS, r->body);
+		SET(p->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->len);
+	}
 	SET(p->curl, CURLOPT_WRITEFUNCTION, on_body);
 	SET(p->curl, CURLOPT_WRITEDATA, a);
 	if (r->user_password != NULL) {

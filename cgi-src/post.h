@@ -1,5 +1,5 @@
 /*
- * post.h - POST a body to a URL, and hear what comes back. post.c is the only
+ * post.h - POST a body to a URL, or GET it, and hear what comes back. post.c is the only
  * file that knows libcurl.
  */
 #ifndef POST_H
@@ -17,7 +17,7 @@ struct post_request {
 	const char *url; /* http or https; may hold a secret, so no sentence of ours repeats it */
 	const char *const *headers; /* "Name: value", closed by NULL; NULL: none */
 	const char *user_password;  /* HTTP Basic (RFC 7617) as "user:password"; NULL: none */
-	const char *body;
+	const char *body;           /* NULL: a GET */
 	size_t len;
 	long timeout_ms; /* from the look-up of the name to the last byte of the answer */
 };

@@ -26,6 +26,7 @@
 #include "mem.h"
 #include "post.h"
 #include "send.h"
+#include "table.h"
 
 #define URL_ENV "WEBHOOK_URL"
 #define TIMEOUT_MS 15000 /* above any deadline that a handler is sensibly given */
@@ -106,25 +107,6 @@ fresh_reference(void)
 	return xasprintf("%.8s-%.4s-%.4s-%.4s-%.12s", h, h + 8, h + 12, h + 16, h + 20);
 }
 
-/* A JSON string (RFC 8259 section 7), or null. */
-static void
-print_json(FILE *out, const char *s)
-{
-	if (s == NULL) {
-		fputs("null", out);
-		return;
-	}
-	putc('"', out);
-	for (; *s != '\0'; s++)
-		if (*s == '"' || *s == '\\')
-			fprintf(out, "\\%c", *s);
-		else if ((unsigned char)*s < ' ')
-			fprintf(out, "\\u%04x", (unsigned)*s);
-		else
-			putc(*s, out);
-	putc('"', out);
-}
-
 /* The body of one payload, in the shape of the provider's page. Owned. */
 static char *
 payload(const struct sample *s, const struct send_options *o, const char *order, size_t *len)
@@ -158,13 +140,13 @@ payload(const struct sample *s, const struct send_options *o, const char *order,
 	fputs("{\n  \"data\": {\n    \"transfer\": {\n", out);
 	for (size_t i = 0; i < sizeof(transfer) / sizeof(transfer[0]); i++) {
 		fprintf(out, "      \"%s\": ", transfer[i].name);
-		print_json(out, transfer[i].value);
+		table_json_string(out, transfer[i].value);
 		fputs(",\n", out);
 	}
 	fputs("      \"api\": {\n", out);
 	for (size_t i = 0; i < sizeof(api) / sizeof(api[0]); i++) {
 		fprintf(out, "%s        \"%s\": ", i > 0 ? ",\n" : "", api[i].name);
-		print_json(out, api[i].value);
+		table_json_string(out, api[i].value);
 	}
 	fputs("\n      }\n    }\n  }\n}\n", out);
 	if (ferror(out) || fclose(out) != 0)

@@ -1,5 +1,5 @@
 /*
- * store.c - foloosi-worker's conversation with PostgreSQL.
+ * store.c - foloosi-worker's and foloosictl's conversation with PostgreSQL.
  *
  * Simpler than the handler's (db.c), for nobody waits at the other end: a call may take as long as
  * the role's statement_timeout allows, and one whose end is not known is harmless, because
@@ -19,7 +19,7 @@
 
 /* Versions of the schema whose functions are called. */
 #define SCHEMA_OLDEST 6
-#define SCHEMA_NEWEST 7
+#define SCHEMA_NEWEST 8
 
 #define RETRY_MS 1000 /* between attempts to connect */
 
@@ -28,6 +28,8 @@ struct store {
 	PGconn *conn;   /* owned; NULL: closed */
 	int64_t try_at; /* clock_ms(): no attempt to connect before */
 	bool told;      /* that it is away */
+	bool person;    /* a person waits: nothing is logged, store_said() has it */
+	char *said;     /* owned; NULL: nothing */
 };
 
 struct store *
@@ -54,7 +56,33 @@ store_free(struct store *s)
 	hang_up(s);
 	explicit_bzero(s->conninfo, strlen(s->conninfo));
 	free(s->conninfo);
+	free(s->said);
 	free(s);
+}
+
+void
+store_for_person(struct store *s)
+{
+	s->person = true;
+}
+
+const char *
+store_said(const struct store *s)
+{
+	return s->said != NULL ? s->said : "";
+}
+
+/* Keep a sentence for store_said(); hint may be NULL. As one line. */
+static void
+keep(struct store *s, const char *message, const char *hint)
+{
+	free(s->said);
+	s->said = xasprintf("%s%s%s", message, hint != NULL ? ". " : "", hint != NULL ? hint : "");
+	for (char *p = s->said; *p != '\0'; p++)
+		if ((unsigned char)*p < ' ')
+			*p = ' ';
+	for (size_t n = strlen(s->said); n > 0 && s->said[n - 1] == ' '; n--)
+		s->said[n - 1] = '\0';
 }
 
 /* Once for each time that it goes away. */
@@ -64,7 +92,8 @@ tell_away(struct store *s, const char *reason)
 	char *line;
 
 	s->try_at = clock_ms() + RETRY_MS;
-	if (s->told)
+	keep(s, reason, NULL);
+	if (s->told || s->person)
 		return;
 	s->told = true;
 	line = xstrdup(reason);
@@ -106,8 +135,8 @@ greet(struct store *s)
 	if (PQresultStatus(r) != PGRES_TUPLES_OK)
 		reason = xasprintf("SQLSTATE %s: foloosi.schema_version() cannot be called: run "
 				   "foloosictl migrate, and "
-				   "connect as foloosi_worker",
-		    state != NULL ? state : "-");
+				   "connect as %s",
+		    state != NULL ? state : "-", s->person ? "foloosi_operator" : "foloosi_worker");
 	else if (version < SCHEMA_OLDEST || version > SCHEMA_NEWEST)
 		reason = xasprintf("the schema is version %d and this program knows %d to %d: %s",
 		    version, SCHEMA_OLDEST, SCHEMA_NEWEST,
@@ -143,6 +172,16 @@ store_ready(struct store *s)
 	log_event(LOG_DEBUG, "database_ready", (const char *)NULL);
 	s->told = false;
 	return true;
+}
+
+/* To a person, all of it: he sees what he asked for on his own terminal. */
+static void
+keep_refusal(struct store *s, const PGresult *r)
+{
+	const char *message = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);
+
+	keep(s, message != NULL ? message : PQresultErrorMessage(r),
+	    PQresultErrorField(r, PG_DIAG_MESSAGE_HINT));
 }
 
 /* The server's word for the log: no message of a class that may quote values, or that a trigger raised. */
@@ -183,7 +222,9 @@ store_ask(
 		hang_up(s);
 		status = STORE_AWAY;
 	} else {
-		tell_refused(r);
+		keep_refusal(s, r);
+		if (!s->person)
+			tell_refused(r);
 		status = STORE_REFUSED;
 	}
 	PQclear(r);
@@ -196,6 +237,30 @@ store_text(const struct store_rows *rows, size_t row, int column)
 	return PQgetisnull(rows->result, (int)row, column)
 		   ? NULL
 		   : PQgetvalue(rows->result, (int)row, column);
+}
+
+int
+store_columns(const struct store_rows *rows)
+{
+	return PQnfields(rows->result);
+}
+
+const char *
+store_column_name(const struct store_rows *rows, int column)
+{
+	return PQfname(rows->result, column);
+}
+
+bool
+store_column_is_number(const struct store_rows *rows, int column)
+{
+	/* int8, int2, int4, numeric: fixed in pg_type.dat for ever */
+	static const Oid numbers[] = {20, 21, 23, 1700};
+
+	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+		if (PQftype(rows->result, column) == numbers[i])
+			return true;
+	return false;
 }
 
 void

@@ -1,6 +1,6 @@
 /*
- * store.h - foloosi-worker's conversation with PostgreSQL. store.c knows libpq, as db.c
- * does for the handler and migrate.c for foloosictl.
+ * store.h - foloosi-worker's and foloosictl's conversation with PostgreSQL. store.c knows libpq,
+ * as db.c does for the handler and migrate.c for "foloosictl migrate".
  */
 #ifndef STORE_H
 #define STORE_H
@@ -21,6 +21,13 @@ struct store *store_new(const char *conninfo);
 void store_free(struct store *); /* NULL is ignored */
 
 /*
+ * A person waits at the other end: failures are not logged, and store_said() has the server's whole
+ * sentence with its hint, on one line. It lives until the next call; "": there was none.
+ */
+void store_for_person(struct store *);
+const char *store_said(const struct store *);
+
+/*
  * Is there a connection to a schema that we know? Makes one if there is none, but not
  * at every call: after a failure, only when some time has passed. Logs what changes.
  */
@@ -36,12 +43,16 @@ struct store_rows {
  * One statement, in a transaction of its own, waited for as long as the role's statement_timeout lets it run.
  *   values  n parameters as text; NULL: the SQL null
  *   rows    receives the answer; NULL: nobody wants it
- * A failure is logged here.
+ * A failure is logged here, or kept for store_said().
  */
 enum store_status store_ask(
     struct store *, const char *sql, size_t n, const char *const *values, struct store_rows *rows);
 const char *store_text(const struct store_rows *, size_t row,
-    int column); /* NULL: the SQL null; lives as long as the rows */
+    int column);                              /* NULL: the SQL null; lives as long as the rows */
+int store_columns(const struct store_rows *); /* how many columns an answer has */
+const char *store_column_name(
+    const struct store_rows *, int column); /* lives as long as the rows */
+bool store_column_is_number(const struct store_rows *, int column);
 void store_rows_free(struct store_rows *);
 
 /* An array in text form, {"a",NULL}, grown by array_add(). Begin with {0}, end with array_free(). */

@@ -46,6 +46,8 @@ begin
             ('foloosi_operator', 'transactions_of'),
             ('foloosi_operator', 'replay_delivery'),
             ('foloosi_operator', 'remind_paybacks'),
+            ('foloosi_operator', 'replay_transfer'),
+            ('foloosi_operator', 'explain_delivery'),
             ('foloosi_operator', 'schema_version'),
 
             ('foloosi_operator', 'monitor'),

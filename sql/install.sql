@@ -23,6 +23,7 @@
 --   0005_other_transactions  An order names its transaction; the OTHERS that it may have are listed.
 --   0006_reminders   A payback that stays open is said again.
 --   0007_retention   How long bytes and personal fields are kept; an ERASURE takes out one customer's.
+--   0008_operator    Indexes of almost no cost for what a person asks: the latest orders, all of one order.
 --   functions/       The verbs. record_deliveries() takes a whole batch: it locks the
 --                    orders in sorted order (those held by somebody else come back "busy"),
 --                    decides by the rules, and writes a few statements for the whole batch. The
@@ -104,10 +105,17 @@ insert into foloosi.schema_migrations (version, name, digest) values
     (7, 'retention', '\x6b19ab75a53a013e8e8ce95aca27dfc85e0faedd905bdd7f520ca6d9d12909d9');
 \endif
 
+select not exists (select from foloosi.schema_migrations where version = 8) as missing \gset
+\if :missing
+\ir migrations/0008_operator.sql
+insert into foloosi.schema_migrations (version, name, digest) values
+    (8, 'operator', '\xb77f2555b7e07835bbd6b934516dce53b49d4f92157984a300231bb72cd794c0');
+\endif
+
 -- An older copy of this file must not put its functions over a newer schema.
 do $$
 begin
-    if (select max(version) from foloosi.schema_migrations) > 7 then
+    if (select max(version) from foloosi.schema_migrations) > 8 then
         raise exception 'the database''s schema is newer than these files'
             using hint = 'Use the files of the release that migrated it.';
     end if;
@@ -131,6 +139,7 @@ $$;
 \ir functions/reconcile.sql
 \ir functions/record_deliveries.sql
 \ir functions/remind.sql
+\ir functions/replay.sql
 \ir functions/retention.sql
 \ir functions/schema_version.sql
 \ir functions/verify.sql

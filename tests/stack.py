@@ -17,6 +17,7 @@ import grp
 import os
 import pathlib
 import pwd
+import re
 import shlex
 import shutil
 import signal
@@ -473,18 +474,22 @@ class Nginx(Service):
 
     stop_signal = signal.SIGTERM
 
-    def __init__(self, home, logs, handler_socket, port=None):
+    def __init__(self, home, logs, handler_socket, port=None, texts=None):
+        """texts: of the two files, in place of nginx/'s."""
         super().__init__("nginx", home, logs)
         self.handler_socket = handler_socket
+        self.texts = texts or {}
         self.port = port or free_port()
 
     def start(self):
         home = self.home
         home.chmod(0o711)
+        log_format = None
         for name in ("foloosi-webhook.conf", "foloosi-webhook-location.conf", "foloosi-webhook-operations.conf"):
-            text = (ROOT / "nginx" / name).read_text()
+            text = self.texts.get(name, (ROOT / "nginx" / name).read_text())
             text = text.replace("/run/foloosi-webhook/foloosi-webhook.sock", str(self.handler_socket))
             text = text.replace("/var/log/nginx/", f"{self.logs}/nginx-")
+            log_format = re.search(r"^log_format (\w+)", text, re.M) or log_format
             (home / name).write_text(text)
         (home / "nginx.conf").write_text(f"""{"user www-data;" if IS_ROOT else ""}
 daemon off;
@@ -496,7 +501,7 @@ http {{
 	client_body_temp_path {home}/body; fastcgi_temp_path {home}/fastcgi; proxy_temp_path {home}/proxy;
 	scgi_temp_path {home}/scgi; uwsgi_temp_path {home}/uwsgi;
 	include {home}/foloosi-webhook.conf;
-	access_log {self.logs}/nginx-access.log foloosi_webhook;
+	access_log {self.logs}/nginx-access.log {log_format[1]};
 	server {{
 		listen 127.0.0.1:{self.port} backlog=4096;
 		include {home}/foloosi-webhook-location.conf;
@@ -521,8 +526,10 @@ class Apache(Service):
 
     MODULES = {"proxy": ["proxy", "proxy_fcgi"], "fcgid": ["fcgid"], "cgi": ["cgid"]}
 
-    def __init__(self, home, logs, mode, port=None, handler_socket=None, handler_program=None, config=None):
+    def __init__(self, home, logs, mode, port=None, handler_socket=None, handler_program=None, config=None, include=None):
+        """include: a file in place of apache/'s."""
         super().__init__(f"apache-{mode}", home, logs)
+        self.include = include or f"{ROOT}/apache/foloosi-webhook-{mode}.conf"
         self.mode = mode
         self.port = port or free_port()
         self.handler_socket = handler_socket
@@ -565,7 +572,7 @@ ErrorLog {self.log.with_suffix("")}-error.log
 <VirtualHost *>
 	LogLevel warn core:crit
 	CustomLog {self.log.with_suffix("")}-access.log "%h %l %u %t \\"%r\\" %>s %b \\"%{{Referer}}i\\"" "expr=! %{{THE_REQUEST}} =~ /foloosi/i && ! %{{REQUEST_URI}} =~ /foloosi/i"
-	Include {ROOT}/apache/foloosi-webhook-{self.mode}.conf
+	Include {self.include}
 	{f"Include {ROOT}/apache/foloosi-webhook-operations.conf" if self.mode == "proxy" else ""}
 </VirtualHost>
 """)

@@ -1,0 +1,486 @@
+/*
+ * ctl_check.c - "foloosictl check": is everything in order, and if not, what to do?
+ *
+ * A list of looks, each of which adds lines: green (ok), yellow (works, but look) or red, with the remedy. One look's
+ * failure does not keep the next from its look, unless it has nothing to look at.
+ */
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <err.h>
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ctl_check.h"
+#include "ctl_config.h"
+#include "ctl_query.h"
+#include "mem.h"
+#include "post.h"
+#include "spool.h"
+#include "url.h"
+
+#define STALE_S 60 /* a delivery that has waited longer in the spool is not on its way */
+#define WEB_MS 5000
+#define URL_ENV "WEBHOOK_URL"
+
+enum light {
+	GREEN,
+	YELLOW,
+	RED
+};
+static const char *const light_names[] = {"ok", "warning", "red"};
+
+struct line {
+	enum light light;
+	const char *what; /* static */
+	char *said;       /* owned */
+	char *remedy;     /* owned; NULL: none is needed */
+};
+
+struct check {
+	const char *conninfo, *path, *url;
+	struct config *config; /* owned; NULL: it cannot be read */
+	struct store *store;   /* owned; NULL: no connection */
+	struct line *lines;    /* owned */
+	size_t count;
+};
+
+/* Add a line. said and remedy are owned by it from now on. */
+static void
+say(struct check *c, enum light light, const char *what, char *said, char *remedy)
+{
+	c->lines = xrealloc(c->lines, (c->count + 1) * sizeof *c->lines);
+	c->lines[c->count++] = (struct line){light, what, said, remedy};
+}
+
+/* ---- the configuration ---- */
+
+static void
+look_at_configuration(struct check *c)
+{
+	const char *path = c->path != NULL ? c->path : ctl_config_path();
+	char *error = NULL;
+
+	if ((c->config = config_load(path, &error)) == NULL)
+		say(c, RED, "configuration", error,
+		    access(path, R_OK) != 0 && errno == EACCES
+			? xstrdup("run this as root, or as the user of foloosi-webhook")
+			: xasprintf("foloosi-webhook --check-config --config %s says the same "
+				    "until it is mended",
+			      path));
+	else
+		say(c, GREEN, "configuration",
+		    xasprintf("%s, merchants: %zu", path, c->config->merchant_count), NULL);
+}
+
+/* ---- the database ---- */
+
+static void
+look_at_database(struct check *c)
+{
+	static const char sql[] = "select format('as %s, database %s, PostgreSQL %s, schema "
+				  "version %s', current_user, current_database(),"
+				  " current_setting('server_version'), foloosi.schema_version())";
+	struct store_rows rows;
+
+	c->store = store_new(c->conninfo);
+	store_for_person(c->store);
+	if (store_ready(c->store) && store_ask(c->store, sql, 0, NULL, &rows) == STORE_OK) {
+		say(c, GREEN, "database", xstrdup(store_text(&rows, 0, 0)), NULL);
+		store_rows_free(&rows);
+		return;
+	}
+	say(c, RED, "database", xstrdup(store_said(c->store)),
+	    xstrdup("--database, or PGHOST, PGDATABASE and PGUSER=foloosi_operator, say where it "
+		    "is; README, \"Install\", has"
+		    " the lines for pg_hba.conf"));
+	store_free(c->store);
+	c->store = NULL;
+}
+
+/* Looks that are a query: each row is a line (0 ok, 1 warning, 2 red; text; remedy). $1: the configuration's merchants. */
+static const struct {
+	const char *what, *sql;
+} looks[] = {
+    {"durability",
+	"select case when bad is null then 0 else 2 end, coalesce('off: ' || bad, 'fsync and "
+	"full_page_writes are on'),"
+	" case when bad is not null then 'switch them on in postgresql.conf: a 2xx promises that a "
+	"payment is on disk' end"
+	" from (select string_agg(s.name, ', ' order by s.name) from pg_catalog.pg_settings s"
+	"  where s.name in ('fsync', 'full_page_writes') and s.setting = 'off' and $1::text[] is "
+	"not null) x (bad)"},
+    {"roles", "select case when count(*) filter (where r.oid is null) > 0 or bool_or(r.rolsuper) "
+	      "then 2 else 0 end,"
+	      " coalesce('missing: ' || string_agg(w.role, ', ') filter (where r.oid is null),"
+	      "  'superuser: ' || string_agg(w.role, ', ') filter (where r.rolsuper), 'all are "
+	      "there, none is superuser'),"
+	      " case when count(*) filter (where r.oid is null) > 0 then 'foloosictl migrate, as a "
+	      "superuser'"
+	      "  when bool_or(r.rolsuper) then 'alter role ... nosuperuser' end"
+	      " from unnest(array['foloosi_owner', 'foloosi_handler', 'foloosi_operator', "
+	      "'foloosi_consumer', 'foloosi_worker'])"
+	      " w (role) left join pg_catalog.pg_roles r on r.rolname = w.role where $1::text[] is "
+	      "not null"},
+    {"roles' settings",
+	"select case when missing is null then 0 else 1 end, coalesce('missing: ' || missing,"
+	" 'personal data stays out of the server''s log'),"
+	" case when missing is not null then 'foloosictl migrate, as a superuser' end from ("
+	"  select string_agg(r.rolname || ' ' || s.name, ', ' order by r.rolname, s.name) from "
+	"pg_catalog.pg_roles r"
+	"  cross join unnest(array['log_min_messages', 'log_min_error_statement', "
+	"'log_error_verbosity',"
+	"   'log_parameter_max_length', 'log_parameter_max_length_on_error']) s (name)"
+	"  where r.rolname in ('foloosi_handler', 'foloosi_operator', 'foloosi_consumer', "
+	"'foloosi_worker') and not exists"
+	"   (select from unnest(r.rolconfig) c where starts_with(c, s.name || '=')) and $1::text[] "
+	"is not null) x (missing)"},
+    {"merchants", "select case when m.merchant is null or w.merchant is null then 1 else 0 end, "
+		  "coalesce(m.merchant, w.merchant) ||"
+		  " case when m.merchant is null then ': has no row, so its policy is the default'"
+		  "  when w.merchant is null then ': has no section in the configuration, so "
+		  "nothing reaches it'"
+		  "  else format(': mode %s, unknown orders %s, late success %s, verify %s', "
+		  "m.mode, m.unknown_orders, m.late_success,"
+		  "   m.verify) end,"
+		  " case when m.merchant is null then 'foloosictl merchant add ' || w.merchant"
+		  "  when w.merchant is null then format('add [merchant %s] to the configuration', "
+		  "m.merchant) end"
+		  " from foloosi.merchants m full join unnest($1::text[]) w (merchant) on "
+		  "w.merchant = m.merchant"
+		  " order by coalesce(m.merchant, w.merchant)"},
+    {"partitions", "select case when exists (select from foloosi.bodies_default) then 1 else 0 end,"
+		   " case when exists (select from foloosi.bodies_default) then 'some bodies are "
+		   "in foloosi.bodies_default'"
+		   "  else 'each body is in its month' end, case when exists (select from "
+		   "foloosi.bodies_default)"
+		   "  then 'foloosictl migrate makes the months ahead; run it once a year at "
+		   "least' end where $1::text[] is not null"},
+    {"attention", "select case when count(*) > 0 then 1 else 0 end, case when count(*) > 0 then "
+		  "format('%s wait for a person, the oldest"
+		  " since %s', count(*), to_char(min(a.created_at) at time zone 'UTC', "
+		  "'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'))"
+		  " else 'nothing waits for a person' end, case when count(*) > 0 then 'foloosictl "
+		  "attention' end"
+		  " from foloosi.attention a where $1::text[] is not null"},
+};
+
+/* The merchants of the configuration as an array, for $1. */
+static void
+merchants(const struct check *c, struct array *names)
+{
+	for (size_t i = 0; c->config != NULL && i < c->config->merchant_count; i++)
+		array_add(names, c->config->merchants[i].name);
+}
+
+static void
+look_into_database(struct check *c)
+{
+	struct array names = {0};
+	const char *values[1];
+
+	merchants(c, &names);
+	values[0] = array_text(&names);
+	for (size_t i = 0; c->store != NULL && i < sizeof looks / sizeof *looks; i++) {
+		struct store_rows rows;
+
+		if (store_ask(c->store, looks[i].sql, 1, values, &rows) != STORE_OK) {
+			say(c, RED, looks[i].what, xstrdup(store_said(c->store)),
+			    xstrdup("connect as foloosi_operator, who may read everything"));
+			continue;
+		}
+		for (size_t r = 0; r < rows.count; r++) {
+			const char *remedy = store_text(&rows, r, 2);
+
+			say(c, (enum light)(store_text(&rows, r, 0)[0] - '0'), looks[i].what,
+			    xstrdup(store_text(&rows, r, 1)),
+			    remedy != NULL ? xstrdup(remedy) : NULL);
+		}
+		store_rows_free(&rows);
+	}
+	array_free(&names);
+}
+
+/* Does the connection that a program's configuration names lead in, and as whom? */
+static void
+look_at_connection(struct check *c, const char *what, const char *conninfo, const char *role)
+{
+	struct store *s = store_new(conninfo);
+	struct store_rows rows = {0};
+
+	store_for_person(s);
+	if (!store_ready(s) || store_ask(s, "select current_user", 0, NULL, &rows) != STORE_OK)
+		say(c, RED, what, xstrdup(store_said(s)),
+		    xasprintf("if this is not the program's user, run it as that: sudo -u www-data "
+			      "foloosictl check; else let it in"
+			      " as %s (README, \"Install\": pg_hba.conf, pg_ident.conf)",
+			role));
+	else if (strcmp(store_text(&rows, 0, 0), role) != 0)
+		say(c, YELLOW, what, xasprintf("connects as %s", store_text(&rows, 0, 0)),
+		    xasprintf("user=%s in its connection string: that role may do what is needed "
+			      "and nothing else",
+			role));
+	else
+		say(c, GREEN, what, xasprintf("connects as %s", role), NULL);
+	store_rows_free(&rows);
+	store_free(s);
+}
+
+static void
+look_at_connections(struct check *c)
+{
+	bool worker = false;
+
+	if (c->config == NULL)
+		return;
+	look_at_connection(c, "handler's connection", c->config->database, "foloosi_handler");
+	for (size_t i = 0; i < c->config->merchant_count; i++)
+		worker |= c->config->merchants[i].event_url_count > 0 ||
+			  c->config->merchants[i].provider.url != NULL;
+	if (worker)
+		look_at_connection(
+		    c, "worker's connection", c->config->worker.database, "foloosi_worker");
+}
+
+/* ---- this machine ---- */
+
+static void
+look_at_spool(struct check *c)
+{
+	struct spool_usage usage;
+	struct spool *spool;
+	char *error = NULL;
+	int64_t age;
+
+	if (c->config == NULL)
+		return;
+	if (c->config->spool_dir == NULL) {
+		say(c, GREEN, "spool",
+		    xstrdup("none: while the database is away the answer is 503"), NULL);
+		return;
+	}
+	spool = spool_open(&(struct spool_options){.directory = c->config->spool_dir,
+			       .max_bytes = c->config->spool_max_bytes,
+			       .max_files = (size_t)c->config->spool_max_files},
+	    &error);
+	if (spool == NULL) {
+		say(c, RED, "spool", error,
+		    xstrdup("run this as root, or as the user of foloosi-webhook, to see whether "
+			    "it is that"));
+		return;
+	}
+	usage = spool_count(spool);
+	age = usage.oldest > 0 ? (int64_t)time(NULL) - usage.oldest / 1000000 : 0;
+	if (age > STALE_S)
+		say(c, RED, "spool",
+		    xasprintf(
+			"%zu deliveries wait, the oldest for %" PRId64 " s", usage.files, age),
+		    xstrdup("look at \"handler's connection\"; the handler's log says each minute "
+			    "why; foloosictl spool drain"));
+	else
+		say(c, GREEN, "spool",
+		    xasprintf("%s: %zu deliveries wait", c->config->spool_dir, usage.files), NULL);
+	if (usage.aside > 0)
+		say(c, YELLOW, "spool", xasprintf("%zu files were set aside", usage.aside),
+		    xasprintf("look at them in %s/aside, and remove them when done",
+			c->config->spool_dir));
+	spool_close(spool);
+}
+
+static void
+look_at_socket(struct check *c)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	const char *path;
+	int fd;
+
+	if (c->config == NULL || (path = c->config->listen) == NULL)
+		return;
+	if (strlen(path) >= sizeof address.sun_path) {
+		say(c, RED, "handler", xasprintf("%s: too long for a socket", path),
+		    xstrdup("choose a shorter \"listen\""));
+		return;
+	}
+	memcpy(address.sun_path, path, strlen(path) + 1);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0)
+		say(c, GREEN, "handler", xasprintf("listens on %s", path), NULL);
+	else if (errno == EACCES)
+		say(c, YELLOW, "handler", xasprintf("%s: this user may not connect", path),
+		    xstrdup("run this as root, or as the web server's user"));
+	else
+		say(c, RED, "handler", xasprintf("%s: %s", path, strerror(errno)),
+		    xstrdup(errno == EAGAIN
+				? "it listens and does not take: look at its log, or restart it"
+				: "start foloosi-webhook; its log says why it ended"));
+	if (fd >= 0)
+		close(fd);
+}
+
+/*
+ * A whole endpoint is asked for by GET, which writes nothing: 200. With less of a URL, and so without a token,
+ * a wrong endpoint must be answered by the handler, in its own words.
+ */
+static void
+look_at_web(struct check *c)
+{
+	bool endpoint = strstr(c->url, "/webhooks/foloosi/") != NULL;
+	size_t len = strlen(c->url);
+	struct post_answer answer;
+	struct post *client;
+	char *site, *url;
+
+	if (url_kind(c->url) == URL_BAD) {
+		say(c, RED, "web server", xstrdup("that is no http or https URL"),
+		    xstrdup("--url https://your.host"));
+		return;
+	}
+	site = url_site(c->url);
+	while (len > 0 && c->url[len - 1] == '/')
+		len--;
+	url = endpoint ? xstrdup(c->url)
+		       : xasprintf("%.*s/webhooks/foloosi/-/none", (int)len, c->url);
+	client = post_new();
+	if (!post_send(client, &(struct post_request){.url = url, .timeout_ms = WEB_MS}, &answer))
+		say(c, RED, "web server", xasprintf("%s: %s", site, answer.error),
+		    xstrdup("is it running? --url, or " URL_ENV ", says where"));
+	else if (endpoint && answer.status == 200)
+		say(c, GREEN, "web server", xasprintf("%s: the endpoint is there", site), NULL);
+	else if (!endpoint && answer.status == 404 &&
+		 strstr(answer.body, "There is no such endpoint") != NULL)
+		say(c, GREEN, "web server", xasprintf("%s: reaches the handler", site), NULL);
+	else if (answer.status >= 500)
+		say(c, RED, "web server",
+		    xasprintf(
+			"%s: answers %ld: it does not reach the handler", site, answer.status),
+		    xstrdup("is the handler running, may the web server's user connect to its "
+			    "socket (socket_group, 0660)?"));
+	else if (endpoint && answer.status == 404)
+		say(c, RED, "web server", xasprintf("%s: answers 404 for this endpoint", site),
+		    xstrdup("merchant or token are not those of the configuration, or the web "
+			    "server's configuration lacks the"
+			    " snippet: foloosictl nginx-snippet, foloosictl apache-snippet"));
+	else
+		say(c, RED, "web server",
+		    xasprintf(
+			"%s: answers %ld, and not in the handler's words", site, answer.status),
+		    xstrdup("its configuration lacks the snippet: foloosictl nginx-snippet, "
+			    "foloosictl apache-snippet; --url says"
+			    " which site"));
+	post_answer_free(&answer);
+	post_free(client);
+	free(url);
+	free(site);
+}
+
+/* ---- the list ---- */
+
+static void
+print_lines(const struct check *c)
+{
+	struct table_style style = table_style(stdout);
+	size_t count[RED + 1] = {0};
+
+	for (size_t i = 0; i < c->count; i++) {
+		const struct line *l = &c->lines[i];
+		const char *colour = style.colour ? table_colour(light_names[l->light]) : NULL;
+
+		printf("%s%-7s%s  %s: ", colour != NULL ? colour : "", light_names[l->light],
+		    colour != NULL ? TABLE_PLAIN : "", l->what);
+		table_text(stdout, &style, l->said);
+		putchar('\n');
+		if (l->remedy != NULL) {
+			fputs("         ", stdout);
+			table_text(stdout, &style, l->remedy);
+			putchar('\n');
+		}
+		count[l->light]++;
+	}
+	printf("\n%zu ok, %zu to look at, %zu red\n", count[GREEN], count[YELLOW], count[RED]);
+}
+
+static void
+print_json(const struct check *c)
+{
+	for (size_t i = 0; i < c->count; i++) {
+		const struct line *l = &c->lines[i];
+
+		printf("%s {\"state\":\"%s\",\"what\":", i == 0 ? "[\n" : ",\n",
+		    light_names[l->light]);
+		table_json_string(stdout, l->what);
+		fputs(",\"said\":", stdout);
+		table_json_string(stdout, l->said);
+		fputs(",\"remedy\":", stdout);
+		table_json_string(stdout, l->remedy);
+		putchar('}');
+	}
+	puts("\n]");
+}
+
+static int
+run(int argc, char **argv)
+{
+	static const struct option known[] = {CTL_OPTION_DATABASE, CTL_OPTION_JSON,
+	    CTL_OPTION_CONFIG, {"url", required_argument, NULL, 'u'}, {NULL, 0, NULL, 0}};
+	static void (*const steps[])(struct check *) = {look_at_configuration, look_at_database,
+	    look_into_database, look_at_connections, look_at_spool, look_at_socket, look_at_web};
+	struct check c = {.conninfo = "", .url = getenv(URL_ENV)};
+	bool json = false;
+	int option, code = CTL_OK;
+
+	while ((option = getopt_long(argc, argv, "d:jc:", known, NULL)) != -1)
+		switch (option) {
+		case 'd':
+			c.conninfo = optarg;
+			break;
+		case 'j':
+			json = true;
+			break;
+		case 'c':
+			c.path = optarg;
+			break;
+		case 'u':
+			c.url = optarg;
+			break;
+		default:
+			return ctl_usage(&check_subcommand);
+		}
+	if (argc != optind)
+		return ctl_usage(&check_subcommand);
+	if (c.url == NULL || *c.url == '\0')
+		c.url = "http://localhost";
+
+	for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
+		steps[i](&c);
+	if (json)
+		print_json(&c);
+	else
+		print_lines(&c);
+	for (size_t i = 0; i < c.count; i++) {
+		if (c.lines[i].light == RED)
+			code = CTL_FAILED;
+		free(c.lines[i].said);
+		free(c.lines[i].remedy);
+	}
+	free(c.lines);
+	store_free(c.store);
+	config_unref(c.config);
+	return code;
+}
+
+const struct subcommand check_subcommand = {
+    .name = "check",
+    .synopsis = "[--config PATH] [--database CONNECTION] [--url URL] [--json]",
+    .summary = "say whether everything is in order, and what to do if not",
+    .options = HELP_DATABASE HELP_JSON HELP_CONFIG
+    "      --url URL              an endpoint, or the site that has it (default: $" URL_ENV
+    ", then\n"
+    "                             http://localhost)\n",
+    .run = run,
+};

@@ -1,0 +1,409 @@
+/*
+ * ctl_delivery.c - "foloosictl replay" and "foloosictl explain": a delivery once more, for good or
+ * only to see.
+ *
+ * The bytes, stored ones or a file's, take the path that they would take at the handler's door: the same
+ * decoder, the same order key from the same configuration, the same function of the database. Only
+ * nobody asks who sent them.
+ */
+#include <err.h>
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ctl_config.h"
+#include "ctl_delivery.h"
+#include "ctl_query.h"
+#include "mem.h"
+
+/* Parameters of the two functions: what comes before the transfer's fields, these, what comes after. */
+enum {
+	P_SUBJECT, /* merchant, or id of the delivery */
+	P_STATUS,
+	P_ORDER,
+	P_FIELDS,
+	P_BODY = P_FIELDS + TRANSFER__MAX - 1,
+	P_FAULT,
+	P_REPLAY,
+	P__MAX
+};
+
+#define TRANSFER_PARAMETERS "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14"
+
+static const char replay_sql[] =
+    "select q.*, row_to_json(q)::text from (select r.delivery_id as delivery, r.outcome, r.reason,"
+    " r.order_named as order_ref, r.order_state from foloosi.replay_transfer(" TRANSFER_PARAMETERS
+    ") r) q";
+#define REPLAY_JSON 5 /* the column */
+
+#define EXPLAINED                                                                                  \
+	"foloosi.explain_delivery(" TRANSFER_PARAMETERS                                            \
+	", $15::bytea, $16, coalesce($17, 'no')::boolean)"                                         \
+	" with ordinality as x (relation, key, before, after, n)"
+
+static const char explain_json_sql[] =
+    "select x.relation, x.key, x.before, x.after from " EXPLAINED " order by x.n";
+static const char explain_sql[] =
+    "select x.relation, x.key, case when x.relation = 'answer' then null when x.before is null "
+    "then 'new' when x.after is"
+    " null then 'gone' else 'changed' end as change, c.k as column, x.before ->> c.k as before, "
+    "x.after ->> c.k as after"
+    " from " EXPLAINED
+    " cross join lateral (select k, o from jsonb_object_keys(coalesce(x.after, x.before))"
+    " with ordinality as k (k, o) where x.before ->> k is distinct from x.after ->> k) c order by "
+    "x.n, c.o";
+
+static const char stored_sql[] =
+    "select d.merchant, b.body, d.outcome, d.rule, d.reason, d.detail, d.order_ref,"
+    " d.outcome in ('rejected', 'ignored') or coalesce(d.reason in ('hook_failed', 'refused'), "
+    "false)"
+    " from foloosi.deliveries d left join foloosi.bodies b on b.delivery_id = d.id"
+    " where d.id = $1 order by b.created_at limit 1";
+
+/* README's "Order rules", the column "the delivery"; a test compares them. */
+static const char *const rules[] = {
+    [0] = "is no valid transfer",
+    [1] = "has the bytes of one that was recorded, duplicate or review",
+    [2] = "has another status than success or failed",
+    [3] = "has a number `TEST…`, and the merchant is live",
+    [4] = "names another order than its known transaction has",
+    [5] = "repeats what is known (status, amount, currency) in other bytes",
+    [6] = "success of a known success, other amount or currency",
+    [7] = "failed of a known success",
+    [8] = "failure without an order key",
+    [9] = "success without an order key",
+    [10] = "failure, order unknown or pending",
+    [11] = "failure, order in another state",
+    [12] = "success, order unknown",
+    [13] = "success, order pending, as expected",
+    [14] = "success, order pending, amount or currency differs",
+    [15] = "success, order cancelled by a failure",
+    [16] = "success, order cancelled by a person",
+    [17] = "success, order paid",
+    [18] = "success, order in review or verifying",
+    [19] = "has the payment reference of another transaction number",
+};
+
+struct subject {
+	struct store_rows stored; /* the row of a delivery that is stored */
+	const char *id;           /* NULL: it is a file's */
+	char *body;               /* owned */
+	size_t len;
+	const struct merchant *merchant;
+	struct transfer transfer;
+	char *fault;  /* owned; NULL: it is a transfer */
+	char *digits; /* the body as a parameter: \x and hexadecimal; owned */
+};
+
+static void
+subject_free(struct subject *s)
+{
+	store_rows_free(&s->stored);
+	free(s->body);
+	transfer_free(&s->transfer);
+	free(s->fault);
+	free(s->digits);
+}
+
+/* A file, or standard input for "-". False after a sentence. */
+static bool
+read_file(struct subject *s, const char *path, size_t limit)
+{
+	FILE *f = strcmp(path, "-") == 0 ? stdin : fopen(path, "re");
+	bool ok = false;
+
+	if (f == NULL) {
+		warn("%s", path);
+		return false;
+	}
+	s->body = xrealloc(NULL, limit + 1);
+	s->len = fread(s->body, 1, limit + 1, f);
+	if (ferror(f))
+		warn("%s", path);
+	else if (s->len > limit)
+		warnx("%s: has more than %zu bytes (body_limit): it would be answered 413 and not "
+		      "kept",
+		    path, limit);
+	else
+		ok = true;
+	if (f != stdin)
+		fclose(f);
+	return ok;
+}
+
+static unsigned
+nibble(char c)
+{
+	return (unsigned)(c <= '9' ? c - '0' : c - 'a' + 10);
+}
+
+/* A delivery of the database, by its id. False after a sentence. */
+static bool
+read_stored(struct subject *s, struct store *store, const char *id)
+{
+	const char *hex;
+
+	if (store_ask(store, stored_sql, 1, &id, &s->stored) != STORE_OK) {
+		warnx("%s", store_said(store));
+		return false;
+	}
+	if (s->stored.count == 0) {
+		warnx("there is no delivery %s", id);
+		return false;
+	}
+	if ((hex = store_text(&s->stored, 0, 1)) == NULL) {
+		warnx("the bytes of delivery %s are gone", id);
+		return false;
+	}
+	s->id = id;
+	s->len = strlen(hex + 2) / 2; /* "\x…" */
+	s->body = xrealloc(NULL, s->len);
+	for (size_t i = 0; i < s->len; i++)
+		s->body[i] = (char)(nibble(hex[2 + 2 * i]) << 4 | nibble(hex[3 + 2 * i]));
+	return true;
+}
+
+/* As the handler does it. */
+static void
+decode(struct subject *s)
+{
+	struct json_error e;
+	struct faults f;
+	size_t len;
+	FILE *out;
+
+	switch (transfer_decode(s->body, s->len, &s->transfer, &e, &f)) {
+	case DECODED_OK:
+		break;
+	case DECODED_NOT_JSON:
+		s->fault = xasprintf("not JSON: line %u column %u: %s", e.line, e.column, e.reason);
+		break;
+	case DECODED_NOT_TRANSFER:
+		if ((out = open_memstream(&s->fault, &len)) == NULL)
+			abort();
+		for (size_t i = 0; i < f.count; i++)
+			fprintf(out, "%s%s: %s", i > 0 ? "\n" : "", f.list[i].pointer,
+			    f.list[i].detail);
+		if (fclose(out) != 0)
+			abort();
+		break;
+	}
+	s->digits = xrealloc(NULL, 2 * s->len + 3);
+	memcpy(s->digits, "\\x", 3);
+	for (size_t i = 0; i < s->len; i++)
+		snprintf(s->digits + 2 + 2 * i, 3, "%02x", (unsigned char)s->body[i]);
+}
+
+/* The parameters of the transfer; all null if it is none. */
+static void
+fill(const struct subject *s, const char *values[P__MAX])
+{
+	for (size_t i = 0; i < P__MAX; i++)
+		values[i] = NULL;
+	if (s->fault != NULL)
+		return;
+	values[P_STATUS] = s->transfer.field[TRANSFER_STATUS];
+	values[P_ORDER] = merchant_order_ref(s->merchant, &s->transfer);
+	for (size_t i = TRANSFER_STATUS + 1; i < TRANSFER__MAX; i++)
+		values[P_FIELDS + i - 1] = s->transfer.field[i];
+}
+
+static int
+replay(struct store *store, const struct subject *s, bool json)
+{
+	const char *values[P__MAX];
+	struct store_rows rows;
+	const char *outcome, *reason;
+	int code = CTL_OK;
+
+	if (s->fault != NULL) {
+		warnx("delivery %s is no valid transfer today either; nothing was changed\n%s",
+		    s->id, s->fault);
+		return CTL_FAILED;
+	}
+	fill(s, values);
+	values[P_SUBJECT] = s->id;
+	if (store_ask(store, replay_sql, P_BODY, values, &rows) != STORE_OK) {
+		warnx("nothing was changed: %s", store_said(store));
+		return CTL_FAILED;
+	}
+	outcome = store_text(&rows, 0, 1);
+	reason = store_text(&rows, 0, 2);
+	if (strcmp(outcome, "busy") == 0) {
+		warnx("nothing was changed: somebody holds its order or transaction; try again");
+		code = CTL_FAILED;
+	} else {
+		if (json) {
+			table_json(stdout, store_text(&rows, 0, REPLAY_JSON));
+			putchar('\n');
+		} else {
+			ctl_print_rows(stdout, &rows, REPLAY_JSON, true);
+		}
+		if (reason != NULL &&
+		    (strcmp(reason, "hook_failed") == 0 || strcmp(reason, "refused") == 0)) {
+			warnx("it was refused again: foloosictl deliveries has the error");
+			code = CTL_FAILED;
+		}
+	}
+	store_rows_free(&rows);
+	return code;
+}
+
+static void
+print_rule(FILE *out, const char *number)
+{
+	size_t rule = number != NULL ? strtoul(number, NULL, 10) : 0;
+
+	if (number != NULL && rule < sizeof rules / sizeof *rules)
+		fprintf(out, "rule %zu: %s\n", rule, rules[rule]);
+}
+
+/* What became of a stored one, and by which rule. */
+static void
+print_stored(const struct subject *s)
+{
+	struct table_style style = table_style(stdout);
+	static const char *const names[] = {"outcome", "rule", "reason", "detail", "order_ref"};
+
+	printf("delivery %s of merchant %s, as it is stored:\n", s->id, s->merchant->name);
+	for (int i = 0; i < 5; i++)
+		if (store_text(&s->stored, 0, 2 + i) != NULL) {
+			printf("  %-10s ", names[i]);
+			table_text(stdout, &style, store_text(&s->stored, 0, 2 + i));
+			putchar('\n');
+		}
+	fputs("  ", stdout);
+	print_rule(stdout, store_text(&s->stored, 0, 3));
+	puts("\nIf it came now:");
+}
+
+/* The rule by which the rows of an explanation were decided; NULL: none was. */
+static const char *
+rule_of(const struct store_rows *rows)
+{
+	const char *rule = NULL;
+
+	for (size_t r = 0; r < rows->count; r++) {
+		const char *relation = store_text(rows, r, 0), *column = store_text(rows, r, 3),
+			   *after = store_text(rows, r, 5);
+
+		if (strcmp(relation, "deliveries") == 0 && strcmp(column, "rule") == 0 &&
+		    after != NULL)
+			return after;
+		if (strcmp(relation, "answer") == 0 && strcmp(column, "outcome") == 0 &&
+		    after != NULL && strcmp(after, "duplicate") == 0)
+			rule =
+			    "1"; /* counts the repeat and leaves the rule that decided the first */
+	}
+	return rule;
+}
+
+static int
+explain(struct store *store, const struct subject *s, bool json)
+{
+	const char *values[P__MAX];
+	struct store_rows rows;
+
+	fill(s, values);
+	values[P_SUBJECT] = s->merchant->name;
+	values[P_BODY] = s->digits;
+	values[P_FAULT] = s->fault;
+	values[P_REPLAY] =
+	    s->id != NULL && strcmp(store_text(&s->stored, 0, 7), "t") == 0 ? "yes" : "no";
+	if (json)
+		return ctl_print(
+			   stdout, store, explain_json_sql, P__MAX, values, true, false, NULL) < 0
+			   ? CTL_FAILED
+			   : CTL_OK;
+	if (store_ask(store, explain_sql, P__MAX, values, &rows) != STORE_OK) {
+		warnx("%s", store_said(store));
+		return CTL_FAILED;
+	}
+	if (s->id != NULL)
+		print_stored(s);
+	print_rule(stdout, rule_of(&rows));
+	ctl_print_rows(stdout, &rows, store_columns(&rows), false);
+	puts("\nNothing was changed: this was rolled back.");
+	store_rows_free(&rows);
+	return CTL_OK;
+}
+
+static bool
+is_id(const char *text)
+{
+	size_t n = strlen(text);
+
+	return n > 0 && n <= 18 && strspn(text, "0123456789") == n;
+}
+
+static int
+run_delivery(const struct subcommand *self, int argc, char **argv)
+{
+	static const struct option known[] = {CTL_OPTION_DATABASE, CTL_OPTION_JSON,
+	    CTL_OPTION_CONFIG, {"merchant", required_argument, NULL, 'm'}, {NULL, 0, NULL, 0}};
+	const char *conninfo = "", *path = NULL, *merchant = NULL, *what;
+	bool json = false, explains = self == &explain_subcommand, read;
+	struct subject subject = {0};
+	struct config *config = NULL;
+	struct store *store;
+	int option, code = CTL_FAILED;
+
+	while ((option = getopt_long(argc, argv, "d:jc:", known, NULL)) != -1)
+		switch (option) {
+		case 'd':
+			conninfo = optarg;
+			break;
+		case 'j':
+			json = true;
+			break;
+		case 'c':
+			path = optarg;
+			break;
+		case 'm':
+			merchant = optarg;
+			break;
+		default:
+			return ctl_usage(self);
+		}
+	if (argc - optind != 1 || (!explains && (!is_id(argv[optind]) || merchant != NULL)))
+		return ctl_usage(self);
+	what = argv[optind];
+	if ((config = ctl_config(path)) == NULL)
+		return CTL_FAILED;
+	if ((store = ctl_connect(conninfo)) == NULL)
+		goto out;
+	read = is_id(what) ? read_stored(&subject, store, what)
+			   : read_file(&subject, what, config->body_limit);
+	if (read)
+		subject.merchant = ctl_merchant(
+		    config, is_id(what) ? store_text(&subject.stored, 0, 0) : merchant);
+	if (subject.merchant != NULL) {
+		decode(&subject);
+		code = explains ? explain(store, &subject, json) : replay(store, &subject, json);
+	}
+	subject_free(&subject);
+out:
+	store_free(store);
+	config_unref(config);
+	return code;
+}
+
+const struct subcommand replay_subcommand = {
+    .name = "replay",
+    .synopsis = "[--json] ID",
+    .summary = "try a rejected, ignored or refused delivery again, from its stored bytes",
+    .options = HELP_DATABASE HELP_JSON HELP_CONFIG,
+    .run_as = run_delivery,
+};
+
+const struct subcommand explain_subcommand = {
+    .name = "explain",
+    .synopsis = "[--merchant NAME] [--json] ID | FILE",
+    .summary = "show what a delivery would change, row by row, and change nothing",
+    .options = HELP_DATABASE HELP_JSON HELP_CONFIG
+    "      --merchant NAME        at whose endpoint the FILE arrives; not needed if there is one\n"
+    "  ID                         a delivery that is stored\n"
+    "  FILE                       a body; - is standard input, ./17 a file of that name\n",
+    .run_as = run_delivery,
+};

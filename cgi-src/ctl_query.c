@@ -1,0 +1,1144 @@
+/*
+ * ctl_query.c - the subcommands that are a query, or a call of one function.
+ *
+ * A table of SQL and one way through: options become values, values become conditions and
+ * parameters, rows become a table or JSON. Who wants another list adds a row.
+ *
+ * The hard part is that the tables may hold tens of millions of rows, that payments pay for every
+ * index, and that a person asks for the latest. So nothing is ever sorted whole:
+ *   * a list goes down by id, newest first, a screen at a time (--before ID goes on from there);
+ *   * where a B-tree has the id, that is a walk along it; where only a block range index has it
+ *     (orders, deliveries), the list is asked for in windows of ids from the newest
+ *     down, each twice as wide as the one before, until enough is found;
+ *   * --since is first turned into an id, by a binary search along the transactions' numbers (events
+ *     count for themselves): ids ascend with time, but for the seconds that a transaction may take.
+ */
+
+#include <ctype.h>
+#include <err.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ctl_query.h"
+#include "log.h"
+#include "mem.h"
+
+#define LIMIT_DEFAULT "50"
+#define LIMIT_MAX 100000
+#define WINDOW 4096 /* ids of the first window: some thousand deliveries, 2 MB */
+
+/* In UTC, as logs and the spool have it. */
+#define AT(column) "to_char(" column " at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
+#define AGE(column) "date_trunc('second', now() - " column ")::text"
+
+/* What the command line gives. */
+enum value {
+	V_MERCHANT,
+	V_STATE,
+	V_ORDER,
+	V_NUMBER,
+	V_SINCE,
+	V_BEFORE,
+	V_FLOOR, /* an id: nothing lower is from after V_SINCE, or in the window */
+	V_LIMIT,
+	V_ID, /* arguments */
+	V_DECISION,
+	V_NOTE,
+	V_MODE,
+	V_UNKNOWN_ORDERS,
+	V_LATE_SUCCESS,
+	V_VERIFY,
+	VALUE__MAX
+};
+
+/* One list. */
+struct part {
+	const char *title; /* above it, if there are several; and its name in JSON */
+	const char *sql;   /* ends in WHERE and a condition */
+	const char *tail;  /* what follows the conditions */
+	/* A condition for each value that may be given; $ stands for it. */
+	const char *where[VALUE__MAX];
+	const char *default_state; /* the condition in place of --state, if that is not given */
+	bool windowed;             /* ask for windows of ids; V_BEFORE and V_FLOOR bound them */
+	bool records;              /* name and value on each line */
+	const char *empty;
+};
+
+/* Something that is done. */
+struct act {
+	const char *word; /* NULL: the subcommand itself */
+	const char *sql;
+	enum value values[8]; /* its parameters */
+	size_t count;
+	enum value arguments[3]; /* what follows the word on the command line */
+	size_t argument_count;
+};
+
+struct view {
+	const struct part *parts;
+	size_t count;
+	const char *states; /* words that --state takes, each between blanks */
+	const char *since;  /* the default of --since */
+	bool of_order;      /* takes an order as its argument */
+	const struct act *acts;
+	size_t act_count;
+};
+
+/* ---- lists ---- */
+
+/* The transactions of an order: the one that it names, and the others; see migrations/0005_other_transactions.sql. */
+#define OF_ORDER                                                                                   \
+	"(select k.transaction_id from foloosi.orders k where k.order_ref = $"                     \
+	" union all select k.transaction_id from foloosi.other_transactions k where k.order_ref "  \
+	"= $)"
+
+#define NEWEST_FIRST(id) " order by " id " desc limit $"
+
+static const struct part orders_part = {
+    .title = "orders",
+    .sql = "select o.id, " AT(
+	"coalesce(o.updated_at, o.created_at)") " as changed_at, o.merchant, o.order_ref, o.state,"
+						" o.amount::text as amount, o.currency, o.reason, "
+						"case when o.late then 'late' end as late, "
+						"o.decided_by,"
+						" o.transaction_id from foloosi.orders o where "
+						"true",
+    .tail = NEWEST_FIRST("o.id"),
+    .where = {[V_MERCHANT] = "o.merchant = $",
+	[V_STATE] = "o.state = $",
+	[V_SINCE] = "o.created_at >= $",
+	[V_BEFORE] = "o.id < $",
+	[V_FLOOR] = "o.id >= $"},
+    .windowed = true,
+    .empty = "There is no such order.",
+};
+
+static const struct part transactions_part = {
+    .title = "transactions",
+    .sql = "select t.id, " AT(
+	"t.created_at") " as created_at, t.merchant, t.order_ref, t.state, t.amount::text as "
+			"amount,"
+			" t.currency, t.transaction_no, t.payment_reference, t.transaction_message "
+			"from foloosi.transactions t where true",
+    .tail = NEWEST_FIRST("t.id"),
+    .where = {[V_MERCHANT] = "t.merchant = $",
+	[V_STATE] = "t.state = $",
+	[V_ORDER] = "t.order_ref = $ and t.id in " OF_ORDER,
+	[V_NUMBER] = "t.transaction_no = $",
+	[V_SINCE] = "t.created_at >= $",
+	[V_BEFORE] = "t.id < $",
+	[V_FLOOR] = "t.id >= $"},
+    .empty = "There is no such transaction.",
+};
+
+static const struct part deliveries_part = {
+    .title = "deliveries",
+    .sql = "select d.id, " AT(
+	"d.created_at") " as created_at, d.merchant, d.outcome, d.rule, d.reason, d.order_ref,"
+			" d.transaction_id, nullif(d.repeats, 0) as repeats, "
+			"d.source, d.detail"
+			" from foloosi.deliveries d where true",
+    .tail = NEWEST_FIRST("d.id"),
+    .where = {[V_MERCHANT] = "d.merchant = $",
+	[V_STATE] = "d.outcome = $",
+	[V_ORDER] = "d.order_ref = $",
+	[V_SINCE] = "d.created_at >= $",
+	[V_BEFORE] = "d.id < $",
+	[V_FLOOR] = "d.id >= $"},
+    .windowed = true,
+    .empty = "There is no such delivery.",
+};
+
+/* The remedies are made of ids and plain words: what a stranger chose never stands in a command that one pastes. */
+#define PLAIN_NAME "''([A-Za-z0-9._:-]+)''"
+static const struct part attention_part = {
+    .title = "attention",
+    .sql = "select a.kind, a.id, " AT(
+	"a.created_at") " as since, a.merchant, a.order_ref, a.reason, a.detail,"
+			" case a.kind when 'order' then format('foloosictl resolve --id %s "
+			"paid|cancelled', a.id)"
+			" when 'payback' then format('foloosictl paybacks settle %s', a.id)"
+			" when 'event' then format('foloosictl events retry|discard %s %s',"
+			"  coalesce(substring(a.remedy from 'events[(]" PLAIN_NAME
+			"'), 'CONSUMER'), a.id)"
+			" when 'consumer' then 'foloosictl events enable|drop ' ||"
+			"  coalesce(substring(a.remedy from 'consumer[(]" PLAIN_NAME
+			"'), 'CONSUMER')"
+			" when 'delivery' then concat('foloosictl assign ' || substring(a.remedy "
+			"from 'assign_transaction[(]([0-9]+)') ||"
+			"  ' ORDER, or ', case when a.remedy ~ 'replay_delivery' then "
+			"format('foloosictl replay %s, or ', a.id) end,"
+			"  'foloosictl attention dismiss ', a.id) else a.remedy end as remedy"
+			" from foloosi.attention a where true",
+    .tail = " order by a.created_at, a.kind, a.id limit $",
+    .where = {[V_MERCHANT] = "a.merchant = $", [V_STATE] = "a.kind = $"},
+    .empty = "Nothing waits for a person.",
+};
+
+static const struct part paybacks_part = {
+    .title = "paybacks",
+    .sql = "select p.id, " AT(
+	"p.created_at") " as created_at, p.merchant, p.order_ref, p.state, p.reason,"
+			" p.amount::text as amount, p.currency, p.transaction_id, "
+			"t.transaction_no, p.settled_by, p.note"
+			" from foloosi.paybacks p left join foloosi.transactions t on t.id = "
+			"p.transaction_id where true",
+    .tail = NEWEST_FIRST("p.id"),
+    .where = {[V_MERCHANT] = "p.merchant = $",
+	[V_STATE] = "(p.state = $ or $ = 'all')",
+	[V_SINCE] = "p.created_at >= $",
+	[V_BEFORE] = "p.id < $",
+	[V_FLOOR] = "p.id >= $"},
+    .default_state = "p.state in ('due', 'check')",
+    .empty = "No payback is open.",
+};
+
+static const struct part merchant_part = {
+    .title = "merchants",
+    .sql = "select m.merchant, m.mode, m.unknown_orders, m.late_success, m.verify, "
+	   "m.rejected_per_hour, " AT(
+	       "m.updated_at") " as updated_at from foloosi.merchants m where true",
+    .tail = " order by m.merchant limit $",
+    .where = {[V_MERCHANT] = "m.merchant = $"},
+    .empty = "There is no merchant yet: foloosictl merchant add NAME.",
+};
+
+/*
+ * All that happened to an order. Everything that one transaction of the database wrote has the same time;
+ * n puts causes before consequences.
+ */
+static const struct part order_parts[] = {
+    {
+	.title = "order",
+	.sql =
+	    "select o.merchant, o.order_ref, o.state, o.amount::text as amount, o.currency, "
+	    "o.reason,"
+	    " case when o.late then 'paid after a failure had cancelled it' end as late, o.id, "
+	    "o.transaction_id, " AT("o.created_at") " as created_at, " AT(
+		"o.registered_at") " as registered_at, o.decided_by, " AT("o.decided_at") " as "
+											  "decided_"
+											  "at from "
+											  "foloosi."
+											  "orders "
+											  "o where "
+											  "true",
+	.tail = " limit $",
+	.where = {[V_MERCHANT] = "o.merchant = $", [V_ORDER] = "o.order_ref = $"},
+	.records = true,
+    },
+    {
+	.title = "transactions",
+	.sql = "select t.id, t.state, t.amount::text as amount, t.currency, t.transaction_no, "
+	       "t.payment_reference,"
+	       " t.transaction_message from foloosi.transactions t where true",
+	.tail = " order by t.id limit $",
+	.where =
+	    {[V_MERCHANT] = "t.merchant = $", [V_ORDER] = "t.order_ref = $ and t.id in " OF_ORDER},
+    },
+    {
+	.title = "paybacks",
+	.sql = "select p.id, p.state, p.reason, p.amount::text as amount, p.currency, "
+	       "p.transaction_id,"
+	       " p.settled_by, p.note from foloosi.paybacks p where true",
+	.tail = " order by p.id limit $",
+	.where = {[V_MERCHANT] = "p.merchant = $",
+	    [V_ORDER] = "p.order_ref = $ and p.transaction_id in " OF_ORDER},
+    },
+    {
+	.title = "timeline",
+	.sql = "select " AT(
+	    "x.at") " as at, x.what, x.id, x.said, x.change, x.detail, x.person from ("
+		    " select d.merchant, d.order_ref, d.created_at as at, 1 as n, d.id, 'delivery' "
+		    "as what, d.outcome::text as said,"
+		    "  case when d.order_moved then concat_ws(' to ', d.order_state_before, "
+		    "d.order_state) end as change,"
+		    "  concat_ws(', ', 'rule ' || d.rule, d.reason, d.detail, 'by ' || d.source,"
+		    "   case when d.repeats > 0 then format('came %s times more, last %s', "
+		    "d.repeats, " AT(
+			"d.last_seen_at") ") end) as detail, null::text as person"
+					  " from foloosi.deliveries d"
+					  " union all select t.merchant, t.order_ref, "
+					  "t.created_at, 2, t.id, 'transaction', t.state::text, "
+					  "null,"
+					  "  concat_ws(' ', t.amount, t.currency, "
+					  "t.transaction_message), null"
+					  " from (select k.order_ref, k.merchant, k.transaction_id "
+					  "from foloosi.orders k union"
+					  "  select k.order_ref, k.merchant, k.transaction_id from "
+					  "foloosi.other_transactions k) k"
+					  "  join foloosi.transactions t on t.id = "
+					  "k.transaction_id and t.order_ref = k.order_ref and "
+					  "t.merchant = k.merchant"
+					  " union all select c.merchant, c.order_ref, "
+					  "c.created_at, 3, c.subject_id, c.action, null,"
+					  "  case when c.order_moved then concat_ws(' to ', "
+					  "c.order_state_before, c.order_state) end, c.note,"
+					  "  c.decided_by from foloosi.decisions c"
+					  " union all select e.merchant, e.order_ref, "
+					  "e.created_at, 4, e.id, 'event', e.type::text, null,"
+					  "  nullif(concat_ws(', ', e.reason, (select "
+					  "string_agg(format('%s: %s', k.consumer, concat_ws(' ', "
+					  "i.state,"
+					  "   i.reason)), ', ') from foloosi.dispatches i join "
+					  "foloosi.consumers k on k.id = i.consumer_id"
+					  "   where i.event_id = e.id)), ''), null from "
+					  "foloosi.events "
+					  "e) x where true",
+	.tail = " order by x.at, x.n, x.id limit $",
+	.where = {[V_MERCHANT] = "x.merchant = $", [V_ORDER] = "x.order_ref = $"},
+    },
+};
+
+/* What comes first in "foloosictl stats", and what "foloosictl top" looks at. */
+#define WAITING                                                                                    \
+	"select a.kind, count(*) as waiting, " AT("min(a.created_at)") " as oldest, " AGE(         \
+	    "min(a.created_at)") " as age from foloosi.attention a where true"
+#define CONSUMERS                                                                                  \
+	"select c.consumer, coalesce(c.endpoint, 'pulls') as endpoint, case when c.disabled_at "   \
+	"is not null then"                                                                         \
+	" 'disabled' when c.paused_until > now() then 'paused' else 'active' end as state,"        \
+	" (select count(*) from foloosi.events e where e.id > c.position) as unseen,"              \
+	" count(i.event_id) filter (where i.state <> 'dead') as waiting,"                          \
+	" count(i.event_id) filter (where i.state = 'dead') as dead, " AGE(                        \
+	    "min(i.created_at)") " as age, c.reason"                                               \
+				 " from foloosi.consumers c left join foloosi.dispatches i on "    \
+				 "i.consumer_id = c.id where true"
+#define COUNTS                                                                                     \
+	" count(*) filter (where d.outcome = 'recorded') as recorded,"                             \
+	" count(*) filter (where d.outcome = 'duplicate') as duplicate,"                           \
+	" count(*) filter (where d.outcome = 'ignored') as ignored,"                               \
+	" count(*) filter (where d.outcome = 'review') as review,"                                 \
+	" count(*) filter (where d.outcome = 'rejected') as rejected, sum(d.repeats) as repeats"
+
+static const struct part stats_parts[] = {
+    {
+	.title = "merchants",
+	.sql = "select d.merchant, count(*) as deliveries," COUNTS
+	       ", " AT("max(d.created_at)") " as last from foloosi.deliveries d where true",
+	.tail = " group by d.merchant order by d.merchant limit $",
+	.where = {[V_MERCHANT] = "d.merchant = $",
+	    [V_SINCE] = "d.created_at >= $",
+	    [V_FLOOR] = "d.id >= $"},
+	.empty = "Nothing was delivered.",
+    },
+    {
+	.title = "hours",
+	.sql = "select " AT(
+	    "date_trunc('hour', d.created_at, 'UTC')") " as hour, count(*) as deliveries," COUNTS
+						       " from foloosi.deliveries d where true",
+	.tail = " group by 1 order by 1 desc limit $",
+	.where = {[V_MERCHANT] = "d.merchant = $",
+	    [V_SINCE] = "d.created_at >= $",
+	    [V_FLOOR] = "d.id >= $"},
+	.empty = "Nothing was delivered.",
+    },
+    {
+	.title = "orders",
+	.sql = "select o.merchant, o.state, o.currency, count(*) as orders, sum(o.amount)::text as "
+	       "amount"
+	       " from foloosi.orders o where true",
+	.tail = " group by 1, 2, 3 order by 1, 2, 3 limit $",
+	.where = {[V_MERCHANT] = "o.merchant = $",
+	    [V_SINCE] = "o.created_at >= $",
+	    [V_FLOOR] = "o.id >= $"},
+	.empty = "No order became known.",
+    },
+    {
+	.title = "rejections",
+	.sql = "select r.merchant, sum(r.kept) as kept, sum(r.dropped) as dropped from "
+	       "foloosi.rejections r where true",
+	.tail = " group by r.merchant order by r.merchant limit $",
+	.where = {[V_MERCHANT] = "r.merchant = $",
+	    [V_SINCE] = "r.hour >= date_trunc('hour', $::timestamptz)"},
+	.empty = "Nothing was rejected.",
+    },
+    {
+	.title = "attention",
+	.sql = WAITING,
+	.tail = " group by a.kind order by min(a.created_at) limit $",
+	.where = {[V_MERCHANT] = "a.merchant = $"},
+	.empty = "Nothing waits for a person.",
+    },
+    {
+	.title = "consumers",
+	.sql = CONSUMERS,
+	.tail = " group by c.id order by c.consumer limit $",
+	.where = {[V_MERCHANT] = "c.merchant = $"},
+	.empty = "Nobody gets events.",
+    },
+};
+
+/* ---- acts ---- */
+
+#define ORDER_ROW(call)                                                                            \
+	"select o.id, o.merchant, o.order_ref, o.state, o.amount::text as amount, o.currency, "    \
+	"o.decided_by,"                                                                            \
+	" o.transaction_id from " call " o"
+
+static const struct act resolve_acts[] = {
+    {NULL, ORDER_ROW("foloosi.resolve_order($1, $2, $3, $4)"),
+	{V_MERCHANT, V_ORDER, V_DECISION, V_NOTE}, 4, {V_ORDER, V_DECISION}, 2},
+};
+
+static const struct act assign_acts[] = {
+    {NULL, ORDER_ROW("foloosi.assign_transaction($1, $2, $3)"), {V_ID, V_ORDER, V_NOTE}, 3,
+	{V_ID, V_ORDER}, 2},
+};
+
+static const struct act attention_acts[] = {
+    {"dismiss",
+	"select $1::bigint as id, 'dismissed' || foloosi.dismiss_attention($1::bigint, $2)::text "
+	"as state",
+	{V_ID, V_NOTE}, 2, {V_ID}, 1},
+};
+
+static const struct act paybacks_acts[] = {
+    {"settle",
+	"select p.id, p.merchant, p.order_ref, p.state, p.reason, p.amount::text as amount, "
+	"p.currency, p.settled_by, p.note"
+	" from foloosi.settle_payback($1, $2) p",
+	{V_ID, V_NOTE}, 2, {V_ID}, 1},
+};
+
+#define POLICY_ROW "select s.merchant, s.mode, s.unknown_orders, s.late_success, s.verify from "
+static const struct act merchant_acts[] = {
+    {"add",
+	POLICY_ROW "foloosi.set_merchant($1, coalesce($2, 'live'), coalesce($3, 'accept'), "
+		   "coalesce($4, 'pay'),"
+		   " coalesce($5, 'off')) s where not exists (select from foloosi.merchants m "
+		   "where m.merchant = $1)",
+	{V_MERCHANT, V_MODE, V_UNKNOWN_ORDERS, V_LATE_SUCCESS, V_VERIFY}, 5, {V_MERCHANT}, 1},
+    {"set",
+	POLICY_ROW
+	"foloosi.merchants m, foloosi.set_merchant(m.merchant, coalesce($2, m.mode),"
+	" coalesce($3, m.unknown_orders), coalesce($4, m.late_success), coalesce($5, m.verify)) s"
+	" where m.merchant = $1",
+	{V_MERCHANT, V_MODE, V_UNKNOWN_ORDERS, V_LATE_SUCCESS, V_VERIFY}, 5, {V_MERCHANT}, 1},
+};
+
+/* ---- the answer ---- */
+
+struct store *
+ctl_connect(const char *conninfo)
+{
+	struct store *s = store_new(conninfo);
+
+	store_for_person(s);
+	if (store_ready(s))
+		return s;
+	warnx("database: %s", store_said(s));
+	store_free(s);
+	return NULL;
+}
+
+/* How a column is printed, by its type and, for what is text in SQL, its name. */
+static enum table_kind
+kind_of(const struct store_rows *rows, int column)
+{
+	const char *name = store_column_name(rows, column);
+	size_t len = strlen(name);
+
+	if (store_column_is_number(rows, column) || strcmp(name, "amount") == 0)
+		return TABLE_NUMBER;
+	if ((len > 3 && strcmp(name + len - 3, "_at") == 0) || strcmp(name, "at") == 0 ||
+	    strcmp(name, "since") == 0 || strcmp(name, "oldest") == 0)
+		return TABLE_TIME;
+	return TABLE_TEXT;
+}
+
+/* Copy rows to the end of a table; an empty one gets the columns first. */
+static void
+fill(struct table *t, const struct store_rows *rows, int columns)
+{
+	const char **texts = xcalloc((size_t)columns, sizeof *texts);
+
+	for (int c = 0; t->rows == 0 && t->columns < (size_t)columns; c++)
+		table_column(t, store_column_name(rows, c), kind_of(rows, c));
+	for (size_t r = 0; r < rows->count; r++) {
+		for (int c = 0; c < columns; c++)
+			texts[c] = store_text(rows, r, c);
+		table_row(t, texts);
+	}
+	free(texts);
+}
+
+/* Texts of a table, or documents of JSON: the cells of a table with one column. */
+static void
+print_answer(FILE *out, const struct table *t, bool json, bool records, const char *empty)
+{
+	struct table_style style = table_style(out);
+
+	if (json) {
+		if (records) {
+			table_json(out, t->rows > 0 ? t->cells[0] : "null");
+			return;
+		}
+		putc('[', out);
+		for (size_t r = 0; r < t->rows; r++) {
+			fputs(r > 0 ? ",\n " : "\n ", out);
+			table_json(out, t->cells[r]);
+		}
+		fputs(t->rows > 0 ? "\n]" : "]", out);
+	} else if (t->rows == 0) {
+		if (empty != NULL)
+			fprintf(out, "%s\n", empty);
+	} else if (records) {
+		table_print_records(out, &style, t);
+	} else {
+		table_print(out, &style, t);
+	}
+}
+
+/* The same question, answered in JSON. Owned. */
+static char *
+as_json(const char *sql)
+{
+	return xasprintf("select row_to_json(q)::text from (%s) q", sql);
+}
+
+/* Ask, and add the rows to a table. False: store_said() says why. */
+static bool
+ask(struct store *s, const char *sql, size_t n, const char *const *values, bool json,
+    struct table *t)
+{
+	char *question = json ? as_json(sql) : xstrdup(sql);
+	struct store_rows rows;
+	bool ok = store_ask(s, question, n, values, &rows) == STORE_OK;
+
+	free(question);
+	if (!ok)
+		return false;
+	fill(t, &rows, store_columns(&rows));
+	store_rows_free(&rows);
+	return true;
+}
+
+long
+ctl_print(FILE *out, struct store *s, const char *sql, size_t n, const char *const *values,
+    bool json, bool records, const char *empty)
+{
+	struct table t = {0};
+	long count = -1;
+
+	if (ask(s, sql, n, values, json, &t)) {
+		print_answer(out, &t, json, records, empty);
+		if (json)
+			putc('\n', out);
+		count = (long)t.rows;
+	} else {
+		warnx("%s", store_said(s));
+	}
+	table_free(&t);
+	return count;
+}
+
+void
+ctl_print_rows(FILE *out, const struct store_rows *rows, int columns, bool records)
+{
+	struct table t = {0};
+
+	fill(&t, rows, columns);
+	print_answer(out, &t, false, records, NULL);
+	table_free(&t);
+}
+
+/* ---- a list ---- */
+
+/* Append a condition, with $ replaced by the parameter's number. */
+static void
+add_condition(FILE *sql, const char *condition, size_t number)
+{
+	for (; *condition != '\0'; condition++)
+		if (*condition == '$')
+			fprintf(sql, "$%zu", number);
+		else
+			putc(*condition, sql);
+}
+
+/* One question of a list: its SQL with the conditions for all values that are given. */
+static bool
+ask_part(
+    struct store *s, const struct part *p, const char *const *values, bool json, struct table *t)
+{
+	const char *given[VALUE__MAX + 1];
+	size_t n = 0, len;
+	char *text;
+	FILE *sql = open_memstream(&text, &len);
+	bool ok;
+
+	if (sql == NULL)
+		abort();
+	fputs(p->sql, sql);
+	for (size_t v = 0; v < VALUE__MAX; v++) {
+		if (v == V_STATE && values[v] == NULL && p->default_state != NULL)
+			fprintf(sql, " and %s", p->default_state);
+		if (values[v] == NULL || p->where[v] == NULL)
+			continue;
+		given[n++] = values[v];
+		fputs(" and ", sql);
+		add_condition(sql, p->where[v], n);
+	}
+	given[n++] = values[V_LIMIT];
+	add_condition(sql, p->tail, n);
+	if (fclose(sql) != 0)
+		abort();
+	ok = ask(s, text, n, given, json, t);
+	free(text);
+	return ok;
+}
+
+/* One number, or fallback for none. False: store_said() says why. */
+static bool
+ask_number(struct store *s, const char *sql, const char *value, int64_t fallback, int64_t *number)
+{
+	struct store_rows rows;
+
+	if (store_ask(s, sql, value != NULL, &value, &rows) != STORE_OK)
+		return false;
+	*number = fallback;
+	if (rows.count == 1 && store_text(&rows, 0, 0) != NULL)
+		*number = strtoll(store_text(&rows, 0, 0), NULL, 10);
+	store_rows_free(&rows);
+	return true;
+}
+
+/*
+ * The first id from after a time. The invariant: no transaction below lo is from after it, and from hi on all are.
+ */
+static const char floor_sql[] =
+    "with recursive s (lo, hi) as (select 0::bigint, coalesce(max(t.id) + 1, 0) from "
+    "foloosi.transactions t"
+    " union all select case when m.created_at < $1::timestamptz then m.id + 1 else s.lo end,"
+    " case when m.created_at < $1::timestamptz then s.hi else s.lo + (s.hi - s.lo) / 2 end"
+    " from s left join lateral (select t.id, t.created_at from foloosi.transactions t"
+    "  where t.id >= s.lo + (s.hi - s.lo) / 2 order by t.id limit 1) m on true where s.lo < s.hi)"
+    " select max(lo) from s";
+
+static const char newest_sql[] = "select greatest((select max(id) from foloosi.transactions),"
+				 " (select max(id) from foloosi.decisions))";
+
+/* From the newest down, in windows that double, until there is enough or the floor is reached. */
+static bool
+ask_windows(
+    struct store *s, const struct part *p, const char *const *given, bool json, struct table *t)
+{
+	const char *values[VALUE__MAX];
+	char before[24], from[24], limit[24];
+	int64_t floor = given[V_FLOOR] != NULL ? strtoll(given[V_FLOOR], NULL, 10) : 0, low,
+		width = WINDOW;
+	size_t enough = strtoul(given[V_LIMIT], NULL, 10);
+
+	memcpy(values, given, sizeof values);
+	if (given[V_BEFORE] != NULL)
+		low = strtoll(given[V_BEFORE], NULL, 10);
+	else if (!ask_number(s, newest_sql, NULL, 0, &low))
+		return false;
+	for (;;) {
+		low = low - width > floor ? low - width : floor;
+		width *= 2;
+		snprintf(from, sizeof from, "%" PRId64, low);
+		snprintf(limit, sizeof limit, "%zu", enough - t->rows);
+		values[V_FLOOR] = from;
+		values[V_LIMIT] = limit;
+		if (!ask_part(s, p, values, json, t))
+			return false;
+		if (t->rows >= enough || low <= floor)
+			return true;
+		snprintf(before, sizeof before, "%s", from);
+		values[V_BEFORE] = before;
+	}
+}
+
+static bool
+list_part(
+    struct store *s, const struct part *p, const char *const *values, bool json, struct table *t)
+{
+	return p->windowed && values[V_ORDER] == NULL ? ask_windows(s, p, values, json, t)
+						      : ask_part(s, p, values, json, t);
+}
+
+/* Where the next screen begins, if this one is full. To standard error: it is no row. */
+static void
+say_more(const struct subcommand *self, const struct part *p, const char *const *values,
+    const struct table *t)
+{
+	if (p->where[V_BEFORE] == NULL || t->rows == 0 ||
+	    t->rows < strtoul(values[V_LIMIT], NULL, 10) || !isatty(STDERR_FILENO))
+		return;
+	fprintf(stderr, "There may be more: foloosictl %s --before %s\n", self->name,
+	    t->cells[(t->rows - 1) * t->columns]);
+}
+
+static int
+list(const struct subcommand *self, struct store *s, const struct view *v,
+    const char *const *values, bool json)
+{
+	for (size_t i = 0; i < v->count; i++) {
+		const struct part *p = &v->parts[i];
+		struct table t = {0};
+
+		if (!list_part(s, p, values, json, &t)) {
+			warnx("%s", store_said(s));
+			table_free(&t);
+			return CTL_FAILED;
+		}
+		if (json && v->count > 1)
+			printf("%s\"%s\": ", i == 0 ? "{" : ",\n", p->title);
+		else if (v->count > 1 && !p->records && (t.rows > 0 || p->empty != NULL))
+			printf("\n%s\n", p->title);
+		print_answer(stdout, &t, json, p->records, p->empty);
+		if (json)
+			fputs(v->count == 1 ? "\n" : i + 1 == v->count ? "}\n" : "", stdout);
+		else
+			say_more(self, p, values, &t);
+		table_free(&t);
+	}
+	return CTL_OK;
+}
+
+/* ---- the command line ---- */
+
+static const struct option long_options[] = {
+    CTL_OPTION_DATABASE,
+    CTL_OPTION_JSON,
+    {"merchant", required_argument, NULL, 256 + V_MERCHANT},
+    {"state", required_argument, NULL, 256 + V_STATE},
+    {"outcome", required_argument, NULL, 256 + V_STATE},
+    {"kind", required_argument, NULL, 256 + V_STATE},
+    {"order", required_argument, NULL, 256 + V_ORDER},
+    {"number", required_argument, NULL, 256 + V_NUMBER},
+    {"since", required_argument, NULL, 256 + V_SINCE},
+    {"before", required_argument, NULL, 256 + V_BEFORE},
+    {"limit", required_argument, NULL, 256 + V_LIMIT},
+    {"id", required_argument, NULL, 256 + V_ID},
+    {"note", required_argument, NULL, 256 + V_NOTE},
+    {"mode", required_argument, NULL, 256 + V_MODE},
+    {"unknown-orders", required_argument, NULL, 256 + V_UNKNOWN_ORDERS},
+    {"late-success", required_argument, NULL, 256 + V_LATE_SUCCESS},
+    {"verify", required_argument, NULL, 256 + V_VERIFY},
+    {NULL, 0, NULL, 0},
+};
+
+static bool
+is_number(const char *text)
+{
+	size_t n = strlen(text);
+
+	return n > 0 && n <= 18 && strspn(text, "0123456789") == n;
+}
+
+/* "90s", "15m", "24h", "7d" ago, or a time as PostgreSQL reads it, as it stands. Owned. */
+static char *
+since(const char *text)
+{
+	static const char units[] = "smhd";
+	static const int64_t seconds[] = {1, 60, 3600, 86400};
+	size_t digits = strspn(text, "0123456789");
+	const char *unit = text[digits] != '\0' ? strchr(units, text[digits]) : NULL;
+	char then[32];
+	struct tm tm;
+	time_t t;
+
+	if (digits == 0 || digits > 6 || unit == NULL || text[digits + 1] != '\0')
+		return xstrdup(text);
+	t = time(NULL) - (time_t)(strtoll(text, NULL, 10) * seconds[unit - units]);
+	if (gmtime_r(&t, &tm) == NULL || strftime(then, sizeof then, "%FT%TZ", &tm) == 0)
+		abort();
+	return xstrdup(then);
+}
+
+static bool
+has_word(const char *words, const char *word)
+{
+	char *blank = xasprintf(" %s ", word);
+	bool has = strstr(words, blank) != NULL && strchr(word, ' ') == NULL;
+
+	free(blank);
+	return has;
+}
+
+/* Does the list, or the act, have a use for every value that is given? A sentence if not. */
+static bool
+fits(const struct view *v, const struct act *a, const char *const *values)
+{
+	for (size_t i = 0; i < VALUE__MAX; i++) {
+		bool used = values[i] == NULL || i == V_LIMIT || i == V_FLOOR;
+
+		for (size_t p = 0; a == NULL && p < v->count; p++)
+			used |= v->parts[p].where[i] != NULL;
+		for (size_t p = 0; a != NULL && p < a->count; p++)
+			used |= a->values[p] == i;
+		used |= i == V_ID && v->of_order;
+		for (size_t o = 0; !used && long_options[o].name != NULL; o++)
+			if (long_options[o].val == 256 + (int)i) {
+				warnx("--%s has no meaning here", long_options[o].name);
+				return false;
+			}
+	}
+	if (a == NULL && values[V_STATE] != NULL && v->states != NULL &&
+	    !has_word(v->states, values[V_STATE])) {
+		warnx("\"%s\" is none of:%s", values[V_STATE], v->states);
+		return false;
+	}
+	if (values[V_DECISION] != NULL && !has_word(" paid cancelled ", values[V_DECISION])) {
+		warnx(
+		    "an order is decided to be paid or cancelled, not \"%s\"", values[V_DECISION]);
+		return false;
+	}
+	for (size_t i = 0; i < VALUE__MAX; i++)
+		if ((i == V_ID || i == V_BEFORE || i == V_LIMIT) && values[i] != NULL &&
+		    !is_number(values[i])) {
+			warnx("\"%s\" is no number", values[i]);
+			return false;
+		}
+	if (strtol(values[V_LIMIT], NULL, 10) < 1 ||
+	    strtol(values[V_LIMIT], NULL, 10) > LIMIT_MAX) {
+		warnx("--limit is from 1 to %d", LIMIT_MAX);
+		return false;
+	}
+	return true;
+}
+
+/*
+ * Which merchant's order is meant, or which order has the id? Fills V_MERCHANT and V_ORDER with texts of
+ * *rows, which the caller ends. False after a sentence.
+ */
+static bool
+find_order(struct store *s, const char **values, struct store_rows *rows)
+{
+	static const char by_id[] =
+	    "select o.merchant, o.order_ref from foloosi.orders o where o.id = $1";
+	static const char by_name[] =
+	    "select o.merchant, o.order_ref from foloosi.orders o where o.order_ref = $1"
+	    " and ($2::text is null or o.merchant = $2::text) order by o.merchant";
+	const char *asked[] = {
+	    values[V_ID] != NULL ? values[V_ID] : values[V_ORDER], values[V_MERCHANT]};
+	struct table_style style = table_style(stderr);
+
+	if (store_ask(s, values[V_ID] != NULL ? by_id : by_name, values[V_ID] != NULL ? 1 : 2,
+		asked, rows) != STORE_OK) {
+		warnx("%s", store_said(s));
+		return false;
+	}
+	if (rows->count == 1) {
+		values[V_MERCHANT] = store_text(rows, 0, 0);
+		values[V_ORDER] = store_text(rows, 0, 1);
+		return true;
+	}
+	if (rows->count == 0) {
+		fputs("foloosictl: there is no order ", stderr);
+		table_text(stderr, &style, asked[0]);
+	} else {
+		fputs("foloosictl: several merchants have an order ", stderr);
+		table_text(stderr, &style, asked[0]);
+		fputs(": say --merchant", stderr);
+		for (size_t i = 0; i < rows->count; i++)
+			fprintf(stderr, "%s %s", i > 0 ? " or" : "", store_text(rows, i, 0));
+	}
+	putc('\n', stderr);
+	store_rows_free(rows);
+	return false;
+}
+
+static int
+act(const struct subcommand *self, struct store *s, const struct act *a, const char **values,
+    bool json)
+{
+	const char *parameters[8];
+	struct store_rows order = {0};
+	long count;
+
+	if (((const struct view *)self->arg)->of_order && !find_order(s, values, &order))
+		return CTL_FAILED;
+	for (size_t i = 0; i < a->count; i++)
+		parameters[i] = values[a->values[i]];
+	count = ctl_print(stdout, s, a->sql, a->count, parameters, json, true, NULL);
+	store_rows_free(&order);
+	if (count == 0) /* only a merchant's */
+		warnx("nothing was changed: \"%s\" is %s", values[V_MERCHANT],
+		    strcmp(a->word, "add") == 0
+			? "known already; foloosictl merchant set changes its policy"
+			: "unknown; foloosictl merchant add makes it known");
+	return count == 1 ? CTL_OK : CTL_FAILED;
+}
+
+/* What follows the options: an act's word and arguments, an order, or nothing. False: they make no sense. */
+static bool
+arguments(const struct view *v, int count, char **words, const struct act **a, const char **values)
+{
+	for (size_t i = 0; *a == NULL && i < v->act_count; i++)
+		if (v->acts[i].word == NULL ||
+		    (count > 0 && strcmp(v->acts[i].word, words[0]) == 0))
+			*a = &v->acts[i];
+	if (*a == NULL) {
+		if (count == 1 && v->of_order)
+			values[V_ORDER] = words[0];
+		return count == (v->of_order && values[V_ID] == NULL ? 1 : 0) ||
+		       (count == 1 && v->act_count > 0 && strcmp(words[0], "list") == 0);
+	}
+	if ((*a)->word != NULL) {
+		count--;
+		words++;
+	}
+	for (size_t i = 0; i < (*a)->argument_count; i++) {
+		if ((*a)->arguments[i] == V_ORDER && v->of_order && values[V_ID] != NULL)
+			continue; /* --id says which order */
+		if (count-- == 0)
+			return false;
+		values[(*a)->arguments[i]] = *words++;
+	}
+	return count == 0;
+}
+
+static int
+run_query(const struct subcommand *self, int argc, char **argv)
+{
+	const struct view *v = self->arg;
+	const char *values[VALUE__MAX] = {[V_LIMIT] = LIMIT_DEFAULT, [V_SINCE] = v->since};
+	const char *conninfo = "";
+	const struct act *a = NULL;
+	struct store_rows order = {0};
+	char *after = NULL, floor[24];
+	struct store *s;
+	bool json = false;
+	int64_t id;
+	int option, code = CTL_FAILED;
+
+	while ((option = getopt_long(argc, argv, "d:j", long_options, NULL)) != -1) {
+		if (option == 'd')
+			conninfo = optarg;
+		else if (option == 'j')
+			json = true;
+		else if (option >= 256)
+			values[option - 256] = optarg;
+		else
+			return ctl_usage(self);
+	}
+	if (!arguments(v, argc - optind, argv + optind, &a, values) || !fits(v, a, values))
+		return ctl_usage(self);
+	if ((s = ctl_connect(conninfo)) == NULL)
+		return CTL_FAILED;
+
+	if (a != NULL) {
+		code = act(self, s, a, values, json);
+		goto out;
+	}
+	if (values[V_SINCE] != NULL) {
+		values[V_SINCE] = after = since(values[V_SINCE]);
+		if (!ask_number(s, floor_sql, after, 0, &id)) {
+			warnx("--since: %s", store_said(s));
+			goto out;
+		}
+		snprintf(floor, sizeof floor, "%" PRId64, id);
+		values[V_FLOOR] = floor;
+	}
+	if (v->of_order && !find_order(s, values, &order))
+		goto out;
+	code = list(self, s, v, values, json);
+	store_rows_free(&order);
+out:
+	free(after);
+	store_free(s);
+	return code;
+}
+
+/* ---- foloosictl top ---- */
+
+const char *
+ctl_glance(enum ctl_glance which, struct store *s, int limit, struct table *t)
+{
+	static const struct part rates = {
+	    .title = "deliveries",
+	    .sql = "select d.merchant, count(*) filter (where d.created_at > now() - interval '10 "
+		   "s') as \"10 s\","
+		   " count(*) filter (where d.created_at > now() - interval '1 min') as \"1 min\","
+		   " count(*) as \"1 h\"," COUNTS " from foloosi.deliveries d where true",
+	    .tail = " group by d.merchant order by 4 desc limit $",
+	    .where = {[V_SINCE] = "d.created_at >= $", [V_FLOOR] = "d.id >= $"},
+	};
+	static const struct part latest = {
+	    .title = "the latest",
+	    .sql = "select d.id, to_char(d.created_at at time zone 'UTC', 'HH24:MI:SS') as at, "
+		   "d.merchant, d.outcome, d.rule,"
+		   " d.reason, d.order_ref, d.order_state as state from foloosi.deliveries d where "
+		   "true",
+	    .tail = NEWEST_FIRST("d.id"),
+	    .where = {[V_BEFORE] = "d.id < $", [V_FLOOR] = "d.id >= $"},
+	    .windowed = true,
+	};
+	static const struct part *const parts[GLANCE__MAX] = {
+	    [GLANCE_RATES] = &rates,
+	    [GLANCE_ATTENTION] = &stats_parts[4],
+	    [GLANCE_CONSUMERS] = &stats_parts[5],
+	    [GLANCE_DELIVERIES] = &latest,
+	};
+	const char *values[VALUE__MAX] = {0};
+	char rows[12], floor[24], *hour = NULL;
+	bool ok = true;
+	int64_t id;
+
+	snprintf(rows, sizeof rows, "%d", limit);
+	values[V_LIMIT] = rows;
+	if (which == GLANCE_RATES) {
+		values[V_SINCE] = hour = since("1h");
+		ok = ask_number(s, floor_sql, hour, 0, &id);
+		snprintf(floor, sizeof floor, "%" PRId64, ok ? id : 0);
+		values[V_FLOOR] = floor;
+	}
+	ok = ok && list_part(s, parts[which], values, false, t);
+	free(hour);
+	return ok ? parts[which]->title : NULL;
+}
+
+/* ---- the subcommands ---- */
+
+#define HELP_MERCHANT "      --merchant NAME        only this merchant's\n"
+#define HELP_SINCE                                                                                 \
+	"      --since TIME           from then on: 90s, 15m, 24h, 7d ago, or a time "             \
+	"(2026-11-24T03:00Z)\n"
+#define HELP_PAGE                                                                                  \
+	"      --limit N              at most so many (default: " LIMIT_DEFAULT ")\n"              \
+	"      --before ID            those below this id: the next screen\n"
+#define HELP_NOTE "      --note TEXT            why; it is kept with your role's name\n"
+#define SYNOPSIS_LIST                                                                              \
+	"[--merchant NAME]\n           [--since TIME] [--limit N] [--before ID] [--json]"
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+const struct subcommand orders_subcommand = {
+    .name = "orders",
+    .synopsis = "[--state STATE] " SYNOPSIS_LIST,
+    .summary = "list orders, the newest first",
+    .options = HELP_DATABASE HELP_JSON HELP_MERCHANT
+    "      --state STATE          pending, verifying, paid, cancelled or review\n" HELP_SINCE
+	HELP_PAGE,
+    .run_as = run_query,
+    .arg = &(const struct view){.parts = &orders_part,
+	.count = 1,
+	.states = " pending verifying paid cancelled review "},
+};
+
+const struct subcommand order_subcommand = {
+    .name = "order",
+    .synopsis = "[--merchant NAME] [--json] ORDER | --id ID",
+    .summary = "show all that happened to one order",
+    .options = HELP_DATABASE HELP_JSON HELP_MERCHANT
+    "      --id ID                the order with this id\n"
+    "      --limit N              at most so many lines of each kind\n",
+    .run_as = run_query,
+    .arg =
+	&(const struct view){.parts = order_parts, .count = COUNT(order_parts), .of_order = true},
+};
+
+const struct subcommand transactions_subcommand = {
+    .name = "transactions",
+    .synopsis = "[--state STATE] [--order ORDER] [--number NO] " SYNOPSIS_LIST,
+    .summary = "list transactions, the newest first",
+    .options = HELP_DATABASE HELP_JSON HELP_MERCHANT
+    "      --state STATE          captured, failed or verifying\n"
+    "      --order ORDER          of this order\n"
+    "      --number NO            the one with this transaction_no\n" HELP_SINCE HELP_PAGE,
+    .run_as = run_query,
+    .arg =
+	&(const struct view){
+	    .parts = &transactions_part, .count = 1, .states = " captured failed verifying "},
+};
+
+const struct subcommand deliveries_subcommand = {
+    .name = "deliveries",
+    .synopsis = "[--outcome OUTCOME] [--order ORDER] " SYNOPSIS_LIST,
+    .summary = "list deliveries, the newest first",
+    .options = HELP_DATABASE HELP_JSON HELP_MERCHANT
+    "      --outcome OUTCOME      recorded, duplicate, ignored, review or rejected\n"
+    "      --order ORDER          that name this order\n" HELP_SINCE HELP_PAGE,
+    .run_as = run_query,
+    .arg = &(const struct view){.parts = &deliveries_part,
+	.count = 1,
+	.states = " recorded duplicate ignored review rejected "},
+};
+
+const struct subcommand attention_subcommand = {
+    .name = "attention",
+    .synopsis = "[list | dismiss ID] [--merchant NAME] [--kind KIND] [--limit N]\n           "
+		"[--note TEXT] [--json]",
+    .summary = "list what waits for a person, and how to close it; take a delivery off the list",
+    .options = HELP_DATABASE HELP_JSON HELP_MERCHANT
+    "      --kind KIND            order, payback, delivery, event or consumer\n"
+    "      --limit N              at most so many (default: " LIMIT_DEFAULT ")\n" HELP_NOTE,
+    .run_as = run_query,
+    .arg = &(const struct view){.parts = &attention_part,
+	.count = 1,
+	.states = " order payback delivery event consumer ",
+	.acts = attention_acts,
+	.act_count = COUNT(attention_acts)},
+};
+
+const struct subcommand paybacks_subcommand = {
+    .name = "paybacks",
+    .synopsis = "[list | settle ID] [--state STATE] " SYNOPSIS_LIST " [--note TEXT]",
+    .summary = "list money that must go back; note that it did",
+    .options = HELP_DATABASE HELP_JSON HELP_MERCHANT
+    "      --state STATE          due, check, settled or all (default: the open ones, due and "
+    "check)\n" HELP_SINCE HELP_PAGE HELP_NOTE,
+    .run_as = run_query,
+    .arg = &(const struct view){.parts = &paybacks_part,
+	.count = 1,
+	.states = " due check settled all ",
+	.acts = paybacks_acts,
+	.act_count = COUNT(paybacks_acts)},
+};
+
+const struct subcommand stats_subcommand = {
+    .name = "stats",
+    .synopsis = "[--merchant NAME] [--since TIME] [--json]",
+    .summary = "count deliveries, orders, what waits and what is behind",
+    .options = HELP_DATABASE HELP_JSON HELP_MERCHANT HELP_SINCE
+    "                             (default: 24h)\n"
+    "      --limit N              at most so many lines of each kind\n",
+    .run_as = run_query,
+    .arg = &(const struct view){.parts = stats_parts, .count = COUNT(stats_parts), .since = "24h"},
+};
+
+const struct subcommand resolve_subcommand = {
+    .name = "resolve",
+    .synopsis = "[--merchant NAME] [--note TEXT] [--json] ORDER | --id ID paid|cancelled",
+    .summary = "decide an order: paid or cancelled",
+    .options = HELP_DATABASE HELP_JSON
+    "      --merchant NAME        whose, if several have an order of this name\n"
+    "      --id ID                the order with this id, as attention lists it\n" HELP_NOTE,
+    .run_as = run_query,
+    .arg =
+	&(const struct view){
+	    .acts = resolve_acts, .act_count = COUNT(resolve_acts), .of_order = true},
+};
+
+const struct subcommand assign_subcommand = {
+    .name = "assign",
+    .synopsis = "[--note TEXT] [--json] TRANSACTION-ID ORDER",
+    .summary = "give a transaction without an order its order",
+    .options = HELP_DATABASE HELP_JSON HELP_NOTE,
+    .run_as = run_query,
+    .arg = &(const struct view){.acts = assign_acts, .act_count = COUNT(assign_acts)},
+};
+
+const struct subcommand merchant_subcommand = {
+    .name = "merchant",
+    .synopsis = "[list | add NAME | set NAME] [--mode MODE] [--unknown-orders WHAT]\n"
+		"           [--late-success WHAT] [--verify HOW] [--json]",
+    .summary = "list merchants and their policy; make one known; change its policy",
+    .options =
+	HELP_DATABASE HELP_JSON "      --mode MODE            live or test\n"
+				"      --unknown-orders WHAT  accept or review\n"
+				"      --late-success WHAT    pay or review\n"
+				"      --verify HOW           off or callback\n"
+				"  add NAME               what is not said is the first of each\n"
+				"  set NAME               what is not said stays as it is\n",
+    .run_as = run_query,
+    .arg = &(const struct view){.parts = &merchant_part,
+	.count = 1,
+	.acts = merchant_acts,
+	.act_count = COUNT(merchant_acts)},
+};

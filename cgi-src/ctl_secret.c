@@ -1,0 +1,133 @@
+/*
+ * ctl_secret.c - "foloosictl secret": make a token for an endpoint, or a secret that signs.
+ *
+ * --file makes a file that nobody else can read, which is what the configuration asks for; ">" leaves that
+ * to the umask.
+ */
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#include <err.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ctl_secret.h"
+#include "mem.h"
+
+#define TOKEN_BYTES 24   /* 192 bits, in hexadecimal */
+#define SIGNING_BYTES 32 /* Standard Webhooks: 24 to 64 bytes, in base64 */
+
+/* Both owned, with a newline at the end. */
+static char *
+token(void)
+{
+	unsigned char bytes[TOKEN_BYTES];
+	char *text = xrealloc(NULL, 2 * sizeof bytes + 2);
+
+	if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
+		abort();
+	for (size_t i = 0; i < sizeof bytes; i++)
+		snprintf(text + 2 * i, 3, "%02x", bytes[i]);
+	memcpy(text + 2 * sizeof bytes, "\n", 2);
+	explicit_bzero(bytes, sizeof bytes);
+	return text;
+}
+
+static char *
+signing(void)
+{
+	static const char digits[] =
+	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	unsigned char bytes[SIGNING_BYTES + 1] = {0}; /* and one that fills up the last three */
+	char base64[(SIGNING_BYTES + 2) / 3 * 4 + 1], *p = base64;
+
+	if (getrandom(bytes, SIGNING_BYTES, 0) != SIGNING_BYTES)
+		abort();
+	for (size_t i = 0; i < sizeof bytes; i += 3) {
+		unsigned three =
+		    (unsigned)bytes[i] << 16 | (unsigned)bytes[i + 1] << 8 | bytes[i + 2];
+
+		for (int shift = 18; shift >= 0; shift -= 6)
+			*p++ = digits[three >> shift & 63];
+	}
+	p[-1] = '='; /* 32 bytes are ten times three, and two */
+	*p = '\0';
+	explicit_bzero(bytes, sizeof bytes);
+	p = xasprintf("whsec_%s\n", base64);
+	explicit_bzero(base64, sizeof base64);
+	return p;
+}
+
+static const struct {
+	const char *name;
+	char *(*make)(void);
+} kinds[] = {{"token", token}, {"whsec", signing}};
+
+/* A new file, and what it holds on disk. */
+static int
+write_file(const char *path, const char *text)
+{
+	size_t len = strlen(text);
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	bool ok;
+
+	if (fd < 0) {
+		warn("%s", path);
+		if (errno == EEXIST)
+			warnx("a secret that is in use is not overwritten: remove the file first");
+		return CTL_FAILED;
+	}
+	ok = write(fd, text, len) == (ssize_t)len && fsync(fd) == 0;
+	if (!ok) {
+		warn("%s", path);
+		unlink(path);
+	}
+	close(fd);
+	return ok ? CTL_OK : CTL_FAILED;
+}
+
+static int
+run(int argc, char **argv)
+{
+	static const struct option known[] = {
+	    {"file", required_argument, NULL, 'f'}, {NULL, 0, NULL, 0}};
+	const char *path = NULL;
+	int option, code = CTL_OK;
+	char *text = NULL;
+
+	while ((option = getopt_long(argc, argv, "f:", known, NULL)) != -1) {
+		if (option != 'f')
+			return ctl_usage(&secret_subcommand);
+		path = optarg;
+	}
+	if (argc - optind != 2 || strcmp(argv[optind], "new") != 0)
+		return ctl_usage(&secret_subcommand);
+	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+		if (strcmp(kinds[i].name, argv[optind + 1]) == 0)
+			text = kinds[i].make();
+	if (text == NULL)
+		return ctl_usage(&secret_subcommand);
+	if (path != NULL)
+		code = write_file(path, text);
+	else
+		fputs(text, stdout);
+	explicit_bzero(text, strlen(text));
+	free(text);
+	return code;
+}
+
+const struct subcommand secret_subcommand = {
+    .name = "secret",
+    .synopsis = "new token|whsec [--file PATH]",
+    .summary = "make a token for an endpoint, or a secret that signs",
+    .options =
+	"  -f, --file PATH            into a new file of mode 0600, for token_file and the like\n"
+	"  token                      192 bits in hexadecimal\n"
+	"  whsec                      256 bits as Standard Webhooks writes them\n",
+    .run = run,
+};

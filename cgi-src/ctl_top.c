@@ -1,0 +1,200 @@
+/*
+ * ctl_top.c - "foloosictl top": what comes in, what waits, what is behind, once a second.
+ *
+ * Plain ANSI, no library. The whole screen is made in memory and written at once, over the old one,
+ * so that nothing flickers. Whatever ends the view (q, ctrl-c, a signal, a failure) gives the terminal
+ * back as it was.
+ */
+#include <sys/ioctl.h>
+
+#include <err.h>
+#include <errno.h>
+#include <getopt.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ctl_query.h"
+#include "ctl_top.h"
+#include "mem.h"
+
+#define PERIOD_MS 1000
+#define ROWS_LEAST 10
+
+/* Another screen, no cursor, no wrapping; and all of that back. */
+#define ENTER "\033[?1049h\033[?25l\033[?7l"
+#define LEAVE "\033[?7h\033[?25h\033[?1049l"
+
+static volatile sig_atomic_t ended;
+
+static void
+on_signal(int number)
+{
+	if (number != SIGWINCH) /* that one only ends the poll */
+		ended = 1;
+}
+
+static void
+listen_to_signals(void)
+{
+	static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH};
+	struct sigaction action = {.sa_handler = on_signal}; /* no SA_RESTART: poll() shall end */
+
+	sigemptyset(&action.sa_mask);
+	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+		sigaction(numbers[i], &action, NULL);
+	action.sa_handler =
+	    SIG_IGN; /* a stopped view would leave the terminal as no shell expects it */
+	sigaction(SIGTSTP, &action, NULL);
+}
+
+static int
+screen_rows(void)
+{
+	struct winsize size;
+
+	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_row < ROWS_LEAST)
+		return ROWS_LEAST;
+	return size.ws_row;
+}
+
+/* One part of the screen. Returns how many rows of the screen are left. */
+static int
+print_glance(
+    FILE *out, const struct table_style *style, struct store *s, enum ctl_glance which, int left)
+{
+	struct table t = {0};
+	const char *title;
+
+	if (left < 4) /* a blank line, the title, the names, a row */
+		return left;
+	title = ctl_glance(which, s, left - 3, &t);
+	if (title == NULL) {
+		fputs("\n", out);
+		table_text(out, style, store_said(s));
+		fputs("\n", out);
+		left -= 2;
+	} else {
+		fprintf(out, "\n%s%s%s\n", style->colour ? TABLE_BOLD : "", title,
+		    style->colour ? TABLE_PLAIN : "");
+		left -= 2;
+		if (t.rows > 0) {
+			table_print(out, style, &t);
+			left -= (int)t.rows + 1;
+		} else {
+			fputs(which == GLANCE_RATES ? "none in the last hour\n" : "none\n", out);
+			left--;
+		}
+	}
+	table_free(&t);
+	return left;
+}
+
+/* The screen as it is now, owned. */
+static char *
+draw(struct store *s)
+{
+	struct table_style style = table_style(stdout);
+	int left =
+	    screen_rows() - 2; /* the first line, and the last, on which a newline would scroll */
+	time_t now = time(NULL);
+	char clock[32], *text;
+	struct tm tm;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	if (out == NULL)
+		abort();
+	strftime(clock, sizeof clock, "%FT%TZ", gmtime_r(&now, &tm));
+	fprintf(out, "foloosi-webhook  %s  q ends\n", clock);
+	if (!store_ready(s)) {
+		fputs("\nThe database is away: ", out);
+		table_text(out, &style, store_said(s));
+		putc('\n', out);
+	} else {
+		for (int which = 0; which < GLANCE__MAX; which++)
+			left = print_glance(out, &style, s, which, left);
+	}
+	if (fclose(out) != 0)
+		abort();
+	return text;
+}
+
+/* Over what is there: each line clears its rest, the last one what is below. */
+static void
+show(const char *text)
+{
+	fputs("\033[H", stdout);
+	for (; *text != '\0'; text++)
+		if (*text == '\n')
+			fputs("\033[K\r\n", stdout);
+		else
+			putchar(*text);
+	fputs("\033[J", stdout);
+	fflush(stdout);
+}
+
+/* Until the next second, or a signal. False: a key says that it is enough, or nobody is there any more. */
+static bool
+rest(void)
+{
+	struct pollfd keyboard = {.fd = STDIN_FILENO, .events = POLLIN};
+	char key;
+
+	if (poll(&keyboard, 1, PERIOD_MS) <= 0)
+		return true;
+	return read(STDIN_FILENO, &key, 1) == 1 && key != 'q' && key != 'Q' && key != '\004' &&
+	       key != '\033';
+}
+
+static int
+run(int argc, char **argv)
+{
+	static const struct option known[] = {CTL_OPTION_DATABASE, {NULL, 0, NULL, 0}};
+	struct termios before, raw;
+	const char *conninfo = "";
+	struct store *s;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "d:", known, NULL)) != -1) {
+		if (option != 'd')
+			return ctl_usage(&top_subcommand);
+		conninfo = optarg;
+	}
+	if (argc != optind)
+		return ctl_usage(&top_subcommand);
+	if (!isatty(STDOUT_FILENO) || tcgetattr(STDIN_FILENO, &before) != 0) {
+		warnx("needs a terminal; \"foloosictl stats\" does not");
+		return CTL_FAILED;
+	}
+	if ((s = ctl_connect(conninfo)) == NULL)
+		return CTL_FAILED;
+	listen_to_signals();
+	raw = before;
+	raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
+	tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+	fputs(ENTER, stdout);
+	do {
+		char *text = draw(s);
+
+		show(text);
+		free(text);
+	} while (!ended && rest() && !ended);
+	fputs(LEAVE, stdout);
+	fflush(stdout);
+	tcsetattr(STDIN_FILENO, TCSANOW, &before);
+	store_free(s);
+	return CTL_OK;
+}
+
+const struct subcommand top_subcommand = {
+    .name = "top",
+    .synopsis = "[--database CONNECTION]",
+    .summary = "watch what comes in, each second; q ends",
+    .options = HELP_DATABASE,
+    .run = run,
+};

@@ -1,0 +1,396 @@
+/*
+ * table.c - rows for a person's eyes.
+ *
+ * The hard part is that the texts are hostile: an order key may hold the sequence that
+ * clears the screen, or letters that turn the line around, and a terminal obeys. So text goes out
+ * one code point at a time, and what is harmful() becomes an escape of plain letters. Widths are
+ * counted over the same pieces, so that an escape, a Chinese character (two columns) and a
+ * combining accent (none) all leave the next column where it belongs.
+ */
+#include <sys/ioctl.h>
+
+#include <langinfo.h>
+#include <locale.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <wchar.h>
+
+#include "mem.h"
+#include "table.h"
+
+#define GAP 2       /* blanks between columns */
+#define NARROW 10   /* what is cut keeps so many columns … */
+#define NARROWEST 6 /* … or, if that is not enough, so many */
+#define PIECE_SIZE 12
+
+/* ---- one code point ---- */
+
+/*
+ * Take one code point off the front of s. Returns its length in bytes; *cp is UINT32_MAX for a byte
+ * that is no UTF-8 (RFC 3629: no overlong forms, no surrogates).
+ */
+static size_t
+take(const unsigned char *s, uint32_t *cp)
+{
+	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+	size_t n = s[0] < 0x80   ? 1
+		   : s[0] < 0xc2 ? 0
+		   : s[0] < 0xe0 ? 2
+		   : s[0] < 0xf0 ? 3
+		   : s[0] < 0xf5 ? 4
+				 : 0;
+
+	*cp = UINT32_MAX;
+	if (n == 0)
+		return 1;
+	if (n == 1) {
+		*cp = s[0];
+		return 1;
+	}
+	uint32_t c = s[0] & (0xffu >> (n + 1));
+	for (size_t i = 1; i < n; i++) {
+		if ((s[i] & 0xc0) != 0x80)
+			return 1;
+		c = c << 6 | (s[i] & 0x3fu);
+	}
+	if (c < least[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
+		return 1;
+	*cp = c;
+	return n;
+}
+
+/* Would a terminal obey it, or does it deceive the eye? */
+static bool
+harmful(uint32_t cp)
+{
+	static const struct {
+		uint32_t first, last;
+	} ranges[] = {
+	    {0x00, 0x1f},       /* C0: escape, bell, newline … */
+	    {0x7f, 0x9f},       /* delete; C1, which holds CSI and OSC as single characters */
+	    {0xad, 0xad},       /* soft hyphen: invisible */
+	    {0x61c, 0x61c},     /* Arabic letter mark */
+	    {0x180e, 0x180e},   /* Mongolian vowel separator: invisible */
+	    {0x200b, 0x200f},   /* zero width, and marks of direction */
+	    {0x2028, 0x202e},   /* separators of lines; embedding and overriding of direction */
+	    {0x2060, 0x206f},   /* invisible; isolation of direction */
+	    {0xfeff, 0xfeff},   /* byte order mark */
+	    {0xfff9, 0xfffb},   /* interlinear annotation */
+	    {0xe0000, 0xe0fff}, /* tags: invisible */
+	};
+
+	for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
+		if (cp >= ranges[i].first && cp <= ranges[i].last)
+			return true;
+	return false;
+}
+
+/*
+ * The next piece of *text as it is shown: itself, or an escape. Moves *text on, and returns how
+ * many columns the piece takes. At the end of the text the piece is empty.
+ */
+static int
+piece(const char **text, bool ascii, char out[PIECE_SIZE])
+{
+	const unsigned char *s = (const unsigned char *)*text;
+	uint32_t cp;
+	size_t n;
+	int width;
+
+	if (*s == '\0') {
+		*out = '\0';
+		return 0;
+	}
+	n = take(s, &cp);
+	*text += n;
+	if (cp >= ' ' && cp < 0x7f) {
+		out[0] = (char)cp;
+		out[1] = '\0';
+		return 1;
+	}
+	if (cp != UINT32_MAX && !harmful(cp) && !ascii && (width = wcwidth((wchar_t)cp)) >= 0) {
+		memcpy(out, s, n);
+		out[n] = '\0';
+		return width;
+	}
+	if (cp == UINT32_MAX)
+		return snprintf(out, PIECE_SIZE, "\\x%02x", (unsigned)*s);
+	if (cp == '\n' || cp == '\t')
+		return snprintf(out, PIECE_SIZE, "\\%c", cp == '\n' ? 'n' : 't');
+	return snprintf(out, PIECE_SIZE, cp > 0xffff ? "\\U%08x" : "\\u%04x", (unsigned)cp);
+}
+
+void
+table_text(FILE *out, const struct table_style *style, const char *text)
+{
+	char p[PIECE_SIZE];
+
+	while (*text != '\0') {
+		piece(&text, style->ascii, p);
+		fputs(p, out);
+	}
+}
+
+void
+table_json(FILE *out, const char *json)
+{
+	uint32_t cp;
+
+	while (*json != '\0') {
+		size_t n = take((const unsigned char *)json, &cp);
+
+		/* outside of strings JSON has none of these, and RFC 8259 lets a string spell them so */
+		if (cp != UINT32_MAX && cp >= 0x7f && cp <= 0xffff && harmful(cp))
+			fprintf(out, "\\u%04x", (unsigned)cp);
+		else if (cp != UINT32_MAX && cp > 0xffff && harmful(cp))
+			fprintf(out, "\\u%04x\\u%04x", 0xd7c0 + (unsigned)(cp >> 10),
+			    0xdc00 + (unsigned)(cp & 0x3ff));
+		else
+			fwrite(json, 1, n, out);
+		json += n;
+	}
+}
+
+void
+table_json_string(FILE *out, const char *s)
+{
+	if (s == NULL) {
+		fputs("null", out);
+		return;
+	}
+	putc('"', out);
+	for (; *s != '\0'; s++)
+		if (*s == '"' || *s == '\\')
+			fprintf(out, "\\%c", *s);
+		else if ((unsigned char)*s < ' ')
+			fprintf(out, "\\u%04x", (unsigned)*s);
+		else
+			putc(*s, out);
+	putc('"', out);
+}
+
+/* ---- the place ---- */
+
+struct table_style
+table_style(FILE *out)
+{
+	struct table_style style = {0};
+	const char *term = getenv("TERM"), *columns = getenv("COLUMNS"), *no = getenv("NO_COLOR");
+	struct winsize size;
+	bool utf8;
+
+	/* What wcwidth() knows depends on the locale; what the terminal understands does too. */
+	utf8 = setlocale(LC_CTYPE, "") != NULL && strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
+	if (!utf8)
+		setlocale(LC_CTYPE, "C.UTF-8");
+	if (!isatty(fileno(out)))
+		return style;
+	style.ascii = !utf8;
+	style.colour = (no == NULL || *no == '\0') && term != NULL && strcmp(term, "dumb") != 0;
+	style.width = 80;
+	if (ioctl(fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
+		style.width = size.ws_col;
+	if (columns != NULL && atoi(columns) > 0)
+		style.width = atoi(columns);
+	return style;
+}
+
+const char *
+table_colour(const char *word)
+{
+	static const struct {
+		const char *colour, *words[10];
+	} rows[] = {
+	    {"\033[32m", {"paid", "recorded", "captured", "settled", "ok", "active"}},
+	    {"\033[33m",
+		{"review", "verifying", "check", "waiting", "warning", "paused", "pending"}},
+	    {"\033[31m", {"due", "rejected", "dead", "disabled", "failed", "red", "cancelled"}},
+	    {"\033[2m", {"duplicate", "ignored"}},
+	};
+
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+		for (const char *const *w = rows[i].words; *w != NULL; w++)
+			if (strcmp(*w, word) == 0)
+				return rows[i].colour;
+	return NULL;
+}
+
+/* ---- the table ---- */
+
+void
+table_column(struct table *t, const char *name, enum table_kind kind)
+{
+	t->names = xrealloc(t->names, (t->columns + 1) * sizeof *t->names);
+	t->kinds = xrealloc(t->kinds, (t->columns + 1) * sizeof *t->kinds);
+	t->names[t->columns] = xstrdup(name);
+	t->kinds[t->columns++] = kind;
+}
+
+void
+table_row(struct table *t, const char *const *texts)
+{
+	t->cells = xrealloc(t->cells, (t->rows + 1) * t->columns * sizeof *t->cells);
+	for (size_t c = 0; c < t->columns; c++)
+		t->cells[t->rows * t->columns + c] = texts[c] != NULL ? xstrdup(texts[c]) : NULL;
+	t->rows++;
+}
+
+void
+table_free(struct table *t)
+{
+	for (size_t i = 0; i < t->rows * t->columns; i++)
+		free(t->cells[i]);
+	for (size_t c = 0; c < t->columns; c++)
+		free(t->names[c]);
+	free(t->cells);
+	free(t->names);
+	free(t->kinds);
+	*t = (struct table){0};
+}
+
+static const char *
+cell(const struct table *t, size_t row, size_t column)
+{
+	const char *text = t->cells[row * t->columns + column];
+
+	return text != NULL ? text : "";
+}
+
+static int
+width_of(const char *text, bool ascii)
+{
+	char p[PIECE_SIZE];
+	int width = 0;
+
+	while (*text != '\0')
+		width += piece(&text, ascii, p);
+	return width;
+}
+
+/* A text in so many columns: cut with a mark, or padded. last: no blanks behind it. */
+static void
+print_cell(
+    FILE *out, const struct table_style *style, const char *text, int width, bool right, bool last)
+{
+	char p[PIECE_SIZE];
+	int natural = width_of(text, style->ascii), room = natural > width ? width - 1 : width,
+	    used = 0;
+	const char *colour = style->colour ? table_colour(text) : NULL;
+
+	if (colour != NULL)
+		fputs(colour, out);
+	if (right && natural < width)
+		fprintf(out, "%*s", width - natural, "");
+	while (*text != '\0') {
+		int w = piece(&text, style->ascii, p);
+
+		if (used + w > room)
+			break;
+		fputs(p, out);
+		used += w;
+	}
+	if (natural > width) {
+		fputs(style->ascii ? "~" : "…", out);
+		used++;
+	}
+	if (colour != NULL)
+		fputs(TABLE_PLAIN, out);
+	if (!last && used < width && !(right && natural < width))
+		fprintf(out, "%*s", width - used, "");
+}
+
+/* How wide each column is printed; 0: not at all. Owned. */
+static int *
+widths(const struct table_style *style, const struct table *t)
+{
+	int *w = xcalloc(t->columns, sizeof *w), *content = xcalloc(t->columns, sizeof *w);
+	int total = -GAP;
+
+	for (size_t c = 0; c < t->columns; c++) {
+		for (size_t r = 0; r < t->rows; r++) {
+			int n = width_of(cell(t, r, c), style->ascii);
+
+			content[c] = n > content[c] ? n : content[c];
+		}
+		if (content[c] == 0)
+			continue;
+		w[c] = width_of(t->names[c], style->ascii);
+		w[c] = content[c] > w[c] ? content[c] : w[c];
+		total += w[c] + GAP;
+	}
+	/* First names give way, then the widest text, and words of the vocabulary last. */
+	for (int floor = NARROW; style->width > 0 && total > style->width;) {
+		size_t widest = t->columns;
+
+		for (size_t c = 0; c < t->columns; c++)
+			if (w[c] > content[c] && w[c] > NARROWEST &&
+			    (widest == t->columns || w[c] > w[widest]))
+				widest = c;
+		for (size_t c = 0;
+		     c < t->columns && (widest == t->columns || w[widest] <= content[widest]); c++)
+			if (w[c] > floor && t->kinds[c] == TABLE_TEXT &&
+			    (widest == t->columns || w[c] > w[widest]))
+				widest = c;
+		if (widest == t->columns && floor == NARROWEST)
+			break;
+		if (widest == t->columns) {
+			floor = NARROWEST;
+			continue;
+		}
+		w[widest]--;
+		total--;
+	}
+	free(content);
+	return w;
+}
+
+void
+table_print(FILE *out, const struct table_style *style, const struct table *t)
+{
+	int *w = widths(style, t);
+	size_t last = 0;
+
+	for (size_t c = 0; c < t->columns; c++)
+		last = w[c] > 0 ? c : last;
+	if (style->colour)
+		fputs(TABLE_BOLD, out);
+	for (size_t c = 0; c < t->columns; c++)
+		if (w[c] > 0) {
+			print_cell(out, &(struct table_style){.ascii = style->ascii}, t->names[c],
+			    w[c], t->kinds[c] == TABLE_NUMBER, c == last);
+			fprintf(out, "%*s", c == last ? 0 : GAP, "");
+		}
+	fputs(style->colour ? TABLE_PLAIN "\n" : "\n", out);
+	for (size_t r = 0; r < t->rows; r++) {
+		for (size_t c = 0; c < t->columns; c++)
+			if (w[c] > 0) {
+				print_cell(out, style, cell(t, r, c), w[c],
+				    t->kinds[c] == TABLE_NUMBER, c == last);
+				fprintf(out, "%*s", c == last ? 0 : GAP, "");
+			}
+		putc('\n', out);
+	}
+	free(w);
+}
+
+void
+table_print_records(FILE *out, const struct table_style *style, const struct table *t)
+{
+	int name = 0;
+
+	for (size_t c = 0; c < t->columns; c++)
+		if (width_of(t->names[c], style->ascii) > name)
+			name = width_of(t->names[c], style->ascii);
+	for (size_t r = 0; r < t->rows; r++)
+		for (size_t c = 0; c < t->columns; c++) {
+			const char *colour = style->colour ? table_colour(cell(t, r, c)) : NULL;
+
+			if (*cell(t, r, c) == '\0')
+				continue;
+			fprintf(out, "%-*s  %s", name, t->names[c], colour != NULL ? colour : "");
+			table_text(out, style, cell(t, r, c));
+			fputs(colour != NULL ? TABLE_PLAIN "\n" : "\n", out);
+		}
+}

@@ -1,0 +1,65 @@
+/*
+ * table.h - rows for a person's eyes: aligned columns, and text that cannot harm a terminal.
+ *
+ * What is printed came from the internet. Whatever a terminal might obey, or a reader be deceived
+ * by, is shown as an escape instead.
+ */
+#ifndef TABLE_H
+#define TABLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+/* How the place looks that a table is printed to. */
+struct table_style {
+	int width;   /* columns of the screen; 0: no screen, so nothing is cut */
+	bool colour; /* a terminal that knows colours, and NO_COLOR (no-color.org) is not set */
+	bool ascii;  /* a terminal whose locale is not UTF-8: everything else is shown as \uXXXX */
+};
+
+/* Look at a stream. COLUMNS overrides the width that a terminal has. */
+struct table_style table_style(FILE *);
+
+enum table_kind {
+	TABLE_TEXT,   /* to the left; cut where there is no room */
+	TABLE_TIME,   /* to the left, whole */
+	TABLE_NUMBER, /* to the right, whole: half a number is a wrong number */
+};
+
+struct table {
+	char **cells; /* rows * columns texts, row by row, in UTF-8; NULL: nothing. Owned */
+	char **names; /* a text for each column; owned */
+	enum table_kind *kinds; /* of each column; owned */
+	size_t columns, rows;
+};
+
+/* Begin with {0}. The first row fixes the columns. Texts are copied; end with table_free(). */
+void table_column(struct table *, const char *name, enum table_kind);
+void table_row(struct table *, const char *const *texts); /* one for each column; NULL: nothing */
+void table_free(struct table *);
+
+/*
+ * Print the table: a line of names, a line for each row. A column of which no row has anything is left out.
+ * On a screen the widest columns are cut, with a mark, until a row fits a line.
+ */
+void table_print(FILE *, const struct table_style *, const struct table *);
+
+/* Print the rows one below the other, "name: text" to the line, nothing cut. */
+void table_print_records(FILE *, const struct table_style *, const struct table *);
+
+/* Print a text with escapes for what is harmful. */
+void table_text(FILE *, const struct table_style *, const char *text);
+
+/* Print JSON that is valid, with \uXXXX for what would be harmful on a terminal; it means the same. */
+void table_json(FILE *, const char *json);
+
+/* Print a text as a string of JSON; NULL: null. */
+void table_json_string(FILE *, const char *text);
+
+/* The escape sequence that begins the colour of a word such as a state or an outcome; NULL: none. */
+const char *table_colour(const char *word);
+#define TABLE_PLAIN "\033[0m"
+#define TABLE_BOLD "\033[1m"
+
+#endif

@@ -1,0 +1,551 @@
+"""foloosictl as an operator uses it: against a real database with some hundred orders, hostile texts among them.
+
+What a stranger chose must neither be obeyed by a terminal nor stand in a command that one is told to paste; what is
+said to change nothing must change nothing; what is listed must be all of it, once.
+"""
+import json
+import os
+import pathlib
+import pty
+import re
+import select
+import shlex
+import signal
+import stat
+import subprocess
+import time
+
+import pytest
+
+import stack
+from conftest import HttpFront, Request, Site, encode, scratch, transfer
+
+CTL = stack.build_dir() / "foloosictl"
+ROOT = stack.ROOT
+HOSTILE = [
+    "\x1b[2J\x1b]0;owned\x07", "'; drop table orders; --", "$(reboot)", "漢字の注文", "e\u0301clair", "\u202etxt.exe",
+    "\u009b31mred", "tab\tand\nline", "a" * 255, "😀😀", "-rf", "--help", "%s%n", "\\x41", "100",
+]
+# what a terminal obeys, or an eye is deceived by
+HARMFUL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+BOOKS = ["deliveries", "transactions", "orders", "other_transactions", "paybacks", "events", "bodies", "rejections", "decisions"]
+PERSONAL = ["customer@example.com", "555534533", "1111"]
+
+
+class Shop(Site):
+    """Orders of all kinds, in numbers that are far apart, as after a busy year."""
+
+    def start(self):
+        super().start()
+        self.env = {
+            **{k: v for k, v in os.environ.items() if k not in ("WEBHOOK_URL", "NO_COLOR", "COLUMNS")},
+            "PGHOST": str(self.postgres.socket_dir), "PGPORT": str(self.postgres.port), "PGUSER": "foloosi_operator",
+            "PGDATABASE": stack.DATABASE, "FOLOOSI_WEBHOOK_CONFIG": str(self.handler.config.path),
+        }
+        self.query("""select count(*) from generate_series(1, 150) n, foloosi.record_delivery(case n % 3 when 0 then 'basic' else 'shop' end,
+                      case n % 5 when 0 then 'failed' else 'success' end, 'ORDER-' || n, 'NO-' || n, amount => n, currency => 'AED')""")
+        self.query("select setval('foloosi.id_seq', 500000)")
+        self.query("select foloosi.record_delivery('shop', 'success', ref, left(ref, 128), amount => 1.5, currency => 'AED', transaction_message => ref,"
+                   " customer_email => %s, customer_mobile => %s, card_last_four => %s) from unnest(%s::text[]) ref", [*PERSONAL, HOSTILE])
+        self.query("select setval('foloosi.id_seq', 600000)")
+        self.query("""select count(*) from generate_series(151, 300) n, foloosi.record_delivery('shop', 'success', 'ORDER-' || n,
+                      'NO-' || n, amount => n, currency => 'AED')""")
+        self.query("select foloosi.register_order('shop', 'EXPECTED', 10, 'AED'), foloosi.register_order('hushed', 'ORDER-1', 10, 'AED')")
+        return self
+
+    def ctl(self, *args, code=0, stdin="", **env):
+        done = subprocess.run([CTL, *map(str, args)], capture_output=True, text=True, env={**self.env, **env}, input=stdin)
+        assert done.returncode == code, f"{args}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert not HARMFUL.search(done.stdout.replace("\t", " ") if "snippet" in args[0] else done.stdout), done.stdout
+        assert not any(p in done.stdout for p in PERSONAL[:2])
+        return done.stderr if code else done.stdout
+
+    def json(self, command, *args, **more):
+        return json.loads(self.ctl(command, "--json", *args, **more))
+
+    def books(self):
+        """Everything that a delivery can change."""
+        union = " union all ".join(f"select '{t}', t::text from foloosi.{t} t" for t in BOOKS)
+        rows = self.query(f"select * from ({union}) x order by 1, 2")
+        return {t: [r for r in rows if r[0] == t] for t in BOOKS}
+
+
+@pytest.fixture(scope="module")
+def shop():
+    s = Shop(scratch())
+    try:
+        yield s.start()
+    finally:
+        s.close()
+
+
+def on_terminal(shop, *args, keys=b"", columns=100, rows=40, until=None, **env):
+    """Run it on a terminal of its own; returns what that saw, and the exit code."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execve(CTL, [str(CTL), *args], {**shop.env, "TERM": "xterm", "LC_ALL": "C.UTF-8", **env})
+    import fcntl
+    import struct
+    import termios
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    seen, end = b"", time.monotonic() + 30
+    while time.monotonic() < end:
+        if select.select([fd], [], [], 0.1)[0]:
+            try:
+                got = os.read(fd, 65536)
+            except OSError:
+                break
+            if not got:
+                break
+            seen += got
+        if keys and until.encode() in seen:
+            os.write(fd, keys)
+            keys = b""
+    status = os.waitpid(pid, 0)[1]
+    os.close(fd)
+    return seen.decode(), os.waitstatus_to_exitcode(status)
+
+
+# -- lists -------------------------------------------------------------------------------------
+
+
+LISTS = ["orders", "transactions", "deliveries", "attention", "paybacks", "merchant"]
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_has_the_same_rows_as_a_table_and_in_json(shop, name):
+    rows = shop.json(name, "--limit", 1000)
+    lines = shop.ctl(name, "--limit", 1000).splitlines()
+    if not rows:
+        assert len(lines) == 1 and lines[0].endswith(".")
+        return
+    assert len(lines) == len(rows) + 1
+    assert lines[0].split()[0] == next(k for k in rows[0] if any(r[k] is not None for r in rows))
+    if "id" in rows[0] and name != "attention":
+        assert [r["id"] for r in rows] == sorted((r["id"] for r in rows), reverse=True)
+
+
+@pytest.mark.parametrize("name, table", [("orders", "orders"), ("transactions", "transactions"), ("deliveries", "deliveries")])
+def test_paging_shows_everything_once(shop, name, table):
+    seen, before = [], []
+    while page := shop.json(name, "--limit", 70, *before):
+        seen += [r["id"] for r in page]
+        before = ["--before", page[-1]["id"]]
+    assert seen == [i for i, in shop.query(f"select id from foloosi.{table} order by id desc")]
+
+
+def test_filters(shop):
+    assert {o["state"] for o in shop.json("orders", "--state", "cancelled", "--limit", 500)} == {"cancelled"}
+    assert len(shop.json("orders", "--state", "cancelled", "--merchant", "basic", "--limit", 500)) == 10
+    assert [o["order_ref"] for o in shop.json("orders", "--state", "pending", "--merchant", "shop")] == ["EXPECTED"]
+    assert [t["order_ref"] for t in shop.json("transactions", "--number", "NO-7")] == ["ORDER-7"]
+    assert [t["transaction_no"] for t in shop.json("transactions", "--order", "ORDER-8")] == ["NO-8"]
+    assert [d["order_ref"] for d in shop.json("deliveries", "--order", "ORDER-9")] == ["ORDER-9"]
+    assert shop.json("orders", "--since", "2100-01-01") == []
+    everything = shop.query("select count(*) from foloosi.orders")[0][0]
+    assert len(shop.json("orders", "--since", "1h", "--limit", 1000)) == everything
+    assert len(shop.json("transactions", "--since", "2020-01-01T00:00Z", "--limit", 1000)) == everything - 2
+
+
+def test_since_finds_the_first_of_its_time(shop):
+    with shop.postgres.connect() as c:
+        c.autocommit = False
+        c.execute("update foloosi.transactions set created_at = now() - interval '3 days' where id < 500000")
+        c.execute("update foloosi.deliveries set created_at = now() - interval '3 days' where id < 500000")
+        c.commit()
+        new = shop.query("select count(*) from foloosi.transactions where id > 500000")[0][0]
+        assert len(shop.json("transactions", "--since", "2d", "--limit", 1000)) == new
+        assert len(shop.json("deliveries", "--since", "2d", "--limit", 1000)) == new
+        c.execute("update foloosi.transactions set created_at = now() where id < 500000")
+        c.execute("update foloosi.deliveries set created_at = now() where id < 500000")
+        c.commit()
+
+
+NONSENSE = [
+    ["orders", "--state", "lost"], ["orders", "--limit", "0"], ["orders", "--before", "x"], ["orders", "--number", "1"], ["orders", "A"],
+    ["order"], ["order", "A", "B"], ["resolve", "A"], ["resolve", "A", "maybe"], ["assign", "x", "A"], ["attention", "dismiss"],
+    ["paybacks", "settle"], ["merchant", "add"], ["stats", "--state", "paid"], ["explain"], ["replay", "x"], ["secret", "new", "rope"],
+    ["secret"], ["completion", "fish"], ["nginx-snippet", "--part", "tail"], ["check", "more"], ["top", "more"], ["nothing"],
+]
+
+
+def test_a_command_line_that_makes_no_sense(shop):
+    before = shop.books()
+    for args in NONSENSE:
+        assert shop.ctl(*args, code=2) != ""
+    assert shop.books() == before
+
+
+def test_what_the_server_cannot_read_is_said(shop):
+    assert "yesterdays" in shop.ctl("orders", "--since", "yesterdays", code=1)
+    assert "database:" in shop.ctl("orders", "--database", "host=/nonexistent", code=1)
+    assert "permission denied" in shop.ctl("orders", PGUSER="foloosi_consumer", code=1)
+
+
+def test_hostile_orders_are_shown_and_found(shop):
+    lines = shop.ctl("orders", "--limit", 1000)
+    assert r"\u001b[2J\u001b]0;owned\u0007" in lines and r"\u202etxt.exe" in lines and "漢字の注文" in lines
+    for ref in [*HOSTILE[:2], *HOSTILE[5:7], "--help"]:
+        assert shop.json("order", "--merchant", "shop", "--", ref)["order"]["order_ref"] == ref
+    rows = [line for line in lines.splitlines() if re.search(r" ORDER-2\d\d ", line)]
+    assert len(rows) == 100 and len({line.index(" paid ") for line in rows}) == 1
+
+
+# -- one order ---------------------------------------------------------------------------------
+
+
+def test_an_orders_timeline(shop):
+    shop.query("select foloosi.record_delivery('shop', 'failed', 'LATE', 'LATE-1', amount => 5, currency => 'AED')")
+    shop.query("select foloosi.record_delivery('shop', 'success', 'LATE', 'LATE-2', amount => 5, currency => 'AED')")
+    shop.query("select foloosi.record_delivery('shop', 'success', 'LATE', 'LATE-3', amount => 5, currency => 'AED')")
+    o = shop.json("order", "LATE")
+    assert o["order"]["state"] == "paid" and o["order"]["amount"] == "5"
+    assert [t["transaction_no"] for t in o["transactions"]] == ["LATE-1", "LATE-2", "LATE-3"]
+    assert [p["reason"] for p in o["paybacks"]] == ["double_payment"]
+    assert [(x["what"], x["said"]) for x in o["timeline"]] == [
+        ("delivery", "recorded"), ("transaction", "failed"), ("event", "order.cancel"),
+        ("delivery", "recorded"), ("transaction", "captured"), ("event", "order.success"),
+        ("delivery", "recorded"), ("transaction", "captured"), ("event", "payback.due")]
+    assert [x["change"] for x in o["timeline"] if x["what"] == "delivery"] == ["cancelled", "cancelled to paid", None]
+    text = shop.ctl("order", "LATE")
+    assert "cancelled to paid" in text and "rule 17, double_payment" in text
+    shop.ctl("paybacks", "settle", o["paybacks"][0]["id"], "--note", "sent back")
+    done = shop.json("order", "LATE")["timeline"][-1]
+    assert (done["what"], done["detail"], done["person"]) == ("settle", "sent back", "foloosi_operator")
+    assert shop.json("order", "--id", o["order"]["id"]) == shop.json("order", "LATE")
+
+
+def test_whose_order(shop):
+    said = shop.ctl("order", "ORDER-1", code=1)
+    assert "--merchant hushed or shop" in said
+    assert shop.json("order", "ORDER-1", "--merchant", "hushed")["order"]["state"] == "pending"
+    assert "no order NONE" in shop.ctl("order", "NONE", code=1)
+    assert r"\u001b" in shop.ctl("order", "\x1b[2J", code=1)
+
+
+# -- acts --------------------------------------------------------------------------------------
+
+
+def test_every_remedy_that_attention_names_works(shop):
+    """Row by row, the first remedy, as it stands, until nothing waits."""
+    shop.query("select foloosi.register_order('shop', 'DIFFERS', 10, 'AED')")
+    shop.query("select foloosi.record_delivery('shop', 'success', 'DIFFERS', 'D-1', amount => 11, currency => 'AED')")
+    shop.query("select foloosi.record_delivery('shop', 'success', null, 'KEYLESS', amount => 11, currency => 'AED')")
+    shop.query("select foloosi.record_delivery('shop', 'success', 'T', 'TEST-1', amount => 11, currency => 'AED')")
+    shop.query("select foloosi.record_delivery('shop', 'chargeback', 'C', 'C-1', amount => 11, currency => 'AED')")
+    shop.query("select foloosi.record_delivery('shop', 'success', 'DOUBLE', 'DO-' || n, amount => 11, currency => 'AED') from generate_series(1, 2) n")
+    shop.query("select foloosi.add_consumer('erp', 'shop'), foloosi.disable_consumer('erp', 'gone')")
+    waiting = shop.json("attention")
+    assert {w["kind"] for w in waiting} == {"order", "payback", "delivery", "consumer"}
+    for w in waiting:
+        first, *rest = w["remedy"].split(", or ")
+        argv = shlex.split(first)
+        assert argv[0] == "foloosictl"
+        argv = ["ASSIGNED-" + str(w["id"]) if a == "ORDER" else a.split("|")[0] for a in argv[1:]]
+        shop.ctl(*argv, *(["--note", "seen"] if "dismiss" in argv else []))
+        left = [(x["kind"], x["id"]) for x in shop.json("attention")]
+        if rest and (w["kind"], w["id"]) in left:
+            shop.ctl(*shlex.split(rest[-1])[1:], "--note", "seen")
+    assert shop.json("attention") == []
+    assert shop.order("DIFFERS")[0] == "paid"
+    assert ("foloosi_operator", "seen") in shop.query("select decided_by, note from foloosi.decisions where action = 'dismiss'")
+
+
+def test_resolve(shop):
+    shop.query("select foloosi.register_order('shop', 'DECIDE', 10, 'AED')")
+    assert shop.json("resolve", "DECIDE", "cancelled", "--note", "'quoted'")["state"] == "cancelled"
+    assert shop.order("DECIDE")[0] == "cancelled"
+    assert shop.query("select note from foloosi.decisions where order_ref = 'DECIDE' and action = 'resolve'") == [("'quoted'",)]
+    assert "no order" in shop.ctl("resolve", "NOBODY", "paid", code=1)
+    assert "no transaction" in shop.ctl("assign", 999999999, "X", code=1)
+    assert "no payback" in shop.ctl("paybacks", "settle", 999999999, code=1)
+    assert "belongs to order" in shop.ctl("assign", shop.json("transactions", "--number", "NO-1")[0]["id"], "X", code=1)
+
+
+def test_merchants(shop):
+    assert shop.json("merchant", "add", "new", "--mode", "test")["mode"] == "test"
+    assert "known already" in shop.ctl("merchant", "add", "new", code=1)
+    assert shop.json("merchant", "set", "new", "--late-success", "review") == {
+        "merchant": "new", "mode": "test", "unknown_orders": "accept", "late_success": "review", "verify": "off"}
+    assert "merchants_verify_ck" in shop.ctl("merchant", "set", "new", "--verify", "never", code=1)
+    assert "unknown" in shop.ctl("merchant", "set", "nobody", code=1)
+    assert "new" in [m["merchant"] for m in shop.json("merchant")]
+
+
+# -- explain and replay ------------------------------------------------------------------------
+
+
+def test_explain_tells_what_then_happens_and_changes_nothing(shop, tmp_path):
+    front = shop.front("bare")
+    bodies = [encode(transfer(order="EX-1")), encode(transfer(order="EX-1")), encode(transfer("failed", order="EX-2")),
+              encode(transfer("weird", order="EX-2")), b'{"data":{"transfer":{"transaction_status":1}}}', b"{", encode(transfer(order="ORDER-5"))]
+    bodies.append(bodies[0])
+    for body in bodies:
+        path = tmp_path / "body"
+        path.write_bytes(body)
+        before = shop.books()
+        rows = shop.json("explain", "--merchant", "shop", path)
+        text = shop.ctl("explain", "--merchant", "shop", "-", stdin=body.decode())
+        assert shop.books() == before
+        answer = rows[0]["after"]
+        given = front.send(Request(shop.path(), body=body))
+        if given.status == 200:
+            order = given.json["order"] or {}
+            assert (answer["outcome"], answer["order_state"]) == (given.outcome, order.get("state"))
+            assert answer["order_ref"] == order.get("ref") or not order
+        else:
+            assert answer["outcome"] == "rejected"
+        (outcome, rule), = shop.query("select d.outcome::text, d.rule from foloosi.deliveries d where d.id = %s", [given.json["id"]]) \
+            if given.status == 200 and given.outcome != "duplicate" else [(answer["outcome"], 1 if given.status == 200 else 0)]
+        assert text.startswith(f"rule {rule}: ") and outcome == answer["outcome"]
+        changed = {r["relation"] for r in rows}
+        assert changed >= {"answer", "deliveries"}
+        after = shop.books()
+        really = {t for t in BOOKS if before[t] != after[t]}
+        assert changed - {"answer"} == really
+
+
+def test_explain_shows_what_a_trigger_writes(shop):
+    shop.query("""create schema books; create table books.sales (order_ref text);
+        create function books.sold() returns trigger language plpgsql security definer as
+        $$ begin insert into books.sales values (new.order_ref); return new; end $$;
+        create trigger sold after insert on foloosi.orders for each row execute function books.sold()""")
+    try:
+        rows = shop.json("explain", "--merchant", "shop", "-", stdin=json.dumps(transfer(order="SOLD")))
+        assert [r["after"] for r in rows if r["relation"] == "books.sales"] == [{"rows written": 1}]
+        assert shop.query("select * from books.sales") == []
+    finally:
+        shop.query("drop schema books cascade")
+
+
+def test_replay_what_was_rejected(shop):
+    """An older program did not understand it; or the order key was another one."""
+    body = encode(transfer(order="REPLAYED", number="RE-1"))
+    record = ("select r.delivery_id from foloosi.record_deliveries(array[1], array['shop'], array[null], array[sha256(%(b)s)], array[%(b)s],"
+              " array[%(f)s], array[null], array[null], array[null], array[null], array[null]::numeric[], array[null], array[null], array[null],"
+              " array[null], array[null], array[null], array[null], array[null]) r")
+    (number,), = shop.query(record, {"b": body, "f": "not understood"})
+    assert "rule 0" in shop.ctl("explain", number) and "rule 12" in shop.ctl("explain", number)
+    assert shop.order("REPLAYED") is None
+    assert shop.json("replay", number) == {"delivery": number, "outcome": "recorded", "reason": None, "order_ref": "REPLAYED", "order_state": "paid"}
+    assert shop.order("REPLAYED")[0] == "paid"
+    assert shop.kept(body)[:2] == ("recorded", 0)
+    assert "was not rejected" in shop.ctl("replay", number, code=1)
+    assert "rule 1:" in shop.ctl("explain", number)
+
+    (number,), = shop.query(record, {"b": b"{", "f": "not JSON"})
+    before = shop.books()
+    assert "not JSON: line 1 column 2" in shop.ctl("replay", number, code=1)
+    assert shop.books() == before
+    assert "no delivery" in shop.ctl("replay", 999999999, code=1)
+    shop.query("delete from foloosi.bodies where delivery_id = %s", [number])
+    assert "are gone" in shop.ctl("replay", number, code=1)
+    shop.query("update foloosi.deliveries set attention = false where id = %s", [number])
+
+
+def test_replay_what_a_trigger_refused(shop):
+    shop.query("""create schema broken; create function broken.no() returns trigger language plpgsql as $$ begin raise 'no'; end $$;
+        grant usage on schema broken to foloosi_owner;
+        create trigger no after insert on foloosi.orders for each row execute function broken.no()""")
+    body = encode(transfer(order="REFUSED"))
+    try:
+        given = shop.front("bare").send(Request(shop.path(), body=body))
+        assert given.outcome == "review"
+        number = given.json["id"]
+        remedy, = [w["remedy"] for w in shop.json("attention") if w["id"] == number]
+        assert remedy.startswith(f"foloosictl replay {number}, or ")
+        assert "refused again" in shop.ctl("replay", number, code=1)
+    finally:
+        shop.query("drop schema broken cascade")
+    assert shop.json("replay", number)["outcome"] == "recorded"
+    assert shop.order("REFUSED")[0] == "paid" and number not in [w["id"] for w in shop.json("attention")]
+
+
+def test_a_locked_order_is_busy(shop):
+    shop.query("select foloosi.register_order('shop', 'LOCKED', 100, 'AED')")
+    with shop.postgres.connect() as c:
+        c.autocommit = False
+        c.execute("select 1 from foloosi.orders where order_ref = 'LOCKED' for update")
+        rows = shop.json("explain", "--merchant", "shop", "-", stdin=json.dumps(transfer(order="LOCKED")))
+        assert rows[0]["after"]["outcome"] == "busy" and len(rows) == 1
+
+
+def test_the_rules_are_the_readmes():
+    table = dict(re.findall(r"^\| (\d+) \| ([^|]+?) \|", (ROOT / "README.md").read_text(), re.M))
+    source = (ROOT / "cgi-src" / "ctl_delivery.c").read_text()
+    ours = dict(re.findall(r'^\s+\[(\d+)\] = "(.*)",$', source, re.M))
+    assert ours.pop("0")
+    assert ours == {k: v for k, v in table.items()}
+
+
+# -- counts ------------------------------------------------------------------------------------
+
+
+def test_stats(shop):
+    s = shop.json("stats")
+    count = dict(shop.query("select merchant, count(*) from foloosi.deliveries group by 1"))
+    assert {m["merchant"]: m["deliveries"] for m in s["merchants"]} == count
+    assert sum(h["deliveries"] for h in s["hours"]) == sum(count.values())
+    assert sum(m[o] for m in s["merchants"] for o in ("recorded", "duplicate", "ignored", "review", "rejected")) == sum(count.values())
+    assert {(o["merchant"], o["state"], o["currency"], o["orders"]) for o in s["orders"]} == set(
+        shop.query("select merchant, state::text, currency::text, count(*) from foloosi.orders group by 1, 2, 3"))
+    assert shop.json("stats", "--since", "2100-01-01")["merchants"] == []
+    assert "deliveries" in shop.ctl("stats", "--merchant", "shop", "--since", "1h")
+
+
+# -- the terminal ------------------------------------------------------------------------------
+
+
+def test_colour_and_width_only_on_a_terminal(shop):
+    seen, code = on_terminal(shop, "orders", "--limit", "200", columns=130)
+    assert code == 0 and "\x1b[32mpaid\x1b[0m" in seen and "\x1b[33mpending\x1b[0m" in seen
+    seen, _ = on_terminal(shop, "orders", "--limit", "200", columns=100)
+    plain = re.sub(r"\x1b\[\d+m", "", seen)
+    assert all(len(line) <= 100 for line in plain.replace("\r", "").split("\n") if "ORDER" in line or "aaa" in line)
+    assert "…" in plain
+    seen, _ = on_terminal(shop, "orders", NO_COLOR="1")
+    assert "\x1b" not in seen
+    seen, _ = on_terminal(shop, "orders", TERM="dumb", LC_ALL="C")
+    assert "\x1b" not in seen and seen.isascii()
+    assert "\x1b" not in shop.ctl("orders")
+    assert "a" * 255 in shop.ctl("orders", "--limit", 1000)
+
+
+def test_top(shop):
+    seen, code = on_terminal(shop, "top", keys=b"q", until="q ends")
+    assert code == 0
+    assert seen.startswith("\x1b[?1049h") and seen.rstrip().endswith("\x1b[?1049l")
+    assert "10 s" in seen and "attention" in seen and "deliveries" in seen
+    assert not HARMFUL.search(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen).replace("\r", ""))
+    assert on_terminal(shop, "top", keys=b"\x03", until="q ends")[1] == 0
+    assert "needs a terminal" in shop.ctl("top", code=1)
+
+
+# -- this machine ------------------------------------------------------------------------------
+
+
+def test_check(shop):
+    nginx = shop.front("nginx")
+    done = subprocess.run([CTL, "check", "--json", "--url", f"http://127.0.0.1:{nginx.port}"], capture_output=True, env=shop.env)
+    lines = {(x["what"], x["state"]) for x in json.loads(done.stdout)}
+    assert done.returncode == 1 and {w for w, s in lines if s == "red"} == {"durability"}  # these tests run with fsync off
+    assert {w for w, s in lines if s == "ok"} >= {"configuration", "database", "roles", "roles' settings", "handler's connection", "handler",
+                                                  "web server", "spool", "partitions"}
+
+    def red(**env):
+        done = subprocess.run([CTL, "check", "--json"], capture_output=True, env={**shop.env, **env})
+        assert done.returncode == 1
+        return {x["what"]: x for x in json.loads(done.stdout) if x["state"] == "red"}
+
+    url = f"http://127.0.0.1:{nginx.port}{shop.path()}"
+    assert "web server" not in red(WEBHOOK_URL=url)
+    wrong = red(WEBHOOK_URL=url[:-1] + "x")["web server"]
+    assert "404" in wrong["said"] and shop.tokens["shop"][:-1] not in json.dumps(wrong)
+    assert "no http" in red(WEBHOOK_URL="gopher://x")["web server"]["said"]
+    assert "in the handler's words" in red(WEBHOOK_URL=f"http://127.0.0.1:{nginx.port}/elsewhere")["web server"]["said"]
+    assert "database" in red(PGHOST="/nonexistent")
+    assert "configuration" in red(FOLOOSI_WEBHOOK_CONFIG="/nonexistent")
+    shop.handler.signal(signal.SIGSTOP)
+    try:
+        text = subprocess.run([CTL, "check"], capture_output=True, text=True, env={**shop.env, "WEBHOOK_URL": "http://127.0.0.1:1/"}).stdout
+        assert "red      web server: http://127.0.0.1:1" in text and "is it running?" in text
+    finally:
+        shop.handler.signal(signal.SIGCONT)
+
+
+def test_secrets(shop, tmp_path):
+    token = shop.ctl("secret", "new", "token").strip()
+    assert re.fullmatch("[0-9a-f]{48}", token) and token != shop.ctl("secret", "new", "token").strip()
+    assert re.fullmatch(r"whsec_[A-Za-z0-9+/]{43}=", shop.ctl("secret", "new", "whsec").strip())
+    os.umask(0)
+    path = tmp_path / "shop.token"
+    shop.ctl("secret", "new", "token", "--file", path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    kept = path.read_text()
+    assert "not overwritten" in shop.ctl("secret", "new", "token", "--file", path, code=1)
+    assert path.read_text() == kept
+    config = tmp_path / "c.conf"
+    shop.ctl("secret", "new", "whsec", "--file", tmp_path / "shop.key")
+    config.write_text("[foloosi-webhook]\nlisten = /tmp/x\n[merchant shop]\ntoken_file = shop.token\nsignature_secret_file = shop.key\n")
+    config.chmod(0o600)
+    done = subprocess.run([stack.build_dir() / "foloosi-webhook", "--check-config", "--config", config], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("merchant", [None, "shop"])
+def test_the_nginx_snippet_works_as_it_is(shop, merchant):
+    args = [merchant] if merchant else []
+    texts = {file: shop.ctl("nginx-snippet", "--templates", ROOT, "--part", part, *args)
+             for part, file in (("http", "foloosi-webhook.conf"), ("server", "foloosi-webhook-location.conf"))}
+    both = shop.ctl("nginx-snippet", "--templates", ROOT, *args)
+    assert all(t in both for t in texts.values()) and str(shop.handler.socket) in both
+    texts["foloosi-webhook-operations.conf"] = ""
+    with stack.Nginx(shop.home / f"snippet-{merchant}", shop.logs, "unused", texts=texts) as nginx:
+        assert subprocess.run([stack.program("nginx"), "-t", "-q", "-p", nginx.home, "-c", nginx.home / "nginx.conf"]).returncode == 0
+        front = HttpFront("nginx", nginx.port)
+        body = encode(transfer())
+        assert front.send(Request(shop.path(), body=body)).outcome == "recorded"
+        assert shop.kept(body)
+        other = front.send(Request(shop.path("hushed"), body=encode(transfer())))
+        assert (other.status == 200) == (merchant is None)
+
+
+@pytest.mark.parametrize("merchant", [None, "shop"])
+def test_the_apache_snippet_works_as_it_is(shop, merchant):
+    args = [merchant] if merchant else []
+    file = pathlib.Path(shop.home) / f"apache-{merchant}.conf"
+    file.write_text(shop.ctl("apache-snippet", "--templates", ROOT, *args))
+    with stack.Apache(shop.home / f"asnippet-{merchant}", shop.logs, "proxy", include=file) as apache:
+        assert subprocess.run([stack.program("apache2"), "-t", "-f", apache.home / "apache.conf"], capture_output=True).returncode == 0
+        body = encode(transfer())
+        front = HttpFront("apache", apache.port)
+        assert front.send(Request(shop.path(), body=body)).outcome == "recorded"
+        assert shop.kept(body)
+        other = front.send(Request(shop.path("hushed"), body=encode(transfer())))
+        assert (other.status == 200) == (merchant is None)
+
+
+def test_snippets_need_what_they_are_made_of(shop, tmp_path):
+    assert "no [merchant nobody]" in shop.ctl("nginx-snippet", "--templates", ROOT, "nobody", code=1)
+    assert "No such file" in shop.ctl("nginx-snippet", "--templates", tmp_path, code=1)
+    (tmp_path / "nginx").mkdir()
+    (tmp_path / "nginx" / "foloosi-webhook.conf").write_text("# something else\n")
+    assert "is not in it" in shop.ctl("nginx-snippet", "--templates", tmp_path, "--part", "http", code=1)
+
+
+# -- the frame ---------------------------------------------------------------------------------
+
+
+def subcommands(shop):
+    return re.findall(r"^  (\S+)  ", shop.ctl("help"), re.M)
+
+
+def test_completion(shop, tmp_path):
+    script = tmp_path / "c"
+    script.write_text(shop.ctl("completion", "bash"))
+
+    def complete(*words):
+        quoted = " ".join(shlex.quote(w) for w in words)
+        done = subprocess.run(["bash", "-c", f"set -eu; source {script}; complete -p foloosictl >&2; COMP_WORDS=({quoted});"
+                               f" COMP_CWORD={len(words) - 1}; _foloosictl; printf '%s\\n' \"${{COMPREPLY[@]:-}}\""], capture_output=True, text=True)
+        assert done.returncode == 0 and "-F _foloosictl foloosictl" in done.stderr
+        return done.stdout.split()
+
+    assert complete("foloosictl", "") == sorted(subcommands(shop))
+    assert complete("foloosictl", "orde") == ["order", "orders"]
+    assert complete("foloosictl", "events", "re") == ["retry"]
+    assert complete("foloosictl", "orders", "--s") == ["--since", "--state"]
+    assert complete("foloosictl", "resolve", "A", "p") == ["paid"]
+    assert complete("foloosictl", "spool", "") == ["--config", "drain", "list"]
+    assert set(subcommands(shop)) == set(complete("foloosictl", "help", ""))
+
+
+def test_the_manual_and_the_help_know_every_subcommand_and_option(shop):
+    manual = (ROOT / "cgi-src" / "man" / "foloosictl.1").read_text()
+    for name in subcommands(shop):
+        assert re.search(rf"^\.It Cm {re.escape(name)}\b", manual, re.M), name
+        text = shop.ctl("help", name)
+        assert text.startswith(f"usage: foloosictl {name}")
+        for option in set(re.findall(r"--([a-z-]+)", text.split("\n\n", 1)[1])):
+            assert re.search(rf"Fl -{option}\b", manual), f"{name} --{option}"
+        assert all(len(line) <= 100 for line in text.split("\n\n", 1)[1].splitlines()), text

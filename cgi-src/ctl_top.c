@@ -117,7 +117,7 @@ draw(struct store *s)
 		putc('\n', out);
 	} else {
 		for (int which = 0; which < GLANCE__MAX; which++)
-			left = print_glance(out, &style, s, which, left);
+			left = print_glance(out, &style, s, (enum ctl_glance)which, left);
 	}
 	if (fclose(out) != 0)
 		abort();

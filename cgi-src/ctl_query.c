@@ -738,12 +738,12 @@ since(const char *text)
 	static const char units[] = "smhd";
 	static const int64_t seconds[] = {1, 60, 3600, 86400};
 	size_t digits = strspn(text, "0123456789");
-	const char *unit = text[digits] != '\0' ? strchr(units, text[digits]) : NULL;
+	const char *unit = strlen(text) > digits ? strchr(units, text[digits]) : NULL;
 	char then[32];
 	struct tm tm;
 	time_t t;
 
-	if (digits == 0 || digits > 6 || unit == NULL || text[digits + 1] != '\0')
+	if (digits == 0 || digits > 6 || unit == NULL || strlen(text) != digits + 1)
 		return xstrdup(text);
 	t = time(NULL) - (time_t)(strtoll(text, NULL, 10) * seconds[unit - units]);
 	if (gmtime_r(&t, &tm) == NULL || strftime(then, sizeof then, "%FT%TZ", &tm) == 0)

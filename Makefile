@@ -74,9 +74,11 @@ check: all
 	$(MAKE) lint
 	$(MAKE) unit sql e2e
 	$(MAKE) prove TIME=60
+	$(MAKE) B=$B/asan SAN="$(ASAN)" OPT="-O1 -g" mutate N=5000
 
 check-all: check
 	$(MAKE) prove-self
+	$(MAKE) mutate N=100000
 	$(MAKE) unit-tsan e2e-tsan e2e-valgrind e2e-long tidy
 	$(MAKE) fuzz
 	HYPOTHESIS_PROFILE=long $(MAKE) model
@@ -166,6 +168,7 @@ e2e-valgrind: all
 # tests with the mark "long"
 e2e-long: all
 	$(MAKE) B=$B/asan SAN="$(ASAN)" OPT="-O1 -g" all
+	$(MAKE) B=$B/asan SAN="$(ASAN)" OPT="-O1 -g" $B/asan/bench/pace
 	LONG=1 B=$B/asan $(PYTHON) -m pytest tests/e2e -q -m long
 
 model: all
@@ -210,6 +213,18 @@ prove: all
 prove-self:
 	$(MAKE) B=$B/planted PLANT=-DPLANTED_LOSS all
 	B=$B/planted TIME=20 EXPECT=loss $(PYTHON) tests/prove/prove.py
+
+# No 5xx, no crash, no leak with N mutated samples (SEED= again the same), and nothing that grows under a steady load of
+# RATE requests a second for TIME seconds, 1800 if not said
+.PHONY: mutate soak
+N = 1000000
+RATE = 7000
+SOAK_TIME = $(if $(filter command line,$(origin TIME)),$(TIME),1800)
+mutate: all
+	B=$B N=$(N) SEED=$(SEED) $(PYTHON) tests/prove/mutate.py
+
+soak: all $B/bench/pace
+	B=$B TIME=$(SOAK_TIME) RATE=$(RATE) $(PYTHON) tests/prove/soak.py
 
 # -- the bench ---------------------------------------------------------------------
 

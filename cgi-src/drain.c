@@ -616,7 +616,8 @@ drain_start(const struct drain_options *options)
 	struct drain *dr = make(options);
 
 	if (pthread_create(&dr->thread, NULL, run, dr) != 0)
-		fatal("the spool's thread cannot be started");
+		fatal("the spool's thread cannot be started (fewer threads, or a higher limit of "
+		      "tasks)");
 	return dr;
 }
 

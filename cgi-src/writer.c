@@ -687,7 +687,8 @@ start_lane(struct writer *writer, struct lane *lane, const char *name, const cha
 	lane->seed = (unsigned)clock_ms() ^ (unsigned)(uintptr_t)lane;
 	init_cond(&lane->work);
 	if (pthread_create(&lane->thread, NULL, run, lane) != 0)
-		fatal("the writer's thread cannot be started");
+		fatal("the writer's thread cannot be started (fewer threads, or a higher limit of "
+		      "tasks)");
 	snprintf(title, sizeof title, "writer %s", name);
 	pthread_setname_np(lane->thread, title);
 }

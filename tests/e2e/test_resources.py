@@ -1,0 +1,261 @@
+"""What is scarce, wrong or out of date: an honest answer, and a log line that says what to do."""
+import base64
+import contextlib
+import hashlib
+import hmac
+import os
+import resource
+import socket
+import subprocess
+import time
+
+import conftest
+import pytest
+import stack
+from conftest import BareFront, Request, encode, transfer
+from test_outage import is_unavailable
+
+pytestmark = pytest.mark.skipif(bool(os.environ.get("WRAP")), reason="it is about the bare program's limits")
+SANITIZED = any(name in str(stack.build_dir()) for name in ("asan", "tsan"))
+
+
+@pytest.fixture(scope="module")
+def own():
+    site = conftest.Site(conftest.scratch())
+    try:
+        yield site.start()
+    finally:
+        site.close()
+
+
+@pytest.fixture
+def second(own):
+    """A handler whose limits and database are the test's to spoil."""
+    home = own.home / f"p{next(conftest.numbers)}"
+    handler = stack.Handler(home, own.logs, own.postgres.conninfo("foloosi_handler"), own.merchants, name=f"handler-{home.name}", threads=16)
+    handler.spawn, handler.limits = limited(handler), []
+    yield handler
+    handler.stop()
+
+
+def limited(handler):
+    """spawn() with handler.limits, (resource, soft and hard limit) each, in force."""
+    spawn = handler.spawn
+
+    def with_limits(argv, env=None, **more):
+        def set_limits():
+            for name, value in handler.limits:
+                resource.setrlimit(name, (value, value))
+
+        return spawn(argv, env, preexec_fn=set_limits, **more)
+
+    return with_limits
+
+
+def post(site, handler, body=None):
+    return BareFront(handler.socket).send(Request(site.path(), body=body or encode(transfer())))
+
+
+def says(handler, *words):
+    stack.wait_for(f"the log's {words}", lambda: all(w in handler.log.read_text() for w in words))
+
+
+def recorded(site, handler):
+    stack.wait_for("an answer 200", lambda: post(site, handler).status == 200)
+
+
+# -- of the process -----------------------------------------------------------------------------------
+
+
+def test_out_of_descriptors(own, second):
+    second.limits = [(resource.RLIMIT_NOFILE, 24)]
+    second.start()
+    recorded(own, second)
+    idle = []
+    try:
+        for _ in range(60):
+            s = socket.socket(socket.AF_UNIX)
+            s.connect(str(second.socket))
+            s.sendall(b"\1\1")  # and no more: it is held
+            idle.append(s)
+        says(second, "event=accept_failed", "raise the limit of open files (LimitNOFILE)")
+    finally:
+        for s in idle:
+            s.close()
+    recorded(own, second)
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer needs threads of its own")
+def test_out_of_threads(own, second):
+    """At the start: it does not start. Later nothing depends on a new thread but the spool's disk and its drain."""
+    second.limits = [(resource.RLIMIT_NPROC, 5)]  # all of the user's together
+    with contextlib.suppress(stack.StackError):  # its socket may be there already
+        second.start()
+    assert second.process.wait(20) == 1
+    says(second, "event=fatal", "a higher limit of tasks")
+
+
+# -- of the database ----------------------------------------------------------------------------------
+
+
+def test_out_of_connections(own, second):
+    (limit,) = own.query("select rolconnlimit from pg_roles where rolname = 'foloosi_handler'")[0]
+    own.query("alter role foloosi_handler connection limit 0")
+    try:
+        second.start()
+        is_unavailable(post(own, second))
+        says(second, "53300", "raise max_connections")
+    finally:
+        own.query(f"alter role foloosi_handler connection limit {limit}")
+    recorded(own, second)
+
+
+def test_a_read_only_database(own, second):
+    """Also one that becomes so while it is connected."""
+    second.start()
+    recorded(own, second)
+    own.query("alter role foloosi_handler set default_transaction_read_only = on")
+    own.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'foloosi_handler'")
+    try:
+        is_unavailable(post(own, second))
+        says(second, "read-only", "is it a standby")
+    finally:
+        own.query("alter role foloosi_handler reset default_transaction_read_only")
+    recorded(own, second)
+
+
+@pytest.fixture
+def guarded(own):
+    """The handler's role must give a password."""
+    hba = own.postgres.data / "pg_hba.conf"
+    before = hba.read_text()
+    own.query("alter role foloosi_handler password 'right'")
+    hba.write_text("local all foloosi_handler scram-sha-256\n" + before)
+    own.query("select pg_reload_conf()")
+    yield
+    hba.write_text(before)
+    own.query("select pg_reload_conf()")
+
+
+def test_a_wrong_password(own, second, guarded):
+    second.config.settings["database"] = own.postgres.conninfo("foloosi_handler", password="wrong")
+    second.start()
+    is_unavailable(post(own, second))
+    says(second, "28P01", "look at the password")
+    own.query("alter role foloosi_handler password 'wrong'")  # then it is the right one
+    recorded(own, second)
+    assert second.stop() == 0
+    second.config.settings["database"] = own.postgres.conninfo("foloosi_handler")
+    second.start()
+    is_unavailable(post(own, second))
+    says(second, "no password supplied", "name a password file")
+
+
+@pytest.mark.parametrize("version, remedy", [(0, "run foloosictl migrate"), (999, "upgrade foloosi-webhook")])
+def test_a_schema_too_old_or_too_new(own, second, version, remedy):
+    own.query("alter function foloosi.schema_version() rename to hidden")
+    own.query(f"create function foloosi.schema_version() returns int language sql as 'select {version}'")
+    own.query("grant execute on function foloosi.schema_version() to foloosi_handler")
+    try:
+        second.start()
+        says(second, f"the schema is version {version}", remedy)
+        answer = post(own, second)
+        is_unavailable(answer)
+        assert answer.json["reason"] == "schema"
+    finally:
+        own.query("drop function foloosi.schema_version()")
+        own.query("alter function foloosi.hidden() rename to schema_version")
+    recorded(own, second)
+
+
+# -- certificates -------------------------------------------------------------------------------------
+
+
+def openssl(*argv):
+    done = subprocess.run([stack.program("openssl"), *argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def certificate(directory, days):
+    """server.crt for localhost that is valid for so many days, by a CA of its own."""
+    ca, key, request = directory / "ca.crt", directory / "server.key", directory / "server.csr"
+    if not ca.exists():
+        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=test", "-days", "2", "-keyout", directory / "ca.key", "-out", ca)
+        openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-keyout", key, "-out", request)
+    openssl("x509", "-req", "-in", request, "-CA", ca, "-CAkey", directory / "ca.key", "-CAcreateserial", "-days", str(days),
+            "-out", directory / "server.crt")
+    for path in (key, directory / "server.crt", ca):
+        stack.give(path, "postgres", mode=0o644 if path == ca else 0o600)
+
+
+def test_an_expired_certificate():
+    """PostgreSQL by TLS with sslmode=verify-full: expired, then renewed."""
+    site = conftest.Site(conftest.scratch())
+    port = stack.free_port()
+    tls = site.home / "tls"
+    tls.mkdir()
+    tls.chmod(0o711)
+    certificate(tls, -1)
+    site.postgres.settings.update(listen_addresses="localhost", ssl="on", ssl_cert_file=tls / "server.crt", ssl_key_file=tls / "server.key")
+    site.postgres.port = port
+    site.postgres.settings["port"] = str(port)
+    try:
+        site.start()
+        handler = stack.Handler(site.home / "tlsfw", site.logs,
+                                f"host=localhost port={port} user=foloosi_handler dbname=foloosi sslmode=verify-full sslrootcert={tls}/ca.crt",
+                                site.merchants, name="handler-tls")
+        site.run(handler)
+        is_unavailable(post(site, handler))
+        says(handler, "certificate verify failed", "its dates")
+        certificate(tls, 2)
+        site.query("select pg_reload_conf()")
+        recorded(site, handler)
+        assert site.query("select bool_and(ssl) from pg_stat_ssl join pg_stat_activity using (pid)"
+                          " where usename = 'foloosi_handler' and client_port > 0") == [(True,)]
+    finally:
+        site.close()
+
+
+# -- the clock ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(SANITIZED, reason="libfaketime and a sanitizer both want to be loaded first")
+def test_the_clock_jumps_back(own, second, tmp_path):
+    """Deadlines are of the monotonic clock: an hour back during a request changes nothing. Signatures are of the wall's."""
+    library = next(iter(stack.pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
+    if library is None:
+        pytest.skip("libfaketime is not installed: run  make deps")
+    offset = second.home / "offset"
+    offset.write_text("+0\n")
+    stack.give(offset, "www-data", mode=0o644)
+    spawn = second.spawn
+    second.spawn = lambda argv, env=None, **more: spawn(argv, {
+        **(env or {}), "LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(offset), "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1"}, **more)
+    second.start()
+    recorded(own, second)
+    with own.postgres.connect() as c:  # the request waits for the lock until its deadline, and meanwhile the clock jumps
+        body = encode(transfer())
+        assert post(own, second, body).status == 200
+        order = conftest.json.loads(body)["data"]["transfer"]["api"]["optional1"]
+        c.execute("begin")
+        c.execute("select 1 from foloosi.orders where order_ref = %s for update", [order])
+        jump = subprocess.Popen(["sh", "-c", f"sleep 1; echo -1h >{offset}"])
+        is_unavailable(post(own, second, encode(transfer(order=order))))
+        jump.wait()
+        c.execute("rollback")
+    for _ in range(20):
+        assert post(own, second).status == 200
+    now = int(time.time())
+    for when, status in ((now, 401), (now - 3600, 200)):
+        message, key = "msg_1", conftest.SIGNATURE_SECRET.removeprefix("whsec_")
+        body = encode(transfer())
+        signed = hmac_of(key, f"{message}.{when}.".encode() + body)
+        headers = [("Webhook-Id", message), ("Webhook-Timestamp", str(when)), ("Webhook-Signature", f"v1,{signed}")]
+        answer = BareFront(second.socket).send(Request(own.path("signed"), body=body, headers=headers))
+        assert answer.status == status
+    assert f"T{time.strftime('%H', time.gmtime(now - 3600))}:" in second.log.read_text().splitlines()[-1]
+
+
+def hmac_of(key, text):
+    return base64.b64encode(hmac.new(base64.b64decode(key), text, hashlib.sha256).digest()).decode()

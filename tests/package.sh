@@ -7,7 +7,8 @@
 # The README's section Install is followed in it line by line, as it is printed; then a posted
 # sample must be an order in psql, a restart and an upgrade under load must cost no request, a changed
 # configuration must survive, and removal and purge must leave what they should.
-# The root is made by debootstrap from where this machine gets its packages.
+# The root is made by debootstrap from where this machine gets its packages; FROM= names one that was
+# made before, which is copied.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 B=${B:-build}
@@ -48,8 +49,12 @@ in_root() { chroot "$root" /usr/bin/env -i HOME=/root PATH=/usr/sbin:/usr/bin:/s
 mirror=$({ cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null || :; } |
 	awk '/^URIs:/ {print $2; exit} /^deb / {for (i = 2; i <= NF; i++) if ($i ~ /:\/\//) {print $i; exit}}')
 say "debootstrap ${SUITE:-$VERSION_CODENAME}"
-debootstrap --variant=minbase --include=ca-certificates,systemd,systemd-sysv,dbus,sudo,procps \
-	"${SUITE:-$VERSION_CODENAME}" "$root" "$mirror" >>"$log" 2>&1
+if [ -n "${FROM:-}" ]; then
+	cp -a "$FROM/." "$root/"
+else
+	debootstrap --variant=minbase --include=ca-certificates,systemd,systemd-sysv,dbus \
+		"${SUITE:-$VERSION_CODENAME}" "$root" "$mirror" >>"$log" 2>&1
+fi
 if [ -z "${SUITE:-}" ]; then
 	rm -f "$root/etc/apt/sources.list"
 	cp -r /etc/apt/sources.list.d /etc/apt/apt.conf.d "$root/etc/apt/"
@@ -64,7 +69,7 @@ printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
 chmod +x "$root/usr/sbin/policy-rc.d"
 in_root apt-get -q update >>"$log" 2>&1
 say "PostgreSQL and nginx, from Debian"
-in_root apt-get install -qy --no-install-recommends postgresql nginx-light curl openssl >>"$log" 2>&1
+in_root apt-get install -qy --no-install-recommends postgresql nginx-light curl openssl sudo procps >>"$log" 2>&1
 # There is no network afterwards: what the package depends on waits in apt's cache.
 in_root sh -c 'apt-get install -qy --download-only --no-install-recommends /root/build/deb/*.deb' >>"$log" 2>&1
 rm "$root/usr/sbin/policy-rc.d"

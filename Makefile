@@ -26,6 +26,8 @@ TMPFILESDIR = $(PREFIX)/lib/tmpfiles.d
 PYTHON	= /usr/bin/python3
 # end to end, most of the time is spent waiting: three files of tests at a time, each with servers of its own
 TOGETHER = -n 3 --dist loadfile
+# builds and analyzers, side by side
+J	:= $(shell nproc)
 WARN	= -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Werror
 HARDEN	= -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE
 OPT	= -O2 -g $(HARDEN)
@@ -139,10 +141,10 @@ ASAN	= -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-po
 TSAN	= -fsanitize=thread
 
 unit:
-	$(MAKE) B=$B/asan SAN="$(ASAN)" OPT="-O1 -g" run-unit
+	$(MAKE) -j$J B=$B/asan SAN="$(ASAN)" OPT="-O1 -g" run-unit
 
 unit-tsan:
-	$(MAKE) B=$B/tsan CC=clang SAN="$(TSAN)" OPT="-O1 -g -fPIE" run-unit
+	$(MAKE) -j$J B=$B/tsan CC=clang SAN="$(TSAN)" OPT="-O1 -g -fPIE" run-unit
 
 .PHONY: run-unit
 run-unit: $(UNIT)
@@ -154,11 +156,11 @@ sql: all
 
 # the real nginx, Apache, PostgreSQL and PgBouncer in front of and behind an ASan build
 e2e: all
-	$(MAKE) B=$B/asan SAN="$(ASAN)" OPT="-O1 -g" all
+	$(MAKE) -j$J B=$B/asan SAN="$(ASAN)" OPT="-O1 -g" all
 	B=$B/asan $(PYTHON) -m pytest tests/e2e -q $(TOGETHER)
 
 e2e-tsan:
-	$(MAKE) B=$B/tsan CC=clang SAN="$(TSAN)" OPT="-O1 -g -fPIE" all
+	$(MAKE) -j$J B=$B/tsan CC=clang SAN="$(TSAN)" OPT="-O1 -g -fPIE" all
 	B=$B/tsan $(PYTHON) -m pytest tests/e2e -q $(TOGETHER) -k "load or outage or answers or metrics"
 
 e2e-valgrind: all
@@ -167,7 +169,7 @@ e2e-valgrind: all
 
 # tests with the mark "long"
 e2e-long: all
-	$(MAKE) B=$B/asan SAN="$(ASAN)" OPT="-O1 -g" all
+	$(MAKE) -j$J B=$B/asan SAN="$(ASAN)" OPT="-O1 -g" all
 	$(MAKE) B=$B/asan SAN="$(ASAN)" OPT="-O1 -g" $B/asan/bench/pace
 	LONG=1 B=$B/asan $(PYTHON) -m pytest tests/e2e -q -m long
 
@@ -176,24 +178,27 @@ model: all
 
 # gcc has built everything already; clang sees other things. Then the formatter, the analyzers, the manual.
 lint:
-	$(MAKE) B=$B/clang CC=clang all
+	$(MAKE) -j$J B=$B/clang CC=clang all
 	clang-format --dry-run -Werror $(C_FILES) $(H_FILES)
-	cppcheck -q --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
+	cppcheck -j$J -q --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
 	    --suppress=missingIncludeSystem -D_GNU_SOURCE -DVERSION='""' -DFOLOOSI_SQLDIR='""' -DFOLOOSI_DATADIR='""' \
 	    --suppress=varFuncNullUB cgi-src # glibc's NULL is a pointer
 	mandoc -Tlint -Wwarning cgi-src/man/*.[1578]
 	$(MAKE) tidy
 
 tidy:
-	@for f in cgi-src/*.c; do clang-tidy --quiet $$f -- -std=c17 -D_GNU_SOURCE $(CPPFLAGS) 2>$B/tidy.log || \
-	    { cat $B/tidy.log; exit 1; }; done
+	$(MAKE) -j$J $(patsubst cgi-src/%.c,$B/tidy/%,$(wildcard cgi-src/*.c))
+
+$B/tidy/%: cgi-src/%.c $(H_FILES) .clang-tidy
+	@mkdir -p $(@D); clang-tidy --quiet $< -- -std=c17 -D_GNU_SOURCE $(CPPFLAGS) >$@.log 2>&1 || { cat $@.log; exit 1; }
+	@touch $@
 
 format:
 	clang-format -i $(C_FILES) $(H_FILES)
 
 # TIME= seconds for each target
 fuzz:
-	$(MAKE) B=$B/fuzz CC=clang run-fuzz
+	$(MAKE) -j$J B=$B/fuzz CC=clang run-fuzz
 
 .PHONY: run-fuzz
 run-fuzz: $(FUZZ)
@@ -211,7 +216,7 @@ prove: all
 
 # the proof of the proof: it must find the loss that a handler makes which acknowledges whatever the writer says
 prove-self:
-	$(MAKE) B=$B/planted PLANT=-DPLANTED_LOSS all
+	$(MAKE) -j$J B=$B/planted PLANT=-DPLANTED_LOSS all
 	B=$B/planted TIME=20 EXPECT=loss $(PYTHON) tests/prove/prove.py
 
 # No 5xx, no crash, no leak with N mutated samples (SEED= again the same), and nothing that grows under a steady load of

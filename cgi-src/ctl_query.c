@@ -91,10 +91,11 @@ struct view {
 /* ---- lists ---- */
 
 /* The transactions of an order: the one that it names, and the others; see migrations/0005_other_transactions.sql. */
-#define OF_ORDER                                                                                   \
-	"(select k.transaction_id from foloosi.orders k where k.order_ref = $"                     \
-	" union all select k.transaction_id from foloosi.other_transactions k where k.order_ref "  \
-	"= $)"
+#define OF_ORDER(id, order_ref)                                                                    \
+	order_ref " = $ and " id                                                                   \
+		  " in (select k.transaction_id from foloosi.orders k where k.order_ref = $"       \
+		  " union all select k.transaction_id from foloosi.other_transactions k"           \
+		  " where k.order_ref = $)"
 
 #define NEWEST_FIRST(id) " order by " id " desc limit $"
 
@@ -127,7 +128,7 @@ static const struct part transactions_part = {
     .tail = NEWEST_FIRST("t.id"),
     .where = {[V_MERCHANT] = "t.merchant = $",
 	[V_STATE] = "t.state = $",
-	[V_ORDER] = "t.order_ref = $ and t.id in " OF_ORDER,
+	[V_ORDER] = OF_ORDER("t.id", "t.order_ref"),
 	[V_NUMBER] = "t.transaction_no = $",
 	[V_SINCE] = "t.created_at >= $",
 	[V_BEFORE] = "t.id < $",
@@ -236,8 +237,7 @@ static const struct part order_parts[] = {
 	       "t.payment_reference,"
 	       " t.transaction_message from foloosi.transactions t where true",
 	.tail = " order by t.id limit $",
-	.where =
-	    {[V_MERCHANT] = "t.merchant = $", [V_ORDER] = "t.order_ref = $ and t.id in " OF_ORDER},
+	.where = {[V_MERCHANT] = "t.merchant = $", [V_ORDER] = OF_ORDER("t.id", "t.order_ref")},
     },
     {
 	.title = "paybacks",
@@ -246,7 +246,7 @@ static const struct part order_parts[] = {
 	       " p.settled_by, p.note from foloosi.paybacks p where true",
 	.tail = " order by p.id limit $",
 	.where = {[V_MERCHANT] = "p.merchant = $",
-	    [V_ORDER] = "p.order_ref = $ and p.transaction_id in " OF_ORDER},
+	    [V_ORDER] = OF_ORDER("p.transaction_id", "p.order_ref")},
     },
     {
 	.title = "timeline",

@@ -93,10 +93,12 @@ mount -t tmpfs tmpfs "$root/run"
 mount -t tmpfs -o mode=755 tmpfs "$root/dev"
 for d in null zero full random urandom tty; do mknod -m 666 "$root/dev/$d" c $(stat -c '0x%t 0x%T' "/dev/$d"); done
 ln -s /proc/self/fd "$root/dev/fd"
+ln -s pts/ptmx "$root/dev/ptmx"
 mkdir "$root/dev/pts" "$root/dev/shm"
 mount -t devpts devpts "$root/dev/pts"
 mount -t tmpfs tmpfs "$root/dev/shm"
 : >"$root/dev/console"
+mount --make-rshared "$root" # as on any machine: by propagation a service's credentials reach the manager
 chroot "$root" /bin/sh -c 'ip link set lo up 2>/dev/null || :'
 ip link set lo up 2>/dev/null || :
 exec env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot "$root" /lib/systemd/systemd
@@ -186,8 +188,10 @@ inside 'systemctl start foloosi-worker && systemctl is-active foloosi-worker' >>
 [ "$(inside 'stat -c "%a %U %G" /run/foloosi-webhook/foloosi-webhook.sock')" = "660 root www-data" ] || fail "the socket is not the web server's alone"
 inside 'systemctl reload foloosi-webhook foloosi-worker' || fail "reload fails"
 inside 'cp /etc/foloosi-webhook/foloosi-webhook.conf /tmp/good; echo nonsense >>/etc/foloosi-webhook/foloosi-webhook.conf
-	! systemctl reload foloosi-webhook 2>/dev/null; cat /tmp/good >/etc/foloosi-webhook/foloosi-webhook.conf
-	systemctl is-active -q foloosi-webhook' || fail "a wrong configuration must fail the reload and nothing else"
+	systemctl reload foloosi-webhook; cat /tmp/good >/etc/foloosi-webhook/foloosi-webhook.conf
+	for i in 1 2 3 4 5 6 7 8 9; do journalctl -u foloosi-webhook --no-pager | grep -q reload_failed && break; sleep 0.3; done
+	journalctl -u foloosi-webhook --no-pager | grep -q reload_failed && systemctl is-active -q foloosi-webhook' ||
+	fail "a wrong configuration must be logged, and the old one stay in force"
 say "status: $(inside 'systemctl show -p StatusText --value foloosi-webhook')"
 
 # -- restarts, an upgrade, under load --------------------------------------------------------------------

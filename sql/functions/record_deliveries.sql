@@ -22,7 +22,7 @@ returns table (ordinal int, outcome text, order_ref text, order_state text, reas
 language plpgsql security definer
 set search_path = pg_catalog, foloosi, pg_temp
 set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
+set enable_seqscan = off set jit = off
 as $$
 #variable_conflict use_column
 declare

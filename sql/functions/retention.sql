@@ -130,7 +130,7 @@ create or replace function foloosi.retain_personal(p_days int, p_after bigint, d
 language plpgsql security definer
 set search_path = pg_catalog, foloosi, pg_temp
 set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
+set enable_seqscan = off set jit = off
 as $$
 declare
     page    constant int := 500;

@@ -25,6 +25,12 @@ select isnt(obj_description(t.oid, 'pg_type'), null, format('type %s has a comme
 select isnt(obj_description('foloosi'::regnamespace, 'pg_namespace'), null, 'the schema has a comment');
 select isnt(shobj_description(r.oid, 'pg_authid'), null, format('role %s has a comment', rolname)) from pg_roles r where rolname like 'foloosi%' order by 1;
 
+-- ---------------------------------------------------------------- plans
+
+-- where nothing but a forbidden way is left, its price would be taken for a reason to compile the plan: for seconds
+select is_empty($$select oid::regprocedure from pg_proc where pronamespace = 'foloosi'::regnamespace
+    and proconfig && array['enable_seqscan=off', 'enable_hashjoin=off'] and not proconfig @> array['jit=off']$$, 'what forbids the planner something compiles nothing');
+
 -- ---------------------------------------------------------------- widths
 
 -- a limit of the C program is the width of each column that the field goes to

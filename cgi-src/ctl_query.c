@@ -90,91 +90,102 @@ struct view {
 
 /* ---- lists ---- */
 
+/* SQL with one clause a line, which clang-format would break apart. */
+/* clang-format off */
+
 /* The transactions of an order: the one that it names, and the others; see migrations/0005_other_transactions.sql. */
 #define OF_ORDER(id, order_ref)                                                                    \
-	order_ref " = $ and " id                                                                   \
-		  " in (select k.transaction_id from foloosi.orders k where k.order_ref = $"       \
-		  " union all select k.transaction_id from foloosi.other_transactions k"           \
-		  " where k.order_ref = $)"
+	order_ref " = $ and " id " in ("                                                           \
+	    "select k.transaction_id from foloosi.orders k where k.order_ref = $"                  \
+	    " union all"                                                                           \
+	    " select k.transaction_id from foloosi.other_transactions k where k.order_ref = $)"
 
 #define NEWEST_FIRST(id) " order by " id " desc limit $"
 
 static const struct part orders_part = {
     .title = "orders",
-    .sql = "select o.id, " AT(
-	"coalesce(o.updated_at, o.created_at)") " as changed_at, o.merchant, o.order_ref, o.state,"
-						" o.amount::text as amount, o.currency, o.reason, "
-						"case when o.late then 'late' end as late, "
-						"o.decided_by,"
-						" o.transaction_id from foloosi.orders o where "
-						"true",
+    .sql =
+	"select o.id, " AT("coalesce(o.updated_at, o.created_at)") " as changed_at,"
+	" o.merchant, o.order_ref, o.state, o.amount::text as amount, o.currency, o.reason,"
+	" case when o.late then 'late' end as late,"
+	" o.decided_by, o.transaction_id"
+	" from foloosi.orders o"
+	" where true",
     .tail = NEWEST_FIRST("o.id"),
-    .where = {[V_MERCHANT] = "o.merchant = $",
+    .where = {
+	[V_MERCHANT] = "o.merchant = $",
 	[V_STATE] = "o.state = $",
 	[V_SINCE] = "o.created_at >= $",
 	[V_BEFORE] = "o.id < $",
-	[V_FLOOR] = "o.id >= $"},
+	[V_FLOOR] = "o.id >= $",
+    },
     .windowed = true,
     .empty = "There is no such order.",
 };
 
 static const struct part transactions_part = {
     .title = "transactions",
-    .sql = "select t.id, " AT(
-	"t.created_at") " as created_at, t.merchant, t.order_ref, t.state, t.amount::text as "
-			"amount,"
-			" t.currency, t.transaction_no, t.payment_reference, t.transaction_message "
-			"from foloosi.transactions t where true",
+    .sql =
+	"select t.id, " AT("t.created_at") " as created_at,"
+	" t.merchant, t.order_ref, t.state, t.amount::text as amount, t.currency,"
+	" t.transaction_no, t.payment_reference, t.transaction_message"
+	" from foloosi.transactions t"
+	" where true",
     .tail = NEWEST_FIRST("t.id"),
-    .where = {[V_MERCHANT] = "t.merchant = $",
+    .where = {
+	[V_MERCHANT] = "t.merchant = $",
 	[V_STATE] = "t.state = $",
 	[V_ORDER] = OF_ORDER("t.id", "t.order_ref"),
 	[V_NUMBER] = "t.transaction_no = $",
 	[V_SINCE] = "t.created_at >= $",
 	[V_BEFORE] = "t.id < $",
-	[V_FLOOR] = "t.id >= $"},
+	[V_FLOOR] = "t.id >= $",
+    },
     .empty = "There is no such transaction.",
 };
 
 static const struct part deliveries_part = {
     .title = "deliveries",
-    .sql = "select d.id, " AT(
-	"d.created_at") " as created_at, d.merchant, d.outcome, d.rule, d.reason, d.order_ref,"
-			" d.transaction_id, nullif(d.repeats, 0) as repeats, "
-			"d.source, d.detail"
-			" from foloosi.deliveries d where true",
+    .sql =
+	"select d.id, " AT("d.created_at") " as created_at,"
+	" d.merchant, d.outcome, d.rule, d.reason, d.order_ref, d.transaction_id,"
+	" nullif(d.repeats, 0) as repeats,"
+	" d.source, d.detail"
+	" from foloosi.deliveries d"
+	" where true",
     .tail = NEWEST_FIRST("d.id"),
-    .where = {[V_MERCHANT] = "d.merchant = $",
+    .where = {
+	[V_MERCHANT] = "d.merchant = $",
 	[V_STATE] = "d.outcome = $",
 	[V_ORDER] = "d.order_ref = $",
 	[V_SINCE] = "d.created_at >= $",
 	[V_BEFORE] = "d.id < $",
-	[V_FLOOR] = "d.id >= $"},
+	[V_FLOOR] = "d.id >= $",
+    },
     .windowed = true,
     .empty = "There is no such delivery.",
 };
 
 /* The remedies are made of ids and plain words: what a stranger chose never stands in a command that one pastes. */
-#define PLAIN_NAME "''([A-Za-z0-9._:-]+)''"
+#define PLAIN_NAME(call) "coalesce(substring(a.remedy from '" call "[(]''([A-Za-z0-9._:-]+)'''), 'CONSUMER')"
+
 static const struct part attention_part = {
     .title = "attention",
-    .sql = "select a.kind, a.id, " AT(
-	"a.created_at") " as since, a.merchant, a.order_ref, a.reason, a.detail,"
-			" case a.kind when 'order' then format('foloosictl resolve --id %s "
-			"paid|cancelled', a.id)"
-			" when 'payback' then format('foloosictl paybacks settle %s', a.id)"
-			" when 'event' then format('foloosictl events retry|discard %s %s',"
-			"  coalesce(substring(a.remedy from 'events[(]" PLAIN_NAME
-			"'), 'CONSUMER'), a.id)"
-			" when 'consumer' then 'foloosictl events enable|drop ' ||"
-			"  coalesce(substring(a.remedy from 'consumer[(]" PLAIN_NAME
-			"'), 'CONSUMER')"
-			" when 'delivery' then concat('foloosictl assign ' || substring(a.remedy "
-			"from 'assign_transaction[(]([0-9]+)') ||"
-			"  ' ORDER, or ', case when a.remedy ~ 'replay_delivery' then "
-			"format('foloosictl replay %s, or ', a.id) end,"
-			"  'foloosictl attention dismiss ', a.id) else a.remedy end as remedy"
-			" from foloosi.attention a where true",
+    .sql =
+	"select a.kind, a.id, " AT("a.created_at") " as since,"
+	" a.merchant, a.order_ref, a.reason, a.detail,"
+	" case a.kind"
+	"  when 'order' then format('foloosictl resolve --id %s paid|cancelled', a.id)"
+	"  when 'payback' then format('foloosictl paybacks settle %s', a.id)"
+	"  when 'event' then format('foloosictl events retry|discard %s %s', " PLAIN_NAME("events") ", a.id)"
+	"  when 'consumer' then 'foloosictl events enable|drop ' || " PLAIN_NAME("consumer")
+	"  when 'delivery' then concat("
+	"   'foloosictl assign ' || substring(a.remedy from 'assign_transaction[(]([0-9]+)') || ' ORDER, or ',"
+	"   case when a.remedy ~ 'replay_delivery' then format('foloosictl replay %s, or ', a.id) end,"
+	"   'foloosictl attention dismiss ', a.id)"
+	"  else a.remedy end as remedy"
+	" from foloosi.attention a"
+	" where true",
     .tail = " order by a.created_at, a.kind, a.id limit $",
     .where = {[V_MERCHANT] = "a.merchant = $", [V_STATE] = "a.kind = $"},
     .empty = "Nothing waits for a person.",
@@ -182,27 +193,32 @@ static const struct part attention_part = {
 
 static const struct part paybacks_part = {
     .title = "paybacks",
-    .sql = "select p.id, " AT(
-	"p.created_at") " as created_at, p.merchant, p.order_ref, p.state, p.reason,"
-			" p.amount::text as amount, p.currency, p.transaction_id, "
-			"t.transaction_no, p.settled_by, p.note"
-			" from foloosi.paybacks p left join foloosi.transactions t on t.id = "
-			"p.transaction_id where true",
+    .sql =
+	"select p.id, " AT("p.created_at") " as created_at,"
+	" p.merchant, p.order_ref, p.state, p.reason, p.amount::text as amount, p.currency,"
+	" p.transaction_id, t.transaction_no, p.settled_by, p.note"
+	" from foloosi.paybacks p"
+	" left join foloosi.transactions t on t.id = p.transaction_id"
+	" where true",
     .tail = NEWEST_FIRST("p.id"),
-    .where = {[V_MERCHANT] = "p.merchant = $",
+    .where = {
+	[V_MERCHANT] = "p.merchant = $",
 	[V_STATE] = "(p.state = $ or $ = 'all')",
 	[V_SINCE] = "p.created_at >= $",
 	[V_BEFORE] = "p.id < $",
-	[V_FLOOR] = "p.id >= $"},
+	[V_FLOOR] = "p.id >= $",
+    },
     .default_state = "p.state in ('due', 'check')",
     .empty = "No payback is open.",
 };
 
 static const struct part merchant_part = {
     .title = "merchants",
-    .sql = "select m.merchant, m.mode, m.unknown_orders, m.late_success, m.verify, "
-	   "m.rejected_per_hour, " AT(
-	       "m.updated_at") " as updated_at from foloosi.merchants m where true",
+    .sql =
+	"select m.merchant, m.mode, m.unknown_orders, m.late_success, m.verify, m.rejected_per_hour,"
+	" " AT("m.updated_at") " as updated_at"
+	" from foloosi.merchants m"
+	" where true",
     .tail = " order by m.merchant limit $",
     .where = {[V_MERCHANT] = "m.merchant = $"},
     .empty = "There is no merchant yet: foloosictl merchant add NAME.",
@@ -216,209 +232,306 @@ static const struct part order_parts[] = {
     {
 	.title = "order",
 	.sql =
-	    "select o.merchant, o.order_ref, o.state, o.amount::text as amount, o.currency, "
-	    "o.reason,"
-	    " case when o.late then 'paid after a failure had cancelled it' end as late, o.id, "
-	    "o.transaction_id, " AT("o.created_at") " as created_at, " AT(
-		"o.registered_at") " as registered_at, o.decided_by, " AT("o.decided_at") " as "
-											  "decided_"
-											  "at from "
-											  "foloosi."
-											  "orders "
-											  "o where "
-											  "true",
+	    "select o.merchant, o.order_ref, o.state, o.amount::text as amount, o.currency, o.reason,"
+	    " case when o.late then 'paid after a failure had cancelled it' end as late,"
+	    " o.id, o.transaction_id,"
+	    " " AT("o.created_at") " as created_at,"
+	    " " AT("o.registered_at") " as registered_at,"
+	    " o.decided_by,"
+	    " " AT("o.decided_at") " as decided_at"
+	    " from foloosi.orders o"
+	    " where true",
 	.tail = " limit $",
 	.where = {[V_MERCHANT] = "o.merchant = $", [V_ORDER] = "o.order_ref = $"},
 	.records = true,
     },
     {
 	.title = "transactions",
-	.sql = "select t.id, t.state, t.amount::text as amount, t.currency, t.transaction_no, "
-	       "t.payment_reference,"
-	       " t.transaction_message from foloosi.transactions t where true",
+	.sql =
+	    "select t.id, t.state, t.amount::text as amount, t.currency,"
+	    " t.transaction_no, t.payment_reference, t.transaction_message"
+	    " from foloosi.transactions t"
+	    " where true",
 	.tail = " order by t.id limit $",
 	.where = {[V_MERCHANT] = "t.merchant = $", [V_ORDER] = OF_ORDER("t.id", "t.order_ref")},
     },
     {
 	.title = "paybacks",
-	.sql = "select p.id, p.state, p.reason, p.amount::text as amount, p.currency, "
-	       "p.transaction_id,"
-	       " p.settled_by, p.note from foloosi.paybacks p where true",
+	.sql =
+	    "select p.id, p.state, p.reason, p.amount::text as amount, p.currency,"
+	    " p.transaction_id, p.settled_by, p.note"
+	    " from foloosi.paybacks p"
+	    " where true",
 	.tail = " order by p.id limit $",
-	.where = {[V_MERCHANT] = "p.merchant = $",
-	    [V_ORDER] = OF_ORDER("p.transaction_id", "p.order_ref")},
+	.where = {[V_MERCHANT] = "p.merchant = $", [V_ORDER] = OF_ORDER("p.transaction_id", "p.order_ref")},
     },
     {
 	.title = "timeline",
-	.sql = "select " AT(
-	    "x.at") " as at, x.what, x.id, x.said, x.change, x.detail, x.person from ("
-		    " select d.merchant, d.order_ref, d.created_at as at, 1 as n, d.id, 'delivery' "
-		    "as what, d.outcome::text as said,"
-		    "  case when d.order_moved then concat_ws(' to ', d.order_state_before, "
-		    "d.order_state) end as change,"
-		    "  concat_ws(', ', 'rule ' || d.rule, d.reason, d.detail, 'by ' || d.source,"
-		    "   case when d.repeats > 0 then format('came %s times more, last %s', "
-		    "d.repeats, " AT(
-			"d.last_seen_at") ") end) as detail, null::text as person"
-					  " from foloosi.deliveries d"
-					  " union all select t.merchant, t.order_ref, "
-					  "t.created_at, 2, t.id, 'transaction', t.state::text, "
-					  "null,"
-					  "  concat_ws(' ', t.amount, t.currency, "
-					  "t.transaction_message), null"
-					  " from (select k.order_ref, k.merchant, k.transaction_id "
-					  "from foloosi.orders k union"
-					  "  select k.order_ref, k.merchant, k.transaction_id from "
-					  "foloosi.other_transactions k) k"
-					  "  join foloosi.transactions t on t.id = "
-					  "k.transaction_id and t.order_ref = k.order_ref and "
-					  "t.merchant = k.merchant"
-					  " union all select c.merchant, c.order_ref, "
-					  "c.created_at, 3, c.subject_id, c.action, null,"
-					  "  case when c.order_moved then concat_ws(' to ', "
-					  "c.order_state_before, c.order_state) end, c.note,"
-					  "  c.decided_by from foloosi.decisions c"
-					  " union all select e.merchant, e.order_ref, "
-					  "e.created_at, 4, e.id, 'event', e.type::text, null,"
-					  "  nullif(concat_ws(', ', e.reason, (select "
-					  "string_agg(format('%s: %s', k.consumer, concat_ws(' ', "
-					  "i.state,"
-					  "   i.reason)), ', ') from foloosi.dispatches i join "
-					  "foloosi.consumers k on k.id = i.consumer_id"
-					  "   where i.event_id = e.id)), ''), null from "
-					  "foloosi.events "
-					  "e) x where true",
+	.sql =
+	    "select " AT("x.at") " as at, x.what, x.id, x.said, x.change, x.detail, x.person"
+	    " from ("
+	    "  select d.merchant, d.order_ref, d.created_at as at, 1 as n, d.id, 'delivery' as what, d.outcome::text as said,"
+	    "   case when d.order_moved then concat_ws(' to ', d.order_state_before, d.order_state) end as change,"
+	    "   concat_ws(', ', 'rule ' || d.rule, d.reason, d.detail, 'by ' || d.source,"
+	    "    case when d.repeats > 0"
+	    "     then format('came %s times more, last %s', d.repeats, " AT("d.last_seen_at") ") end) as detail,"
+	    "   null::text as person"
+	    "  from foloosi.deliveries d"
+	    "  union all"
+	    "  select t.merchant, t.order_ref, t.created_at, 2, t.id, 'transaction', t.state::text,"
+	    "   null,"
+	    "   concat_ws(' ', t.amount, t.currency, t.transaction_message),"
+	    "   null"
+	    "  from ("
+	    "   select k.order_ref, k.merchant, k.transaction_id from foloosi.orders k"
+	    "   union"
+	    "   select k.order_ref, k.merchant, k.transaction_id from foloosi.other_transactions k) k"
+	    "  join foloosi.transactions t"
+	    "   on t.id = k.transaction_id and t.order_ref = k.order_ref and t.merchant = k.merchant"
+	    "  union all"
+	    "  select c.merchant, c.order_ref, c.created_at, 3, c.subject_id, c.action, null,"
+	    "   case when c.order_moved then concat_ws(' to ', c.order_state_before, c.order_state) end,"
+	    "   c.note,"
+	    "   c.decided_by"
+	    "  from foloosi.decisions c"
+	    "  union all"
+	    "  select e.merchant, e.order_ref, e.created_at, 4, e.id, 'event', e.type::text,"
+	    "   null,"
+	    "   nullif(concat_ws(', ', e.reason, ("
+	    "    select string_agg(format('%s: %s', k.consumer, concat_ws(' ', i.state, i.reason)), ', ')"
+	    "    from foloosi.dispatches i"
+	    "    join foloosi.consumers k on k.id = i.consumer_id"
+	    "    where i.event_id = e.id)), ''),"
+	    "   null"
+	    "  from foloosi.events e) x"
+	    " where true",
 	.tail = " order by x.at, x.n, x.id limit $",
 	.where = {[V_MERCHANT] = "x.merchant = $", [V_ORDER] = "x.order_ref = $"},
     },
 };
 
-/* What comes first in "foloosictl stats", and what "foloosictl top" looks at. */
-#define WAITING                                                                                    \
-	"select a.kind, count(*) as waiting, " AT("min(a.created_at)") " as oldest, " AGE(         \
-	    "min(a.created_at)") " as age from foloosi.attention a where true"
-#define CONSUMERS                                                                                  \
-	"select c.consumer, coalesce(c.endpoint, 'pulls') as endpoint, case when c.disabled_at "   \
-	"is not null then"                                                                         \
-	" 'disabled' when c.paused_until > now() then 'paused' else 'active' end as state,"        \
-	" (select count(*) from foloosi.events e where e.id > c.position) as unseen,"              \
-	" count(i.event_id) filter (where i.state <> 'dead') as waiting,"                          \
-	" count(i.event_id) filter (where i.state = 'dead') as dead, " AGE(                        \
-	    "min(i.created_at)") " as age, c.reason"                                               \
-				 " from foloosi.consumers c left join foloosi.dispatches i on "    \
-				 "i.consumer_id = c.id where true"
 #define COUNTS                                                                                     \
 	" count(*) filter (where d.outcome = 'recorded') as recorded,"                             \
 	" count(*) filter (where d.outcome = 'duplicate') as duplicate,"                           \
 	" count(*) filter (where d.outcome = 'ignored') as ignored,"                               \
 	" count(*) filter (where d.outcome = 'review') as review,"                                 \
-	" count(*) filter (where d.outcome = 'rejected') as rejected, sum(d.repeats) as repeats"
+	" count(*) filter (where d.outcome = 'rejected') as rejected,"                             \
+	" sum(d.repeats) as repeats"
 
 static const struct part stats_parts[] = {
     {
 	.title = "merchants",
-	.sql = "select d.merchant, count(*) as deliveries," COUNTS
-	       ", " AT("max(d.created_at)") " as last from foloosi.deliveries d where true",
+	.sql =
+	    "select d.merchant, count(*) as deliveries,"
+	    COUNTS ","
+	    " " AT("max(d.created_at)") " as last"
+	    " from foloosi.deliveries d"
+	    " where true",
 	.tail = " group by d.merchant order by d.merchant limit $",
-	.where = {[V_MERCHANT] = "d.merchant = $",
+	.where = {
+	    [V_MERCHANT] = "d.merchant = $",
 	    [V_SINCE] = "d.created_at >= $",
-	    [V_FLOOR] = "d.id >= $"},
+	    [V_FLOOR] = "d.id >= $",
+	},
 	.empty = "Nothing was delivered.",
     },
     {
 	.title = "hours",
-	.sql = "select " AT(
-	    "date_trunc('hour', d.created_at, 'UTC')") " as hour, count(*) as deliveries," COUNTS
-						       " from foloosi.deliveries d where true",
+	.sql =
+	    "select " AT("date_trunc('hour', d.created_at, 'UTC')") " as hour, count(*) as deliveries,"
+	    COUNTS
+	    " from foloosi.deliveries d"
+	    " where true",
 	.tail = " group by 1 order by 1 desc limit $",
-	.where = {[V_MERCHANT] = "d.merchant = $",
+	.where = {
+	    [V_MERCHANT] = "d.merchant = $",
 	    [V_SINCE] = "d.created_at >= $",
-	    [V_FLOOR] = "d.id >= $"},
+	    [V_FLOOR] = "d.id >= $",
+	},
 	.empty = "Nothing was delivered.",
     },
     {
 	.title = "orders",
-	.sql = "select o.merchant, o.state, o.currency, count(*) as orders, sum(o.amount)::text as "
-	       "amount"
-	       " from foloosi.orders o where true",
+	.sql =
+	    "select o.merchant, o.state, o.currency, count(*) as orders, sum(o.amount)::text as amount"
+	    " from foloosi.orders o"
+	    " where true",
 	.tail = " group by 1, 2, 3 order by 1, 2, 3 limit $",
-	.where = {[V_MERCHANT] = "o.merchant = $",
+	.where = {
+	    [V_MERCHANT] = "o.merchant = $",
 	    [V_SINCE] = "o.created_at >= $",
-	    [V_FLOOR] = "o.id >= $"},
+	    [V_FLOOR] = "o.id >= $",
+	},
 	.empty = "No order became known.",
     },
     {
 	.title = "rejections",
-	.sql = "select r.merchant, sum(r.kept) as kept, sum(r.dropped) as dropped from "
-	       "foloosi.rejections r where true",
+	.sql =
+	    "select r.merchant, sum(r.kept) as kept, sum(r.dropped) as dropped"
+	    " from foloosi.rejections r"
+	    " where true",
 	.tail = " group by r.merchant order by r.merchant limit $",
-	.where = {[V_MERCHANT] = "r.merchant = $",
-	    [V_SINCE] = "r.hour >= date_trunc('hour', $::timestamptz)"},
+	.where = {
+	    [V_MERCHANT] = "r.merchant = $",
+	    [V_SINCE] = "r.hour >= date_trunc('hour', $::timestamptz)",
+	},
 	.empty = "Nothing was rejected.",
     },
     {
 	.title = "attention",
-	.sql = WAITING,
+	.sql =
+	    "select a.kind, count(*) as waiting,"
+	    " " AT("min(a.created_at)") " as oldest,"
+	    " " AGE("min(a.created_at)") " as age"
+	    " from foloosi.attention a"
+	    " where true",
 	.tail = " group by a.kind order by min(a.created_at) limit $",
 	.where = {[V_MERCHANT] = "a.merchant = $"},
 	.empty = "Nothing waits for a person.",
     },
     {
 	.title = "consumers",
-	.sql = CONSUMERS,
+	.sql =
+	    "select c.consumer, coalesce(c.endpoint, 'pulls') as endpoint,"
+	    " case"
+	    "  when c.disabled_at is not null then 'disabled'"
+	    "  when c.paused_until > now() then 'paused'"
+	    "  else 'active' end as state,"
+	    " (select count(*) from foloosi.events e where e.id > c.position) as unseen,"
+	    " count(i.event_id) filter (where i.state <> 'dead') as waiting,"
+	    " count(i.event_id) filter (where i.state = 'dead') as dead,"
+	    " " AGE("min(i.created_at)") " as age,"
+	    " c.reason"
+	    " from foloosi.consumers c"
+	    " left join foloosi.dispatches i on i.consumer_id = c.id"
+	    " where true",
 	.tail = " group by c.id order by c.consumer limit $",
 	.where = {[V_MERCHANT] = "c.merchant = $"},
 	.empty = "Nobody gets events.",
     },
 };
 
+/* What only "foloosictl top" looks at, beside the last two of these. */
+static const struct part rates_part = {
+    .title = "deliveries",
+    .sql =
+	"select d.merchant,"
+	" count(*) filter (where d.created_at > now() - interval '10 s') as \"10 s\","
+	" count(*) filter (where d.created_at > now() - interval '1 min') as \"1 min\","
+	" count(*) as \"1 h\","
+	COUNTS
+	" from foloosi.deliveries d"
+	" where true",
+    .tail = " group by d.merchant order by 4 desc limit $",
+    .where = {[V_SINCE] = "d.created_at >= $", [V_FLOOR] = "d.id >= $"},
+};
+
+static const struct part latest_part = {
+    .title = "the latest",
+    .sql =
+	"select d.id, to_char(d.created_at at time zone 'UTC', 'HH24:MI:SS') as at,"
+	" d.merchant, d.outcome, d.rule, d.reason, d.order_ref, d.order_state as state"
+	" from foloosi.deliveries d"
+	" where true",
+    .tail = NEWEST_FIRST("d.id"),
+    .where = {[V_BEFORE] = "d.id < $", [V_FLOOR] = "d.id >= $"},
+    .windowed = true,
+};
+
 /* ---- acts ---- */
 
 #define ORDER_ROW(call)                                                                            \
-	"select o.id, o.merchant, o.order_ref, o.state, o.amount::text as amount, o.currency, "    \
-	"o.decided_by,"                                                                            \
-	" o.transaction_id from " call " o"
+	"select o.id, o.merchant, o.order_ref, o.state, o.amount::text as amount, o.currency,"     \
+	" o.decided_by, o.transaction_id"                                                          \
+	" from " call " o"
 
 static const struct act resolve_acts[] = {
-    {NULL, ORDER_ROW("foloosi.resolve_order($1, $2, $3, $4)"),
-	{V_MERCHANT, V_ORDER, V_DECISION, V_NOTE}, 4, {V_ORDER, V_DECISION}, 2},
+    {
+	NULL,
+	ORDER_ROW("foloosi.resolve_order($1, $2, $3, $4)"),
+	{V_MERCHANT, V_ORDER, V_DECISION, V_NOTE}, 4,
+	{V_ORDER, V_DECISION}, 2,
+    },
 };
 
 static const struct act assign_acts[] = {
-    {NULL, ORDER_ROW("foloosi.assign_transaction($1, $2, $3)"), {V_ID, V_ORDER, V_NOTE}, 3,
-	{V_ID, V_ORDER}, 2},
+    {
+	NULL,
+	ORDER_ROW("foloosi.assign_transaction($1, $2, $3)"),
+	{V_ID, V_ORDER, V_NOTE}, 3,
+	{V_ID, V_ORDER}, 2,
+    },
 };
 
 static const struct act attention_acts[] = {
-    {"dismiss",
-	"select $1::bigint as id, 'dismissed' || foloosi.dismiss_attention($1::bigint, $2)::text "
-	"as state",
-	{V_ID, V_NOTE}, 2, {V_ID}, 1},
+    {
+	"dismiss",
+	"select $1::bigint as id, 'dismissed' || foloosi.dismiss_attention($1::bigint, $2)::text as state",
+	{V_ID, V_NOTE}, 2,
+	{V_ID}, 1,
+    },
 };
 
 static const struct act paybacks_acts[] = {
-    {"settle",
-	"select p.id, p.merchant, p.order_ref, p.state, p.reason, p.amount::text as amount, "
-	"p.currency, p.settled_by, p.note"
+    {
+	"settle",
+	"select p.id, p.merchant, p.order_ref, p.state, p.reason, p.amount::text as amount, p.currency,"
+	" p.settled_by, p.note"
 	" from foloosi.settle_payback($1, $2) p",
-	{V_ID, V_NOTE}, 2, {V_ID}, 1},
+	{V_ID, V_NOTE}, 2,
+	{V_ID}, 1,
+    },
 };
 
 #define POLICY_ROW "select s.merchant, s.mode, s.unknown_orders, s.late_success, s.verify from "
+
 static const struct act merchant_acts[] = {
-    {"add",
-	POLICY_ROW "foloosi.set_merchant($1, coalesce($2, 'live'), coalesce($3, 'accept'), "
-		   "coalesce($4, 'pay'),"
-		   " coalesce($5, 'off')) s where not exists (select from foloosi.merchants m "
-		   "where m.merchant = $1)",
-	{V_MERCHANT, V_MODE, V_UNKNOWN_ORDERS, V_LATE_SUCCESS, V_VERIFY}, 5, {V_MERCHANT}, 1},
-    {"set",
-	POLICY_ROW
-	"foloosi.merchants m, foloosi.set_merchant(m.merchant, coalesce($2, m.mode),"
+    {
+	"add",
+	POLICY_ROW "foloosi.set_merchant($1, coalesce($2, 'live'), coalesce($3, 'accept'),"
+	" coalesce($4, 'pay'), coalesce($5, 'off')) s"
+	" where not exists (select from foloosi.merchants m where m.merchant = $1)",
+	{V_MERCHANT, V_MODE, V_UNKNOWN_ORDERS, V_LATE_SUCCESS, V_VERIFY}, 5,
+	{V_MERCHANT}, 1,
+    },
+    {
+	"set",
+	POLICY_ROW "foloosi.merchants m, foloosi.set_merchant(m.merchant, coalesce($2, m.mode),"
 	" coalesce($3, m.unknown_orders), coalesce($4, m.late_success), coalesce($5, m.verify)) s"
 	" where m.merchant = $1",
-	{V_MERCHANT, V_MODE, V_UNKNOWN_ORDERS, V_LATE_SUCCESS, V_VERIFY}, 5, {V_MERCHANT}, 1},
+	{V_MERCHANT, V_MODE, V_UNKNOWN_ORDERS, V_LATE_SUCCESS, V_VERIFY}, 5,
+	{V_MERCHANT}, 1,
+    },
 };
+
+/* ---- ids ---- */
+
+/*
+ * The first id from after a time. The invariant: no transaction below lo is from after it, and from hi on all are.
+ */
+static const char floor_sql[] =
+    "with recursive s (lo, hi) as ("
+    " select 0::bigint, coalesce(max(t.id) + 1, 0) from foloosi.transactions t"
+    " union all"
+    " select"
+    "  case when m.created_at < $1::timestamptz then m.id + 1 else s.lo end,"
+    "  case when m.created_at < $1::timestamptz then s.hi else s.lo + (s.hi - s.lo) / 2 end"
+    " from s"
+    " left join lateral ("
+    "  select t.id, t.created_at"
+    "  from foloosi.transactions t"
+    "  where t.id >= s.lo + (s.hi - s.lo) / 2"
+    "  order by t.id"
+    "  limit 1) m on true"
+    " where s.lo < s.hi)"
+    " select max(lo) from s";
+
+static const char newest_sql[] =
+    "select greatest("
+    " (select max(id) from foloosi.transactions),"
+    " (select max(id) from foloosi.decisions))";
+
+/* clang-format on */
 
 /* ---- the answer ---- */
 
@@ -605,21 +718,6 @@ ask_number(struct store *s, const char *sql, const char *value, int64_t fallback
 	store_rows_free(&rows);
 	return true;
 }
-
-/*
- * The first id from after a time. The invariant: no transaction below lo is from after it, and from hi on all are.
- */
-static const char floor_sql[] =
-    "with recursive s (lo, hi) as (select 0::bigint, coalesce(max(t.id) + 1, 0) from "
-    "foloosi.transactions t"
-    " union all select case when m.created_at < $1::timestamptz then m.id + 1 else s.lo end,"
-    " case when m.created_at < $1::timestamptz then s.hi else s.lo + (s.hi - s.lo) / 2 end"
-    " from s left join lateral (select t.id, t.created_at from foloosi.transactions t"
-    "  where t.id >= s.lo + (s.hi - s.lo) / 2 order by t.id limit 1) m on true where s.lo < s.hi)"
-    " select max(lo) from s";
-
-static const char newest_sql[] = "select greatest((select max(id) from foloosi.transactions),"
-				 " (select max(id) from foloosi.decisions))";
 
 /* From the newest down, in windows that double, until there is enough or the floor is reached. */
 static bool
@@ -951,30 +1049,11 @@ out:
 const char *
 ctl_glance(enum ctl_glance which, struct store *s, int limit, struct table *t)
 {
-	static const struct part rates = {
-	    .title = "deliveries",
-	    .sql = "select d.merchant, count(*) filter (where d.created_at > now() - interval '10 "
-		   "s') as \"10 s\","
-		   " count(*) filter (where d.created_at > now() - interval '1 min') as \"1 min\","
-		   " count(*) as \"1 h\"," COUNTS " from foloosi.deliveries d where true",
-	    .tail = " group by d.merchant order by 4 desc limit $",
-	    .where = {[V_SINCE] = "d.created_at >= $", [V_FLOOR] = "d.id >= $"},
-	};
-	static const struct part latest = {
-	    .title = "the latest",
-	    .sql = "select d.id, to_char(d.created_at at time zone 'UTC', 'HH24:MI:SS') as at, "
-		   "d.merchant, d.outcome, d.rule,"
-		   " d.reason, d.order_ref, d.order_state as state from foloosi.deliveries d where "
-		   "true",
-	    .tail = NEWEST_FIRST("d.id"),
-	    .where = {[V_BEFORE] = "d.id < $", [V_FLOOR] = "d.id >= $"},
-	    .windowed = true,
-	};
 	static const struct part *const parts[GLANCE__MAX] = {
-	    [GLANCE_RATES] = &rates,
+	    [GLANCE_RATES] = &rates_part,
 	    [GLANCE_ATTENTION] = &stats_parts[4],
 	    [GLANCE_CONSUMERS] = &stats_parts[5],
-	    [GLANCE_DELIVERIES] = &latest,
+	    [GLANCE_DELIVERIES] = &latest_part,
 	};
 	const char *values[VALUE__MAX] = {0};
 	char rows[12], floor[24], *hour = NULL;

@@ -29,6 +29,7 @@ log=$root.log
 
 finish() {
 	local rc=$?
+	[ "$rc" -eq 0 ] || [ -z "${pid1:-}" ] || inside 'journalctl --no-pager -n 60' >>"$log" 2>&1 || :
 	[ -z "$keeper" ] || kill -KILL "$keeper" 2>/dev/null || :
 	sleep 1
 	for h in /sys/fs/cgroup/unified /sys/fs/cgroup/systemd /sys/fs/cgroup; do
@@ -62,6 +63,7 @@ if [ -z "${SUITE:-}" ]; then
 	rm -f "$root"/etc/apt/apt.conf.d/docker-*
 fi
 cp /etc/resolv.conf "$root/etc/"
+echo "127.0.0.1 localhost $(uname -n)" >"$root/etc/hosts"
 mkdir -p "$root/root/build/deb" "$root/root/next"
 cp "$B"/deb/foloosi-webhook_*.deb "$root/root/build/deb/"
 cp "$B"/next/deb/foloosi-webhook_*.deb "$root/root/next/"
@@ -77,6 +79,7 @@ rm "$root/usr/sbin/policy-rc.d"
 # -- pid 1 --------------------------------------------------------------------------------------------
 
 cat >"$root.boot" <<'BOOT'
+set -e
 root=$1
 mount --make-rprivate / && mount --bind "$root" "$root"
 mount -t proc proc "$root/proc"
@@ -98,17 +101,22 @@ mkdir "$root/dev/pts" "$root/dev/shm"
 mount -t devpts devpts "$root/dev/pts"
 mount -t tmpfs tmpfs "$root/dev/shm"
 : >"$root/dev/console"
-mount --make-rshared "$root" # as on any machine: by propagation a service's credentials reach the manager
-chroot "$root" /bin/sh -c 'ip link set lo up 2>/dev/null || :'
 ip link set lo up 2>/dev/null || :
-exec env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot "$root" /lib/systemd/systemd
+# Not chroot: a service may have a user namespace only if its root is the mount namespace's.
+mkdir -p "$root/mnt" && cd "$root" && pivot_root . mnt && umount -l /mnt
+mount --make-rshared / # as on any machine: by propagation a service's credentials reach the manager
+exec env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd
 BOOT
 say "systemd as pid 1"
 (
 	for h in /sys/fs/cgroup/unified /sys/fs/cgroup/systemd /sys/fs/cgroup; do
 		[ -e "$h/cgroup.procs" ] || continue
-		mkdir "$h/$groups" && echo $BASHPID >"$h/$groups/cgroup.procs"
+		mkdir "$h/$groups"
+		echo $BASHPID >"$h/$groups/cgroup.procs"
 	done
+	# In the machine's own group that systemd would take the machine for its own.
+	grep -q "$groups" /proc/$BASHPID/cgroup
+	if grep -qE '^[0-9]+:(name=systemd)?:/$' /proc/$BASHPID/cgroup; then exit 1; fi
 	exec unshare --pid --mount --cgroup --uts --ipc --net --fork --kill-child bash "$root.boot" "$root"
 ) >>"$log" 2>&1 </dev/null &
 keeper=$!
@@ -119,7 +127,7 @@ for _ in $(seq 100); do
 done
 [ -n "$pid1" ] || fail "systemd does not come up in namespaces of its own here"
 inside() {
-	nsenter -t "$pid1" -m -p -C -n -u -i chroot "$root" /usr/bin/env -i HOME=/root LANG=C.UTF-8 \
+	nsenter -t "$pid1" -m -p -C -n -u -i /usr/bin/env -i HOME=/root LANG=C.UTF-8 \
 		DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin bash -o pipefail -ec "cd /root; $1" </dev/null
 }
 for _ in $(seq 150); do

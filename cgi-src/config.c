@@ -201,8 +201,8 @@ static const struct setting settings[] = {
 	"member of the answer that holds the amount"),
     ROW("provider_currency", TYPE_MEMBER, MERCHANT(provider.currency), "data.api_transaction.sender_currency", 1, 255, "data.request_currency",
 	"member of the answer that holds the currency"),
-    ROW("provider_order", TYPE_MEMBER, MERCHANT(provider.order), "data.api_transaction.optional1", 0, 255, "data.api_transaction.optional1",
-	"member of the answer that holds the order's number, its prefix included; empty: it has none"),
+    ROW("provider_order", TYPE_MEMBER, MERCHANT(provider.order), NULL, 0, 255, "data.api_transaction.optional1",
+	"member of the answer that holds the order's number, its prefix included; empty: it has none; default: by order_key"),
     ROW("provider_per_minute", TYPE_COUNT, MERCHANT(provider.per_minute), "60", 1, 6000, "60",
 	"how many questions are asked in a minute at most"),
     ROW("mail_from", TYPE_ADDRESS, MERCHANT(mail_from), NULL, 1, 254, "orders@shop.example",
@@ -1026,6 +1026,31 @@ end_mails(struct loader *l, struct merchant *m)
 		    m->name);
 }
 
+/* Where the answer holds what order_key is in the webhook, unless provider_order says it. */
+static void
+find_order(struct loader *l, struct merchant *m)
+{
+	if (m->provider.order != NULL)
+		return;
+	switch (m->order_key) {
+	case TRANSFER_OPTIONAL1:
+	case TRANSFER_OPTIONAL2:
+	case TRANSFER_OPTIONAL3:
+		m->provider.order = xasprintf("data.api_transaction.optional%d",
+		    (int)m->order_key - (int)TRANSFER_OPTIONAL1 + 1);
+		return;
+	default:
+		/* The number that was asked about is the order's; elsewhere nothing can be known. */
+		m->provider.order = xstrdup("");
+		if (m->provider.url != NULL && m->order_key != TRANSFER_NO)
+			fault(l, line_of(l, "provider_url"),
+			    "merchant %s has a provider_url, and where the answers hold its "
+			    "order_key is not known; add provider_order = MEMBER, or leave it "
+			    "empty if they do not",
+			    m->name);
+	}
+}
+
 static bool
 list_path_ok(const char *path)
 {
@@ -1079,6 +1104,7 @@ end_section(struct loader *l)
 	    (*m->provider.path != '/' || strstr(m->provider.path, "{transaction_no}") == NULL))
 		fault(l, line_of(l, "provider_path"),
 		    "provider_path must begin with / and have {transaction_no} in it");
+	find_order(l, m);
 	end_mails(l, m);
 	if (m->provider.url != NULL && !list_path_ok(m->provider.list_path))
 		fault(l, line_of(l, "provider_list_path"),

@@ -32,7 +32,7 @@ struct provider {
 	char *path;   /* {transaction_no} stands for the number */
 	char *secret; /* sent as the header secret_key */
 	char *status, *amount, *currency,
-	    *order;     /* members of the answer, as data.status; order NULL: it has none */
+	    *order;     /* members of the answer, as data.status; order "": it has none */
 	int per_minute; /* questions at most */
 
 	/* his list of transactions, for foloosi-worker reconcile */

@@ -24,23 +24,30 @@ is_nothing(json_object *json)
 		   json_object_object_length(json) == 0);
 }
 
-/*
- * The member at "a.b.c". NULL: it is not there, or null. nothing, unless NULL: receives whether that is
- * because the way ends at a null, or at an empty object or array.
- */
+/* Where the way to a member ends. */
+enum end {
+	END_ABSENT, /* before it: there is no such member */
+	END_NULL,   /* at a null, or on the way */
+	END_EMPTY,  /* at an empty object or array, or on the way */
+	END_VALUE
+};
+
+/* The member at "a.b.c". NULL: it is not there, or null. end, unless NULL: receives why. */
 static json_object *
-find(json_object *root, const char *path, bool *nothing)
+find(json_object *root, const char *path, enum end *end)
 {
 	char *names = xstrdup(path), *rest = names, *name;
 
 	while (root != NULL && !is_nothing(root) && (name = strsep(&rest, ".")) != NULL)
 		if (!json_object_is_type(root, json_type_object) ||
 		    !json_object_object_get_ex(root, name, &root)) {
+			if (end != NULL)
+				*end = END_ABSENT;
 			free(names);
 			return NULL;
 		}
-	if (nothing != NULL)
-		*nothing = is_nothing(root);
+	if (end != NULL)
+		*end = root == NULL ? END_NULL : is_nothing(root) ? END_EMPTY : END_VALUE;
 	if (rest != NULL)
 		root = NULL;
 	free(names);
@@ -102,11 +109,22 @@ read_word(json_object *root, const char *status, const char *amount, const char 
 		drop(&w->currency);
 }
 
+/* Does the answer speak of the order at all? Null or no text are an answer; a member that is not there is none. */
+static bool
+speaks_of_order(json_object *root, const char *path)
+{
+	enum end end;
+	json_object *order = find(root, path, &end);
+
+	return end == END_NULL || json_object_is_type(order, json_type_string);
+}
+
 bool
 provider_read(const struct provider *p, const char *order_prefix, const char *body, size_t len,
     struct provider_word *w)
 {
 	json_object *root = parse(body, len);
+	bool order_known;
 
 	*w = (struct provider_word){0};
 	if (root == NULL) {
@@ -115,6 +133,7 @@ provider_read(const struct provider *p, const char *order_prefix, const char *bo
 	}
 	read_word(root, p->status, p->amount, p->currency, w);
 	w->order = *p->order != '\0' ? member(root, p->order) : NULL;
+	order_known = *p->order == '\0' || speaks_of_order(root, p->order);
 	json_object_put(root);
 
 	if (w->status == NULL) {
@@ -128,6 +147,10 @@ provider_read(const struct provider *p, const char *order_prefix, const char *bo
 	if (strcmp(w->status, "success") == 0 && (w->amount == NULL || w->currency == NULL)) {
 		w->fault = "the answer has no amount or currency where provider_amount and "
 			   "provider_currency say";
+		return false;
+	}
+	if (strcmp(w->status, "success") == 0 && !order_known) {
+		w->fault = "the answer has no order where provider_order says";
 		return false;
 	}
 	return true;
@@ -203,19 +226,19 @@ bool
 provider_read_list(const struct provider *p, const char *body, size_t len, struct provider_list *l)
 {
 	json_object *root = parse(body, len), *rows;
-	bool nothing = false;
+	enum end end;
 
 	*l = (struct provider_list){0};
 	if (root == NULL) {
 		l->fault = "the list is not JSON";
 		return false;
 	}
-	rows = find(root, p->list_rows, &nothing);
+	rows = find(root, p->list_rows, &end);
 	if (json_object_is_type(rows, json_type_array)) {
 		l->count = json_object_array_length(rows);
 		if (l->count > PROVIDER_LIST_MAX)
 			l->fault = "the list has far more rows than it was asked for";
-	} else if (!nothing) {
+	} else if (end != END_NULL && end != END_EMPTY) {
 		l->fault = "the list has no rows where provider_list_rows says";
 	}
 	if (l->fault != NULL)

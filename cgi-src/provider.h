@@ -19,7 +19,7 @@ struct provider_word {
 
 /*
  * Read an answer. False, with a fault, if it cannot be understood, or is a success
- * without amount and currency: nothing may be concluded from it then.
+ * without amount, currency, or the member of the order (which may be null): nothing may be concluded from it then.
  *   order_prefix  as the merchant's configuration has it; NULL: none
  * Ended by provider_word_free() in either case.
  */

@@ -225,6 +225,7 @@ static const struct bad {
     {"provider_path without a slash", SHOP "provider_url = https://x\nprovider_secret = a\nprovider_path = {transaction_no}\n", 5, "provider_path", "begin with /"},
     {"provider_list_path without a page", SHOP "provider_url = https://x\nprovider_secret = a\nprovider_list_path = /x?{from}{to}\n", 5, "provider_list_path", "{page}"},
     {"provider_list_path without a slash", SHOP "provider_url = https://x\nprovider_secret = a\nprovider_list_path = {from}{to}{page}\n", 5, "provider_list_path", "begin with /"},
+    {"provider_url and a key that no answer is known to hold", SHOP "order_key = payment_reference\nprovider_url = https://x\nprovider_secret = a\n", 4, "order_key", "provider_order"},
     {"member with two dots", SHOP "provider_status = a..b\n", 3, "bad value", "dots"},
     {"member with a dot behind", SHOP "provider_status = a.\n", 3, "bad value", "dots"},
     {"empty member", SHOP "provider_status =\n", 3, "no value", "remove"},
@@ -1048,6 +1049,37 @@ worker_settings(void **state)
 	config_unref(c);
 }
 
+/* The answer's order is where the webhook's is. */
+static void
+orders_of_answers(void **state)
+{
+	static const char asked[] = "provider_url = https://x\nprovider_secret = a\n";
+	static const struct {
+		const char *settings, *order;
+	} cases[] = {
+	    {"", "data.api_transaction.optional1"},
+	    {"order_key = optional1\n", "data.api_transaction.optional1"},
+	    {"order_key = optional2\n", "data.api_transaction.optional2"},
+	    {"order_key = optional3\n", "data.api_transaction.optional3"},
+	    {"order_key = transaction_no\n", ""},
+	    {"order_key = payment_reference\nprovider_order =\n", ""},
+	    {"order_key = payment_reference\nprovider_order = data.ref\n", "data.ref"},
+	    {"provider_order = data.x\norder_key = optional2\n", "data.x"},
+	    {"provider_order =\n", ""},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		char *text = xasprintf(SHOP "%s%s", asked, cases[i].settings);
+		struct config *c = good(text);
+
+		assert_string_equal(c->merchants[0].provider.order, cases[i].order);
+		config_unref(c);
+		free(text);
+	}
+	config_unref(good(SHOP "order_key = payment_reference\n"));
+}
+
 static void *
 pin_and_release(void *c)
 {
@@ -1098,6 +1130,7 @@ main(void)
 	    cmocka_unit_test(manual_has_every_setting),
 	    cmocka_unit_test(sample_file),
 	    cmocka_unit_test(worker_settings),
+	    cmocka_unit_test(orders_of_answers),
 	    cmocka_unit_test(references_are_counted_across_threads),
 	};
 

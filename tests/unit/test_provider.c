@@ -32,11 +32,13 @@ static const struct {
     {"{\"data\":{\"status\":\"success\",\"amount\":\"100\",\"currency\":\"AED\",\"api\":{"
      "\"optional1\":\"O-1\"}}}",
 	"success 100 AED O-1"},
-    {"{\"data\":{\"status\":\"SUCCESS\",\"amount\":367.3000,\"currency\":\"aed\"}}",
+    {"{\"data\":{\"status\":\"SUCCESS\",\"amount\":367.3000,\"currency\":\"aed\",\"api\":{"
+     "\"optional1\":null}}}",
 	"success 367.3000 AED -"},
     {"{\"data\":{\"status\":\"success\",\"amount\":0.1,\"currency\":\"AED\",\"api\":null}}",
 	"success 0.1 AED -"},
-    {"{\"data\":{\"status\":\"success\",\"amount\":999999999999.9999,\"currency\":\"AED\"}}",
+    {"{\"data\":{\"status\":\"success\",\"amount\":999999999999.9999,\"currency\":\"AED\","
+     "\"api\":{\"optional1\":\"\"}}}",
 	"success 999999999999.9999 AED -"},
     {"{\"data\":{\"status\":\"success\",\"amount\":1,\"currency\":\"AED\",\"api\":{\"optional1\":"
      "1042}}}",
@@ -46,7 +48,18 @@ static const struct {
 	"success 1 AED 7"},
     {"{\"data\":{\"status\":\"success\",\"amount\":1,\"currency\":\"AED\",\"api\":[\"optional1\"]}"
      "}",
-	"success 1 AED -"},
+	NULL},
+    {"{\"data\":{\"status\":\"success\",\"amount\":1,\"currency\":\"AED\"}}", NULL},
+    {"{\"data\":{\"status\":\"success\",\"amount\":1,\"currency\":\"AED\",\"api\":{}}}", NULL},
+    {"{\"data\":{\"status\":\"success\",\"amount\":1,\"currency\":\"AED\",\"api\":{"
+     "\"optional2\":\"O-1\"}}}",
+	NULL},
+    {"{\"data\":{\"status\":\"success\",\"amount\":1,\"currency\":\"AED\",\"api\":{\"optional1\":"
+     "{}}}}",
+	NULL},
+    {"{\"data\":{\"status\":\"success\",\"amount\":1,\"currency\":\"AED\",\"api\":{\"optional1\":"
+     "true}}}",
+	NULL},
     {"{\"data\":{\"status\":\"failed\"}}", "failed - - -"},
     {"{\"data\":{\"status\":\"failed\",\"amount\":\"a lot\",\"currency\":\"Dirham\"}}",
 	"failed - - -"},
@@ -103,7 +116,8 @@ an_order_that_is_not_looked_for(void **state)
 {
 	struct provider v2 = shape;
 	struct provider_word w;
-	static const char answer[] = "{\"data\":{\"status\":\"failed\"},\"\":\"O-1\"}";
+	static const char answer[] =
+	    "{\"data\":{\"status\":\"success\",\"amount\":1,\"currency\":\"AED\"},\"\":\"O-1\"}";
 
 	(void)state;
 	v2.order = "";

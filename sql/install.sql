@@ -88,7 +88,7 @@ select not exists (select from foloosi.schema_migrations where version = 5) as m
 \if :missing
 \ir migrations/0005_other_transactions.sql
 insert into foloosi.schema_migrations (version, name, digest) values
-    (5, 'other_transactions', '\x3423fb77ab31578d1497ab6b82fb1dd7c38d62733cd39e49182e91d5e651311c');
+    (5, 'other_transactions', '\xda35859a69c0a2dce632fe453e59f7b4707ac0418c1bf6e9e8b39ad11ecc8237');
 \endif
 
 select not exists (select from foloosi.schema_migrations where version = 6) as missing \gset

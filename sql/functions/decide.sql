@@ -43,8 +43,8 @@ begin
             case when s.o_registered then s.o_amount when s.status = 'success' then s.amount else coalesce(s.amount, s.o_amount) end,
             case when s.o_registered then s.o_currency when s.status = 'success' then s.currency else coalesce(s.currency, s.o_currency) end,
             s.rule = 15,
-            s.payback_write,
-            case when s.payback_write in ('due', 'check') then nextval('foloosi.id_seq') when s.payback_write is not null then s.p_id end,
+            s.payback_writes,
+            case when s.payback_writes in ('due', 'check') then nextval('foloosi.id_seq') when s.payback_writes is not null then s.p_id end,
             case when s.payback_write = 'due' then 'payback.due'
                  when s.payback_write in ('check', 'hold') then 'payback.check'
                  when s.rule = 9 or s.order_write is not null and s.order_state = 'review' then 'order.review'
@@ -63,6 +63,9 @@ begin
                     when v.rule in (4, 5, 6, 7) and v.learns then 'learn' end as transaction_write,
                case when v.rule = 10 or v.rule between 12 and 15
                     then case when v.o_state is null then 'insert' else 'update' end end as order_write,
+               -- what the provider took though it said failed pays the order after all
+               case when v.rule between 12 and 15 and v.verdict is null and v.waits is null and v.p_reason = 'captured_though_failed'
+                    then 'withdraw' else v.payback_write end as payback_writes,
                case when v.rule = 10 then 'cancelled'
                     when v.rule between 12 and 15 and v.verdict is null then v.paid_state
                     when v.rule between 12 and 15 then 'review'
@@ -153,7 +156,7 @@ begin
                            x.order_named,
                            o.state as o_state, o.amount as o_amount, o.currency as o_currency,
                            o.registered_at is not null as o_registered, o.decided_by is not null as o_closed,
-                           p.id as p_id, p.state as p_state, coalesce(p.known, false) as p_known,
+                           p.id as p_id, p.state as p_state, p.reason as p_reason, coalesce(p.known, false) as p_known,
                            coalesce(p.returned, false) as p_returned
                     from unnest(segment) e
                     left join foloosi.merchants m on m.merchant = e.merchant
@@ -174,6 +177,7 @@ begin
                     left join lateral (
                         select max(q.id) filter (where q.state <> 'settled') as id,
                                max(q.state::text) filter (where q.state <> 'settled') as state,
+                               max(q.reason) filter (where q.state <> 'settled') as reason,
                                count(*) filter (where q.reason <> 'withdrawn') > 0 as known,
                                bool_or(foloosi.money_went_back(q)) as returned
                         from foloosi.paybacks q where q.transaction_id = t.id group by q.transaction_id) p on true

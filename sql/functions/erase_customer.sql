@@ -91,9 +91,9 @@ begin
 
     update foloosi.transactions t
     set customer_email = null, customer_mobile = null, card_last_four = null,
-        optional1 = foloosi.unless_personal(t.optional1, t.order_ref),
-        optional2 = foloosi.unless_personal(t.optional2, t.order_ref),
-        optional3 = foloosi.unless_personal(t.optional3, t.order_ref), masked_at = coalesce(t.masked_at, now())
+        optional1 = foloosi.unless_personal(case when t.optional1 !~* pattern then t.optional1 end, t.order_ref),
+        optional2 = foloosi.unless_personal(case when t.optional2 !~* pattern then t.optional2 end, t.order_ref),
+        optional3 = foloosi.unless_personal(case when t.optional3 !~* pattern then t.optional3 end, t.order_ref), masked_at = coalesce(t.masked_at, now())
     where t.id = any (payments);
     update foloosi.transactions t set transaction_message = left(regexp_replace(t.transaction_message, pattern, erased, 'gi'), 1024) where t.id = any (messages);
     delete from foloosi.bodies b where b.delivery_id = any (bodies);

@@ -169,11 +169,12 @@ begin
         where t.state in ('captured', 'verifying')
           and not exists (select from foloosi.paybacks p where p.transaction_id = t.id
                           and case p.state when 'settled' then foloosi.money_went_back(p)
-                                           else not (p.state = 'due' and p.reason = 'order_closed') end) -- withdrawn below
+                                           else not (p.state = 'due' and p.reason = 'order_closed'
+                                                     or p.reason = 'captured_though_failed') end) -- withdrawn below
         order by coalesce(t.id = known.transaction_id, false) desc, t.state = 'captured' desc, t.id limit 1;
         update foloosi.paybacks p
         set state = 'settled', reason = 'withdrawn', settled_at = now(), settled_by = session_user, note = p_note, updated_at = now()
-        where p.transaction_id = paying and p.state = 'due';
+        where p.transaction_id = paying and (p.state = 'due' or p.state = 'check' and p.reason = 'captured_though_failed');
         update foloosi.transactions t set state = 'captured', updated_at = now() where t.id = paying and t.state = 'verifying';
     end if;
     update foloosi.orders x

@@ -158,6 +158,7 @@ begin
             insert into foloosi.reconciled (reconciliation_id, transaction_no, transaction_status, verdict, outcome, reason, delivery_id)
             select run.id, left(v.no, 128), left(v.status, 64), v.verdict, v.outcome, coalesce(v.doubt, v.reason), v.delivery_id
             from verdicts v where v.outcome is distinct from 'busy'
+            on conflict do nothing -- a broken page may name one number twice
         )
         select v.i, v.verdict, v.outcome from verdicts v order by v.i;
 end $$;

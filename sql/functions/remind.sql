@@ -16,6 +16,7 @@ declare
     reminded int := 0;
 begin
     perform foloosi.need_read_committed();
+    perform set_config('synchronous_commit', 'on', true); -- an event's number must never be given twice
     for p in
         select x.id, x.merchant, x.order_ref, x.reminders
         from foloosi.paybacks x left join foloosi.merchants m on m.merchant = x.merchant

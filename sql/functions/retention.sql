@@ -38,6 +38,18 @@ as $$
 $$;
 comment on function foloosi.body_months() is 'The partitions of foloosi.bodies but the default one. Returns oid, name, and the moment up to which (exclusive) it holds bytes.';
 
+create or replace function foloosi.days_kept(p_days int, p_policy int) returns int
+language plpgsql immutable
+as $$
+begin
+    if p_days < 0 then
+        raise exception 'days to keep are %, and must not be negative', p_days using errcode = 'invalid_parameter_value';
+    end if;
+    return coalesce(p_days, p_policy);
+end $$;
+comment on function foloosi.days_kept(int, int) is
+'For how many days something is kept: what the caller says, else the policy. Errors: a negative number, which would take what is new.';
+
 create or replace function foloosi.retain_months(p_days int, p_after bigint, dry_run boolean default false,
     out what text, out subject text, out amount bigint, out next bigint, out state text)
 language plpgsql security definer
@@ -66,7 +78,7 @@ set search_path = pg_catalog, foloosi, pg_temp
 set lock_timeout = '50ms'
 as $$
 declare
-    cutoff timestamptz := now() - make_interval(days => coalesce(p_days, (select r.bodies_days from foloosi.retention r)));
+    cutoff timestamptz := now() - make_interval(days => foloosi.days_kept(p_days, (select r.bodies_days from foloosi.retention r)));
     m      record;
 begin
     what := 'bytes dropped';
@@ -101,7 +113,7 @@ set search_path = pg_catalog, foloosi, pg_temp
 as $$
 declare
     pages  constant bigint := 128; -- of heap, for one call
-    cutoff timestamptz := now() - make_interval(days => coalesce(p_days, (select r.bodies_days from foloosi.retention r)));
+    cutoff timestamptz := now() - make_interval(days => foloosi.days_kept(p_days, (select r.bodies_days from foloosi.retention r)));
     first  tid := format('(%s,0)', p_after)::tid;
     last   tid := format('(%s,0)', p_after + pages)::tid;
 begin
@@ -121,7 +133,12 @@ comment on function foloosi.retain_default(int, bigint, boolean) is
 
 create or replace function foloosi.unless_personal(value text, order_ref text) returns text
 language sql immutable
-as $$ select case when right(value, length(order_ref)) = order_ref then value end $$;
+as $$
+    select case when value = order_ref then value
+                -- a prefix, which ends where the key begins: "7" is not the key in a phone number that ends with it
+                when right(value, length(order_ref)) = order_ref and right(left(value, -length(order_ref)), 1) || left(order_ref, 1)
+                     !~ '^([0-9]{2}|[[:alpha:]]{2})' then value end
+$$;
 comment on function foloosi.unless_personal(text, text) is
 'What stays of optional1, 2 and 3 when a transaction is masked: the order''s key (which may have a prefix there), for orders keep it anyway. Everything else is free text of the shop''s and may name the customer.';
 
@@ -134,7 +151,7 @@ set enable_seqscan = off set jit = off
 as $$
 declare
     page    constant int := 500;
-    cutoff  timestamptz := now() - make_interval(days => coalesce(p_days, (select r.personal_days from foloosi.retention r)));
+    cutoff  timestamptz := now() - make_interval(days => foloosi.days_kept(p_days, (select r.personal_days from foloosi.retention r)));
     -- The mark passes nothing younger than a day: a transaction of a lower id may still be under way.
     settled timestamptz := least(cutoff, now() - interval '1 day');
     first   bigint := greatest(p_after, (select r.masked_to from foloosi.retention r));

@@ -19,7 +19,7 @@ begin
            count(*) filter (where order_write = 'update') as orders,
            bool_or(transaction_write in ('insert', 'update') and transaction_order is not null and order_write is null) as others,
            bool_or(payback_write in ('due', 'check')) as new_paybacks,
-           bool_or(payback_write in ('hold', 'settle')) as paybacks,
+           bool_or(payback_write in ('hold', 'settle', 'withdraw')) as paybacks,
            bool_or(event is not null) as events,
            bool_or(assigned is null and delivery_new) as new_deliveries,
            bool_or(assigned is null and not delivery_new) as deliveries
@@ -97,15 +97,16 @@ begin
     if has.paybacks then
         update foloosi.paybacks p
         set state = case e.payback_write when 'hold' then 'check' else 'settled' end,
-            settled_at = case e.payback_write when 'settle' then now() end, updated_at = now()
+            reason = case e.payback_write when 'withdraw' then 'withdrawn' else p.reason end,
+            settled_at = case when e.payback_write <> 'hold' then now() end, updated_at = now()
         from unnest(decided) e
-        where e.payback_write in ('hold', 'settle') and p.id = e.payback_id;
+        where e.payback_write in ('hold', 'settle', 'withdraw') and p.id = e.payback_id;
     end if;
 
     if has.events then
         -- the transaction's order: row 7 may name one that has nothing to do with it
         insert into foloosi.events (merchant, type, order_ref, transaction_id, payback_id, reason)
-        select merchant, event, transaction_order, transaction_id, payback_id, reason
+        select merchant, event, transaction_order, transaction_id, case when payback_write <> 'withdraw' then payback_id end, reason
         from unnest(decided) where event is not null order by i;
     end if;
 

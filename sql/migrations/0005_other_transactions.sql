@@ -4,6 +4,9 @@
 -- foloosi.transactions_of(merchant, order_ref) reads both. That is 30 bytes on disk, 90 bytes of WAL and one random index
 -- page less for each payment.
 
+-- Deliveries wait until all is done: one that came between the copy below and the new functions would be listed nowhere.
+lock table foloosi.transactions, foloosi.orders in access exclusive mode;
+
 create table foloosi.other_transactions (
     order_ref      varchar(255) collate "C" not null,
     merchant       varchar(64) collate "C" not null,

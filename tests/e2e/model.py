@@ -205,6 +205,9 @@ class Shop:
             return "recorded", "verifying"
         reason = "late" if late else None
         self.move(t, said, "paid", reason, late)
+        for p in self.paybacks_of(t):  # what the provider took though it said failed pays the order after all
+            if (p["state"], p["reason"]) == ("check", "captured_though_failed"):
+                p.update(state="settled", reason="withdrawn")
         self.event("order.success", t["order_ref"], reason, t)
         return "recorded", reason
 
@@ -333,7 +336,7 @@ class Shop:
             if paying:
                 paying["state"] = "captured"
                 for p in self.paybacks_of(paying):
-                    if p["state"] == "due":
+                    if p["state"] == "due" or (p["state"], p["reason"]) == ("check", "captured_though_failed"):
                         p.update(state="settled", reason="withdrawn", by_person=True)
             self.event("order.success", order_ref, "resolved", paying)
             self.owe_all(order_ref, "double_payment", but=paying)
@@ -355,8 +358,10 @@ class Shop:
         return None
 
     def may_pay(self, t):
-        """Its money is here, unless nobody knows; a payback only because the order was closed can be withdrawn."""
-        return all(not went_back(p) if p["state"] == "settled" else (p["state"], p["reason"]) == ("due", "order_closed")
+        """Its money is here, unless nobody knows; a payback only because the order was closed, or the provider said
+        failed of what he took, can be withdrawn."""
+        return all(not went_back(p) if p["state"] == "settled" else
+                   (p["state"], p["reason"]) in (("due", "order_closed"), ("check", "captured_though_failed"))
                    for p in self.paybacks_of(t))
 
     def owe_all(self, order_ref, reason, but=None):

@@ -70,5 +70,23 @@ select is(act('select foloosi.verify_transaction(t.transaction_id(''N-1''), ''su
     'payback 1: N-1 check captured_though_failed 100 AED for O-1 -> N-1 settled withdrawn 100 AED for O-1 settled by postgres',
     'transaction 1: N-1/- verifying for O-1 100 AED -> N-1/- captured for O-1 100 AED'], 'what pays an order need not go back');
 
+select example('captured, in review, decided', verify => 'callback', late_success => 'review');
+select given_delivery('failed', 'O-1', 'N-1');
+select given('select foloosi.verify_transaction(t.transaction_id(''N-1''), ''success'', 100, ''AED'', ''O-1'')');
+select given_delivery('success', 'O-1', 'N-1');
+select is(act('select foloosi.resolve_order(%m, ''O-1'', ''paid'')'), array['event 4: order.success O-1 N-1 (resolved)',
+    'order O-1: review 100 AED by N-1 (late_success) late -> paid 100 AED by N-1 late decided by postgres',
+    'payback 1: N-1 check captured_though_failed 100 AED for O-1 -> N-1 settled withdrawn 100 AED for O-1 settled by postgres'],
+    'nor what a person takes for the payment');
+
+select example('captured, then success, without verification', verify => 'callback');
+select given_delivery('failed', 'O-1', 'N-1');
+select given('select foloosi.verify_transaction(t.transaction_id(''N-1''), ''success'', 100, ''AED'', ''O-1'')');
+select given('select foloosi.set_merchant(%m, verify => ''off'')');
+select is(deliver('success', 'O-1', 'N-1'), array['recorded O-1 paid (late)', 'event 3: order.success O-1 N-1 (late)',
+    'order O-1: cancelled 100 AED by N-1 -> paid 100 AED by N-1 (late) late',
+    'payback 1: N-1 check captured_though_failed 100 AED for O-1 -> N-1 settled withdrawn 100 AED for O-1',
+    'transaction 1: N-1/- failed for O-1 100 AED -> N-1/- captured for O-1 100 AED'], 'nor what row 15 takes for it');
+
 select * from finish();
 rollback;

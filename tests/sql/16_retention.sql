@@ -133,6 +133,8 @@ select throws_ok('select foloosi.after_restore(0)', '22023', null, 'a step back 
 
 set local session authorization foloosi_retention;
 select is((select state from foloosi.retain_bodies(null, 0, true)), 'done', 'retention''s role may call it');
+select throws_ok('select foloosi.retain_bodies(-40000, 0)', '22023', null, 'but not for what is new');
+select throws_ok('select foloosi.retain_personal(-1, 0)', '22023', null, 'personal fields neither');
 select throws_ok('select * from foloosi.transactions', '42501', null, 'and reads nothing');
 select throws_ok($$select foloosi.erase_customer(array['a@b.c'])$$, '42501', null, 'nor does it erase');
 select throws_ok('select foloosi.set_retention(0, 0)', '42501', null, 'nor decide for how long');

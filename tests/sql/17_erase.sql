@@ -27,6 +27,8 @@ select is(record(merchant(), d(null, fault => 'not JSON at byte 9: ann@example.c
 update foloosi.bodies b set body = '\xff' || convert_to('{customer_email: ann@example.com', 'UTF8') from foloosi.deliveries d
 where d.id = b.delivery_id and d.merchant = merchant() and d.outcome = 'rejected';
 select given($$select foloosi.resolve_order(%m, 'O-1', 'cancelled', 'wrote to ANN@example.com, no answer')$$);
+select is(array(select coalesce(foloosi.unless_personal(v, k), '-') from (values ('O-1', 'O-1'), ('website:7', '7'), ('ORD1001', '1001'),
+    ('+971501234567', '7'), ('for Ann', 'n'), ('gift', '7')) x (v, k)), array['O-1', 'website:7', 'ORD1001', '-', '-', '-'], 'the order key stays, with its prefix; what only ends like it does not');
 create table facts_before as select facts(merchant()) as f;
 
 select is(erase(true, 'ann@example.com'), '3 5 2', 'a dry run counts transactions, bodies, texts');

@@ -3,6 +3,7 @@
 `front` is a parameter: the same test through nginx, through Apache in its three ways, and on the
 handler's bare socket. WRAP (valgrind) and B (an ASan or TSan build) reach the handler by stack.py.
 """
+import contextlib
 import dataclasses
 import hashlib
 import http.client
@@ -321,6 +322,22 @@ class Site:
         )
         assert len(rows) <= 1
         return (rows[0][0], rows[0][1], bytes(rows[0][2])) if rows else None
+
+
+@contextlib.contextmanager
+def schema_of_version(site, version):
+    """The schema says that it is of this version, and serves nobody who does not know that."""
+    names = ("schema_version", "schema_serves")
+    for name in names:
+        site.query(f"alter function foloosi.{name}() rename to hidden_{name}")
+        site.query(f"create function foloosi.{name}() returns int language sql as 'select {version}'")
+        site.query(f"grant execute on function foloosi.{name}() to foloosi_handler")
+    try:
+        yield
+    finally:
+        for name in names:
+            site.query(f"drop function foloosi.{name}()")
+            site.query(f"alter function foloosi.hidden_{name}() rename to {name}")
 
 
 def scratch():

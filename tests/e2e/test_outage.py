@@ -195,17 +195,11 @@ def test_a_short_lock_is_waited_for(own):
 def test_a_schema_that_the_program_does_not_know(own):
     front = own.front("nginx")
     body = encode(transfer())
-    own.query("alter function foloosi.schema_version() rename to hidden")
-    own.query("create function foloosi.schema_version() returns int language sql as 'select 999'")
-    own.query("grant execute on function foloosi.schema_version() to foloosi_handler")
-    own.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'foloosi_handler'")
-    try:
+    with conftest.schema_of_version(own, 999):
+        own.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'foloosi_handler'")
         time.sleep(0.3)
         is_unavailable(front.send(Request(own.path(), body=body)))
         assert own.kept(body) is None
-    finally:
-        own.query("drop function foloosi.schema_version()")
-        own.query("alter function foloosi.hidden() rename to schema_version")
     assert send_until(front, own, body, patience=20).outcome == "recorded"
 
 

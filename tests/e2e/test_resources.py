@@ -60,8 +60,29 @@ def says(handler, *words):
     stack.wait_for(f"the log's {words}", lambda: all(w in handler.log.read_text() for w in words))
 
 
+def spooling(handler):
+    """Give it a spool; test_outage.py shows what is said without one."""
+    handler.config.settings["spool_dir"] = handler.home / "spool"
+    return handler
+
+
+def spooled(site, handler):
+    """A payment, acknowledged while the database takes nothing; returns its order."""
+    order = conftest.new_order()
+    answer = post(site, handler, encode(transfer(order=order)))
+    assert (answer.status, answer.outcome) == (200, "spooled"), answer.body
+    return order
+
+
+def drained(site, handler, order):
+    """With a mended database: without a restart, and the order is paid."""
+    recorded(site, handler)
+    stack.wait_for("the spool", lambda: not list((handler.home / "spool").glob("*.delivery")))
+    assert site.order(order)[0] == "paid"
+
+
 def recorded(site, handler):
-    stack.wait_for("an answer 200", lambda: post(site, handler).status == 200)
+    stack.wait_for("a recorded payment", lambda: post(site, handler).json.get("outcome") == "recorded")
 
 
 # -- of the process -----------------------------------------------------------------------------------
@@ -102,26 +123,26 @@ def test_out_of_connections(own, second):
     (limit,) = own.query("select rolconnlimit from pg_roles where rolname = 'foloosi_handler'")[0]
     own.query("alter role foloosi_handler connection limit 0")
     try:
-        second.start()
-        is_unavailable(post(own, second))
+        spooling(second).start()
+        order = spooled(own, second)
         says(second, "53300", "raise max_connections")
     finally:
         own.query(f"alter role foloosi_handler connection limit {limit}")
-    recorded(own, second)
+    drained(own, second, order)
 
 
 def test_a_read_only_database(own, second):
     """Also one that becomes so while it is connected."""
-    second.start()
+    spooling(second).start()
     recorded(own, second)
     own.query("alter role foloosi_handler set default_transaction_read_only = on")
     own.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'foloosi_handler'")
     try:
-        is_unavailable(post(own, second))
+        order = spooled(own, second)
         says(second, "read-only", "is it a standby")
     finally:
         own.query("alter role foloosi_handler reset default_transaction_read_only")
-    recorded(own, second)
+    drained(own, second, order)
 
 
 @pytest.fixture
@@ -139,32 +160,26 @@ def guarded(own):
 
 def test_a_wrong_password(own, second, guarded):
     second.config.settings["database"] = own.postgres.conninfo("foloosi_handler", password="wrong")
-    second.start()
-    is_unavailable(post(own, second))
+    spooling(second).start()
+    order = spooled(own, second)
     says(second, "28P01", "look at the password")
     own.query("alter role foloosi_handler password 'wrong'")  # then it is the right one
-    recorded(own, second)
+    drained(own, second, order)
     assert second.stop() == 0
     second.config.settings["database"] = own.postgres.conninfo("foloosi_handler")
     second.start()
-    is_unavailable(post(own, second))
+    spooled(own, second)
     says(second, "no password supplied", "name a password file")
 
 
 @pytest.mark.parametrize("version, remedy", [(0, "run foloosictl migrate"), (999, "upgrade foloosi-webhook")])
 def test_a_schema_too_old_or_too_new(own, second, version, remedy):
-    own.query("alter function foloosi.schema_version() rename to hidden")
-    own.query(f"create function foloosi.schema_version() returns int language sql as 'select {version}'")
-    own.query("grant execute on function foloosi.schema_version() to foloosi_handler")
-    try:
+    with conftest.schema_of_version(own, version):
         second.start()
         says(second, f"the schema is version {version}", remedy)
         answer = post(own, second)
         is_unavailable(answer)
         assert answer.json["reason"] == "schema"
-    finally:
-        own.query("drop function foloosi.schema_version()")
-        own.query("alter function foloosi.hidden() rename to schema_version")
     recorded(own, second)
 
 
@@ -204,12 +219,12 @@ def test_an_expired_certificate():
         handler = stack.Handler(site.home / "tlsfw", site.logs,
                                 f"host=localhost port={port} user=foloosi_handler dbname=foloosi sslmode=verify-full sslrootcert={tls}/ca.crt",
                                 site.merchants, name="handler-tls")
-        site.run(handler)
-        is_unavailable(post(site, handler))
+        site.run(spooling(handler))
+        order = spooled(site, handler)
         says(handler, "certificate verify failed", "its dates")
         certificate(tls, 2)
         site.query("select pg_reload_conf()")
-        recorded(site, handler)
+        drained(site, handler, order)
         assert site.query("select bool_and(ssl) from pg_stat_ssl join pg_stat_activity using (pid)"
                           " where usename = 'foloosi_handler' and client_port > 0") == [(True,)]
     finally:

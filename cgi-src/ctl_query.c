@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "ctl_query.h"
+#include "events.h"
 #include "log.h"
 #include "mem.h"
 
@@ -166,7 +167,10 @@ static const struct part deliveries_part = {
     .empty = "There is no such delivery.",
 };
 
-/* The remedies are made of ids and plain words: what a stranger chose never stands in a command that one pastes. */
+/*
+ * The remedies are made of ids and plain words: what a stranger chose never stands in a command that one pastes.
+ * Nor does a line with a choice do anything when it is pasted whole: no "|", and no subcommand takes ", or".
+ */
 #define PLAIN_NAME(call) "coalesce(substring(a.remedy from '" call "[(]''([A-Za-z0-9._:-]+)'''), 'CONSUMER')"
 
 static const struct part attention_part = {
@@ -175,10 +179,10 @@ static const struct part attention_part = {
 	"select a.kind, a.id, " AT("a.created_at") " as since,"
 	" a.merchant, a.order_ref, a.reason, a.detail,"
 	" case a.kind"
-	"  when 'order' then format('foloosictl resolve --id %s paid|cancelled', a.id)"
+	"  when 'order' then format('foloosictl resolve --id %s paid, or cancelled', a.id)"
 	"  when 'payback' then format('foloosictl paybacks settle %s', a.id)"
-	"  when 'event' then format('foloosictl events retry|discard %s %s', " PLAIN_NAME("events") ", a.id)"
-	"  when 'consumer' then 'foloosictl events enable|drop ' || " PLAIN_NAME("consumer")
+	"  when 'event' then format('foloosictl events retry %s %s, or discard', " PLAIN_NAME("events") ", a.id)"
+	"  when 'consumer' then 'foloosictl events enable ' || " PLAIN_NAME("consumer") " || ', or drop'"
 	"  when 'delivery' then concat("
 	"   'foloosictl assign ' || substring(a.remedy from 'assign_transaction[(]([0-9]+)') || ' ORDER, or ',"
 	"   case when a.remedy ~ 'replay_delivery' then format('foloosictl replay %s, or ', a.id) end,"
@@ -318,6 +322,8 @@ static const struct part order_parts[] = {
 	" count(*) filter (where d.outcome = 'rejected') as rejected,"                             \
 	" sum(d.repeats) as repeats"
 
+enum { STATS_ATTENTION = 4, STATS_CONSUMERS }; /* those that others show, too */
+
 static const struct part stats_parts[] = {
     {
 	.title = "merchants",
@@ -377,7 +383,7 @@ static const struct part stats_parts[] = {
 	},
 	.empty = "Nothing was rejected.",
     },
-    {
+    [STATS_ATTENTION] = {
 	.title = "attention",
 	.sql =
 	    "select a.kind, count(*) as waiting,"
@@ -389,7 +395,7 @@ static const struct part stats_parts[] = {
 	.where = {[V_MERCHANT] = "a.merchant = $"},
 	.empty = "Nothing waits for a person.",
     },
-    {
+    [STATS_CONSUMERS] = {
 	.title = "consumers",
 	.sql =
 	    "select c.consumer, coalesce(c.endpoint, 'pulls') as endpoint,"
@@ -1044,15 +1050,27 @@ out:
 	return code;
 }
 
-/* ---- foloosictl top ---- */
+/* ---- for foloosictl events, and top ---- */
+
+int
+ctl_list_consumers(struct store *s, bool json)
+{
+	static const struct view view = {.parts = &stats_parts[STATS_CONSUMERS], .count = 1};
+	const char *values[VALUE__MAX] = {0};
+	char limit[12];
+
+	snprintf(limit, sizeof limit, "%d", LIMIT_MAX);
+	values[V_LIMIT] = limit;
+	return list(&events_subcommand, s, &view, values, json);
+}
 
 const char *
 ctl_glance(enum ctl_glance which, struct store *s, int limit, struct table *t)
 {
 	static const struct part *const parts[GLANCE__MAX] = {
 	    [GLANCE_RATES] = &rates_part,
-	    [GLANCE_ATTENTION] = &stats_parts[4],
-	    [GLANCE_CONSUMERS] = &stats_parts[5],
+	    [GLANCE_ATTENTION] = &stats_parts[STATS_ATTENTION],
+	    [GLANCE_CONSUMERS] = &stats_parts[STATS_CONSUMERS],
 	    [GLANCE_DELIVERIES] = &latest_part,
 	};
 	const char *values[VALUE__MAX] = {0};

@@ -45,6 +45,9 @@ long ctl_print(FILE *, struct store *, const char *sql, size_t n, const char *co
 /* Print the first columns of an answer that is there already. */
 void ctl_print_rows(FILE *, const struct store_rows *, int columns, bool records);
 
+/* List all who get events, as "foloosictl stats" does; the exit code. */
+int ctl_list_consumers(struct store *, bool json);
+
 /* The parts of "foloosictl top", see ctl_top.c. */
 enum ctl_glance {
 	GLANCE_RATES,

@@ -81,7 +81,7 @@ read_template(const char *dir, const char *path)
 	size_t n;
 
 	if (f == NULL) {
-		warn("%s", full);
+		warnx("%s: %s; --templates DIR says where else it is", full, strerror(errno));
 	} else {
 		text = xcalloc(FILE_MAX, 1);
 		n = fread(text, 1, FILE_MAX - 1, f);

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "ctl_config.h"
+#include "ctl_query.h"
 #include "ctl_spool.h"
 #include "drain.h"
 #include "mem.h"
@@ -62,46 +63,75 @@ utc(int64_t us)
 	return text;
 }
 
+/* A row about a file; none if it is gone. */
 static void
-print_file(struct spool *spool, const char *name)
+add_file(struct table *t, struct spool *spool, const char *name)
 {
-	const char *fault;
+	const char *fault = NULL;
+	enum spool_read found;
 	struct spooled s;
+	char bytes[24];
 
-	switch (spool_load(spool, name, &s, &fault)) {
-	case SPOOL_READ:
-		printf(
-		    "%s  %-16s  %s  %zu\n", utc(s.arrived), s.merchant, s.request_id, s.body_len);
-		break;
-	case SPOOL_TORN:
-		printf("%s: %s\n", name, fault);
-		break;
-	case SPOOL_UNREADABLE:
-		printf("%s: %s\n", name, strerror(errno));
-		break;
-	case SPOOL_GONE:
-		break;
-	}
+	found = spool_load(spool, name, &s, &fault);
+	if (found == SPOOL_UNREADABLE)
+		fault = strerror(errno);
+	snprintf(bytes, sizeof bytes, "%zu", s.body_len);
+	if (found == SPOOL_READ)
+		table_row(t,
+		    (const char *[]){utc(s.arrived), s.merchant, s.request_id, bytes, NULL, NULL});
+	else if (found != SPOOL_GONE)
+		table_row(t, (const char *[]){NULL, NULL, NULL, NULL, name, fault});
 	spooled_free(&s);
 }
 
-static int
-list(struct spool *spool)
+/* So many names at a time, each with its own line of column names: a spool may hold millions. */
+static void
+print_files(struct spool *spool, bool json)
 {
+	const struct table_style style = table_style(stdout);
 	char after[SPOOL_NAME_SIZE] = "";
-	struct spool_usage usage = spool_count(spool);
+	const char *separator = "";
 	struct spool_name *names;
 	size_t n;
 
-	if (usage.files > 0)
-		printf("%-20s  %-16s  %-16s  %s\n", "arrived", "merchant", "request", "bytes");
 	while ((n = spool_list(spool, after, LIST, false, &names)) > 0) {
+		struct table t = {0};
+
+		table_column(&t, "arrived", TABLE_TIME);
+		table_column(&t, "merchant", TABLE_TEXT);
+		table_column(&t, "request", TABLE_TEXT);
+		table_column(&t, "bytes", TABLE_NUMBER);
+		table_column(&t, "file", TABLE_TEXT);
+		table_column(&t, "trouble", TABLE_TEXT);
 		for (size_t i = 0; i < n; i++)
-			print_file(spool, names[i].text);
+			add_file(&t, spool, names[i].text);
 		memcpy(after, names[n - 1].text, sizeof after);
 		free(names);
+		for (size_t i = 0; json && i < t.rows; i++) {
+			printf("%s\n ", separator);
+			table_json_row(stdout, &t, i);
+			separator = ",";
+		}
+		if (!json && t.rows > 0)
+			table_print(stdout, &style, &t);
+		table_free(&t);
 	}
 	free(names);
+}
+
+static int
+list(struct spool *spool, bool json)
+{
+	const struct spool_usage usage = spool_count(spool);
+
+	if (json) {
+		printf("{\"waiting\": %zu,\n\"bytes\": %zu,\n\"aside\": %zu,\n\"files\": [",
+		    usage.files, usage.bytes, usage.aside);
+		print_files(spool, true);
+		puts("]}");
+		return CTL_OK;
+	}
+	print_files(spool, false);
 	printf("%zu waiting, %zu bytes\n", usage.files, usage.bytes);
 	if (usage.aside > 0)
 		printf("%zu set aside: look into the subdirectory aside\n", usage.aside);
@@ -139,17 +169,21 @@ drain(struct spool *spool, const struct config *config)
 	return result.left > 0 ? CTL_FAILED : code;
 }
 
-/* The option's value in *path. False after a complaint. */
+/* The options' values in *path and *json. False after a complaint. */
 static bool
-config_option(int argc, char **argv, const char **path)
+read_options(int argc, char **argv, const char **path, bool *json)
 {
-	static const struct option known[] = {CTL_OPTION_CONFIG, {NULL, 0, NULL, 0}};
+	static const struct option known[] = {
+	    CTL_OPTION_CONFIG, CTL_OPTION_JSON, {NULL, 0, NULL, 0}};
 	int option;
 
-	while ((option = getopt_long(argc, argv, "c:", known, NULL)) != -1) {
-		if (option != 'c')
+	while ((option = getopt_long(argc, argv, "c:j", known, NULL)) != -1) {
+		if (option == 'c')
+			*path = optarg;
+		else if (option == 'j')
+			*json = true;
+		else
 			return false;
-		*path = optarg;
 	}
 	return true;
 }
@@ -161,13 +195,15 @@ run(int argc, char **argv)
 	struct config *config;
 	struct spool *spool;
 	char *error = NULL;
-	bool drains;
+	bool drains, json = false;
 	int code = CTL_FAILED;
 
-	if (!config_option(argc, argv, &path) || argc - optind != 1 ||
+	if (!read_options(argc, argv, &path, &json) || argc - optind != 1 ||
 	    (strcmp(argv[optind], "list") != 0 && strcmp(argv[optind], "drain") != 0))
 		return ctl_usage(&spool_subcommand);
 	drains = strcmp(argv[optind], "drain") == 0;
+	if (drains && json)
+		return ctl_usage(&spool_subcommand);
 
 	if ((config = ctl_config(path)) == NULL)
 		return CTL_FAILED;
@@ -182,7 +218,7 @@ run(int argc, char **argv)
 			warnx("%s", error);
 			free(error);
 		} else {
-			code = drains ? drain(spool, config) : list(spool);
+			code = drains ? drain(spool, config) : list(spool, json);
 		}
 		spool_close(spool);
 	}
@@ -192,8 +228,8 @@ run(int argc, char **argv)
 
 const struct subcommand spool_subcommand = {
     .name = "spool",
-    .synopsis = "list|drain [--config PATH]",
+    .synopsis = "list|drain [--config PATH] [--json]",
     .summary = "look into the spool, or record what is in it",
-    .options = HELP_CONFIG,
+    .options = HELP_CONFIG HELP_JSON,
     .run = run,
 };

@@ -10,18 +10,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "ctl_query.h"
 #include "events.h"
 #include "mem.h"
 #include "store.h"
-
-static const char list_sql[] =
-    "select c.consumer, coalesce(c.endpoint, '-'),"
-    " case when c.disabled_at is not null then 'disabled' when c.paused_until is not null then "
-    "'paused'"
-    " else 'active' end, count(d.event_id) filter (where d.state <> 'dead'),"
-    " count(d.event_id) filter (where d.state = 'dead'), coalesce(c.reason, '')"
-    " from foloosi.consumers c left join foloosi.dispatches d on d.consumer_id = c.id"
-    " group by c.id order by c.consumer";
 
 struct action {
 	const char *name;
@@ -45,34 +37,17 @@ static int run(int argc, char **argv);
 
 const struct subcommand events_subcommand = {
     .name = "events",
-    .synopsis = "[--database CONNECTION] [retry CONSUMER [ID ...] | discard CONSUMER ID ... | "
-		"enable CONSUMER | disable CONSUMER | drop CONSUMER]",
+    .synopsis = "[list [--json] | retry CONSUMER [ID ...] | discard CONSUMER ID ... |\n"
+		"           enable CONSUMER | disable CONSUMER | drop CONSUMER]",
     .summary = "list who gets events; hand out again what was not taken",
-    .options = "  -d, --database CONNECTION  how libpq connects (default: by its environment)\n"
-	       "  retry CONSUMER         hand out all its dead letters again, or these events\n"
-	       "  discard CONSUMER ID    give these events up\n"
-	       "  enable CONSUMER        after an answer 410, or to try an endpoint at once\n"
-	       "  disable CONSUMER       hand out nothing until it is enabled\n"
-	       "  drop CONSUMER          forget it and all that waits for it\n",
+    .options = HELP_DATABASE HELP_JSON
+    "  retry CONSUMER         hand out all its dead letters again, or these events\n"
+    "  discard CONSUMER ID    give these events up\n"
+    "  enable CONSUMER        after an answer 410, or to try an endpoint at once\n"
+    "  disable CONSUMER       hand out nothing until it is enabled\n"
+    "  drop CONSUMER          forget it and all that waits for it\n",
     .run = run,
 };
-
-static int
-list(struct store *s)
-{
-	struct store_rows rows;
-
-	if (store_ask(s, list_sql, 0, NULL, &rows) != STORE_OK)
-		return CTL_FAILED;
-	printf("%-32s %-32s %-8s %8s %8s  %s\n", "consumer", "endpoint", "state", "waiting", "dead",
-	    "reason");
-	for (size_t i = 0; i < rows.count; i++)
-		printf("%-32s %-32s %-8s %8s %8s  %s\n", store_text(&rows, i, 0),
-		    store_text(&rows, i, 1), store_text(&rows, i, 2), store_text(&rows, i, 3),
-		    store_text(&rows, i, 4), store_text(&rows, i, 5));
-	store_rows_free(&rows);
-	return CTL_OK;
-}
 
 static int
 act(struct store *s, const struct action *a, const char *consumer, char **ids, int count)
@@ -89,9 +64,7 @@ act(struct store *s, const struct action *a, const char *consumer, char **ids, i
 	status = store_ask(s, a->sql, a->takes_ids ? 2 : 1, values, &rows);
 	array_free(&array);
 	if (status != STORE_OK) {
-		warnx("nothing was changed: is there a consumer \"%s\"? \"foloosictl events\" "
-		      "lists them",
-		    consumer);
+		warnx("%s", store_said(s));
 		return CTL_FAILED;
 	}
 	if (a->said != NULL)
@@ -104,24 +77,28 @@ static int
 run(int argc, char **argv)
 {
 	static const struct option known[] = {
-	    {"database", required_argument, NULL, 'd'}, {NULL, 0, NULL, 0}};
+	    CTL_OPTION_DATABASE, CTL_OPTION_JSON, {NULL, 0, NULL, 0}};
 	const char *conninfo = "";
 	const struct action *action = NULL;
 	struct store *s;
-	int option, code = CTL_FAILED;
+	bool json = false;
+	int option, code;
 
-	while ((option = getopt_long(argc, argv, "d:", known, NULL)) != -1) {
-		if (option != 'd')
+	while ((option = getopt_long(argc, argv, "d:j", known, NULL)) != -1) {
+		if (option == 'd')
+			conninfo = optarg;
+		else if (option == 'j')
+			json = true;
+		else
 			return ctl_usage(&events_subcommand);
-		conninfo = optarg;
 	}
 	argc -= optind;
 	argv += optind;
-	if (argc > 0) {
+	if (argc > 1 || (argc == 1 && strcmp(argv[0], "list") != 0)) {
 		for (size_t i = 0; i < ACTIONS; i++)
 			if (strcmp(actions[i].name, argv[0]) == 0)
 				action = &actions[i];
-		if (action == NULL || argc < 2 || (argc > 2 && !action->takes_ids) ||
+		if (action == NULL || json || argc < 2 || (argc > 2 && !action->takes_ids) ||
 		    (argc == 2 && action->needs_ids))
 			return ctl_usage(&events_subcommand);
 		for (int i = 2; i < argc; i++)
@@ -129,9 +106,10 @@ run(int argc, char **argv)
 			    strspn(argv[i], "0123456789") != strlen(argv[i]))
 				return ctl_usage(&events_subcommand);
 	}
-	s = store_new(conninfo);
-	if (store_ready(s))
-		code = action == NULL ? list(s) : act(s, action, argv[1], argv + 2, argc - 2);
+	if ((s = ctl_connect(conninfo)) == NULL)
+		return CTL_FAILED;
+	code = action == NULL ? ctl_list_consumers(s, json)
+			      : act(s, action, argv[1], argv + 2, argc - 2);
 	store_free(s);
 	return code;
 }

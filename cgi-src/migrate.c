@@ -130,7 +130,7 @@ script_read(const char *dir, const char *path, struct script *s)
 
 	*s = (struct script){.path = xstrdup(path)};
 	if ((f = fopen(full, "re")) == NULL || fstat(fileno(f), &st) == -1) {
-		warn("%s", full);
+		warnx("%s: %s; --sql DIR says where else it is", full, strerror(errno));
 		goto out;
 	}
 	if (!S_ISREG(st.st_mode) || st.st_size > SCRIPT_MAX) {

@@ -171,6 +171,23 @@ table_json_string(FILE *out, const char *s)
 	putc('"', out);
 }
 
+void
+table_json_row(FILE *out, const struct table *t, size_t row)
+{
+	for (size_t c = 0; c < t->columns; c++) {
+		const char *cell = t->cells[row * t->columns + c];
+
+		fputs(c == 0 ? "{" : ",", out);
+		table_json_string(out, t->names[c]);
+		putc(':', out);
+		if (cell != NULL && t->kinds[c] == TABLE_NUMBER)
+			fputs(cell, out);
+		else
+			table_json_string(out, cell);
+	}
+	putc('}', out);
+}
+
 /* ---- the place ---- */
 
 struct table_style

@@ -57,6 +57,9 @@ void table_json(FILE *, const char *json);
 /* Print a text as a string of JSON; NULL: null. */
 void table_json_string(FILE *, const char *text);
 
+/* Print a row as an object of JSON, numbers as numbers. */
+void table_json_row(FILE *, const struct table *, size_t row);
+
 /* The escape sequence that begins the colour of a word such as a state or an outcome; NULL: none. */
 const char *table_colour(const char *word);
 #define TABLE_PLAIN "\033[0m"

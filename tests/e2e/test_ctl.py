@@ -241,10 +241,14 @@ def test_every_remedy_that_attention_names_works(shop):
         first, *rest = w["remedy"].split(", or ")
         argv = shlex.split(first)
         assert argv[0] == "foloosictl"
-        argv = ["ASSIGNED-" + str(w["id"]) if a == "ORDER" else a.split("|")[0] for a in argv[1:]]
+        if rest and w["kind"] != "payback":  # pasted whole, without a choice, it does nothing
+            pasted = subprocess.run(["sh", "-c", "foloosictl() { \"$CTL\" \"$@\"; }; " + w["remedy"]], capture_output=True, text=True,
+                                    env={**shop.env, "CTL": str(CTL)})
+            assert pasted.returncode == 2 and pasted.stdout == "" and "usage: foloosictl" in pasted.stderr, pasted
+        argv = ["ASSIGNED-" + str(w["id"]) if a == "ORDER" else a for a in argv[1:]]
         shop.ctl(*argv, *(["--note", "seen"] if "dismiss" in argv else []))
         left = [(x["kind"], x["id"]) for x in shop.json("attention")]
-        if rest and (w["kind"], w["id"]) in left:
+        if w["kind"] == "delivery" and rest and (w["kind"], w["id"]) in left:
             shop.ctl(*shlex.split(rest[-1])[1:], "--note", "seen")
     assert shop.json("attention") == []
     assert shop.order("DIFFERS")[0] == "paid"
@@ -507,7 +511,7 @@ def test_the_apache_snippet_works_as_it_is(shop, merchant):
 
 def test_snippets_need_what_they_are_made_of(shop, tmp_path):
     assert "no [merchant nobody]" in shop.ctl("nginx-snippet", "--templates", ROOT, "nobody", code=1)
-    assert "No such file" in shop.ctl("nginx-snippet", "--templates", tmp_path, code=1)
+    assert "No such file or directory; --templates DIR" in shop.ctl("nginx-snippet", "--templates", tmp_path, code=1)
     (tmp_path / "nginx").mkdir()
     (tmp_path / "nginx" / "foloosi-webhook.conf").write_text("# something else\n")
     assert "is not in it" in shop.ctl("nginx-snippet", "--templates", tmp_path, "--part", "http", code=1)
@@ -536,7 +540,7 @@ def test_completion(shop, tmp_path):
     assert complete("foloosictl", "events", "re") == ["retry"]
     assert complete("foloosictl", "orders", "--s") == ["--since", "--state"]
     assert complete("foloosictl", "resolve", "A", "p") == ["paid"]
-    assert complete("foloosictl", "spool", "") == ["--config", "drain", "list"]
+    assert complete("foloosictl", "spool", "") == ["--config", "--json", "drain", "list"]
     assert set(subcommands(shop)) == set(complete("foloosictl", "help", ""))
 
 

@@ -476,7 +476,7 @@ def test_a_held_table_is_not_waited_for_forever(db, sql):
 
 
 def test_wrong_places(db, tmp_path):
-    assert "roles.sql: No such file" in refused(db.migrate(tmp_path))
+    assert "roles.sql: No such file or directory; --sql DIR" in refused(db.migrate(tmp_path))
     run = subprocess.run([CTL, "migrate", "-d", f"host={tmp_path} dbname=x", "--sql", SQL], capture_output=True, text=True)
     assert "foloosictl: database: " in refused(run)
     run = subprocess.run([CTL, "migrate", "surplus"], capture_output=True, text=True)

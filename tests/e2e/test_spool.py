@@ -1,5 +1,6 @@
 """The spool: what PostgreSQL cannot take now is on disk, answered 200, and in the database once it can."""
 import contextlib
+import json
 import os
 import pathlib
 import signal
@@ -161,13 +162,19 @@ def test_a_file_holds_no_secret_and_is_ours_alone(own):
         assert answer.json["request"] in path.name
         for secret in (own.tokens["basic"].encode(), b"correct horse", b"Zm9sb29z"):
             assert secret not in content
-        listing = own.ctl("list")
-        assert listing.returncode == 0
-        assert answer.json["request"] in listing.stdout and "1 waiting" in listing.stdout
-        assert "customer@example.com" not in listing.stdout
+        listing, files = own.ctl("list"), own.ctl("list", "--json")
+        assert listing.returncode == 0 and files.returncode == 0
+        head, line, total = listing.stdout.splitlines()
+        assert head.split() == ["arrived", "merchant", "request", "bytes"]
+        assert line.split()[1:] == ["basic", answer.json["request"], str(len(body))] and total.startswith("1 waiting")
+        assert json.loads(files.stdout) == {"waiting": 1, "bytes": status.st_size, "aside": 0, "files": [
+            {"arrived": line.split()[0], "merchant": "basic", "request": answer.json["request"], "bytes": len(body), "file": None, "trouble": None}]}
+        assert own.ctl("drain", "--json").returncode == 2
+        assert "customer@example.com" not in listing.stdout + files.stdout
     own.drained()
     assert own.kept(body)[0] == "recorded"
     assert own.ctl("list").stdout == "0 waiting, 0 bytes\n"
+    assert json.loads(own.ctl("list", "--json").stdout) == {"waiting": 0, "bytes": 0, "aside": 0, "files": []}
 
 
 def test_under_load(own):
@@ -291,8 +298,8 @@ def test_plain_cgi_and_foloosictl(own, second):
                  "CONTENT_LENGTH": str(len(body)), "CONTENT_TYPE": "application/json",
                  "FOLOOSI_WEBHOOK_CONFIG": str(second.config.path)})
 
-    def ctl(verb):
-        return subprocess.run([stack.built("foloosictl"), "spool", verb, "-c", second.config.path],
+    def ctl(*argv):
+        return subprocess.run([stack.built("foloosictl"), "spool", *argv, "-c", second.config.path],
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
 
     with own.database_away():
@@ -304,6 +311,9 @@ def test_plain_cgi_and_foloosictl(own, second):
     torn = spool / "0000000000000001-0123456789abcdef-4.delivery"
     torn.write_bytes(b"torn")
     stack.give(torn, "www-data", mode=0o600)
+    found = json.loads(ctl("list", "--json").stdout)["files"]
+    assert found[0]["file"] == torn.name and found[0]["arrived"] is None and found[1]["bytes"] == len(body)
+    assert f"{torn.name}  {found[0]['trouble']}" in ctl("list").stdout
     done = ctl("drain")
     assert (done.returncode, done.stdout) == (0, "1 drained, 0 left, 1 set aside\n"), done
     assert own.kept(body) == ("recorded", 0, body)
@@ -556,10 +566,7 @@ def test_a_schema_that_the_program_does_not_know(own, second):
     is_spooled(post(front, own, early))
     assert second.stop() == 0
     back(own, second)
-    own.query("alter function foloosi.schema_version() rename to hidden")
-    own.query("create function foloosi.schema_version() returns int language sql as 'select 999'")
-    own.query("grant execute on function foloosi.schema_version() to foloosi_handler")
-    try:
+    with conftest.schema_of_version(own, 999):
         second.start()
         stack.wait_for("the log", lambda: "the schema is version 999" in second.log.read_text())
         answer = post(front, own, encode(transfer()))
@@ -567,9 +574,6 @@ def test_a_schema_that_the_program_does_not_know(own, second):
         assert answer.json["reason"] == "schema"
         assert own.kept(early) is None
         assert len(list(second.config.settings["spool_dir"].glob("*.delivery"))) == 1
-    finally:
-        own.query("drop function foloosi.schema_version()")
-        own.query("alter function foloosi.hidden() rename to schema_version")
     stack.wait_for("the drain", lambda: own.kept(early))
 
 

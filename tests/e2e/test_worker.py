@@ -5,6 +5,7 @@ without end. Signatures are checked by a verifier of our own, written from the s
 """
 import base64
 import itertools
+import json
 import os
 import pathlib
 import random
@@ -574,8 +575,14 @@ def test_foloosictl_events(house, endpoint):
         house.deliver(merchant)
     until("the dead", lambda: [r[1] for r in house.left(merchant)] == ["dead"] * 3)
     ids = [str(r[0]) for r in house.left(merchant)]
-    line, = [line for line in ctl().stdout.splitlines() if line.startswith(name)]
-    assert line.split() == [name, f"http://127.0.0.1:{endpoint.port}", "active", "0", "3"]
+    head, *lines = ctl().stdout.splitlines()
+    line, = [line for line in lines if line.startswith(name)]
+    url = f"http://127.0.0.1:{endpoint.port}"
+    assert head.split()[:6] == ["consumer", "endpoint", "state", "unseen", "waiting", "dead"]
+    assert line.split()[:6] == [name, url, "active", "0", "0", "3"]
+    row, = [row for row in json.loads(ctl("--json").stdout) if row["consumer"] == name]
+    assert (row["endpoint"], row["state"], row["unseen"], row["waiting"], row["dead"]) == (url, "active", 0, 0, 3)
+    assert ctl("list").stdout.splitlines()[0] == head
     assert ctl("discard", name, ids[0]).stdout == "1 events were given up\n"
     endpoint.answer = 200
     assert ctl("retry", name, ids[1]).stdout == "1 events will be handed out again\n"
@@ -588,8 +595,9 @@ def test_foloosictl_events(house, endpoint):
     assert worker.stop() == 0
     assert ctl("drop", name).returncode == 0 and house.consumer(merchant) == []
     gone = ctl("enable", name)
-    assert gone.returncode == 1 and "is there a consumer" in gone.stderr
-    for wrong in (["retry"], ["nonsense", name], ["discard", name], ["enable", name, "1"], ["retry", name, "x"]):
+    assert gone.returncode == 1 and f'there is no consumer "{name}"' in gone.stderr
+    for wrong in (["retry"], ["nonsense", name], ["discard", name], ["enable", name, "1"], ["retry", name, "x"], ["list", name], ["retry", name, "--json"],
+                  ["retry", name, "1,", "or", "discard"], ["enable", f"{name},", "or", "drop"]):
         assert ctl(*wrong).returncode == 2
     assert ctl("retry", name, "1", "-x").returncode == 2
 

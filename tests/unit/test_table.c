@@ -87,6 +87,26 @@ harmless_json(void **state)
 }
 
 static void
+rows_of_json(void **state)
+{
+	struct table t = {0};
+	char *text;
+
+	(void)state;
+	table_column(&t, "name", TABLE_TEXT);
+	table_column(&t, "bytes", TABLE_NUMBER);
+	table_row(&t, (const char *[]){"say \"a\"", "12"});
+	table_row(&t, (const char *[]){"", NULL});
+	PRINTED(text, table_json_row(out, &t, 0));
+	assert_string_equal(text, "{\"name\":\"say \\\"a\\\"\",\"bytes\":12}");
+	free(text);
+	PRINTED(text, table_json_row(out, &t, 1));
+	assert_string_equal(text, "{\"name\":\"\",\"bytes\":null}");
+	free(text);
+	table_free(&t);
+}
+
+static void
 fill(struct table *t)
 {
 	table_column(t, "id", TABLE_NUMBER);
@@ -222,6 +242,7 @@ main(void)
 	    cmocka_unit_test(harmless_text),
 	    cmocka_unit_test(ascii_terminal),
 	    cmocka_unit_test(harmless_json),
+	    cmocka_unit_test(rows_of_json),
 	    cmocka_unit_test(columns_are_aligned),
 	    cmocka_unit_test(the_widest_is_cut),
 	    cmocka_unit_test(names_give_way_first),

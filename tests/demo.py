@@ -6,7 +6,7 @@ start  ends a running demo, starts PostgreSQL, the handler, nginx (PORT, 8080 by
        orders and what to try next; leaves it running. Each start begins with an empty database.
 stop   ends what start has started, known by pid and time of birth, and nothing else.
 
-.demo/ holds env (a file to source), state.json and all logs as *.log. Data and sockets live in a
+.demo/ holds env (a file to source, with which foloosictl is found and finds everything), state.json and all logs as *.log. Data and sockets live in a
 directory of their own below /var/tmp (or /tmp), because a checkout may lie below /root, where
 PostgreSQL as an ordinary system user cannot go, and because socket paths must be short.
 """
@@ -79,12 +79,13 @@ def scratch():
     raise stack.StackError("neither /var/tmp nor /tmp can be written to")
 
 
-def write_env(postgres, token, nginx, apache, provider, worker):
+def write_env(postgres, token, handler, nginx, apache, provider, worker):
     lines = {
         "PGHOST": postgres.socket_dir,
         "PGPORT": postgres.port,
         "PGUSER": "foloosi_operator",
         "PGDATABASE": stack.DATABASE,
+        "FOLOOSI_WEBHOOK_CONFIG": handler.config.path,
         "WEBHOOK_URL": nginx.url(f"/webhooks/foloosi/demo/{token}"),
         "PROVIDER_URL": provider.url(""),
         "WORKER_CONFIG": worker.config.path,
@@ -93,7 +94,8 @@ def write_env(postgres, token, nginx, apache, provider, worker):
         lines["APACHE_WEBHOOK_URL"] = apache.url(f"/webhooks/foloosi/demo/{token}")
     ENV.touch(0o600)
     ENV.chmod(0o600)
-    ENV.write_text("# . .demo/env\n" + "".join(f"export {k}='{v}'\n" for k, v in lines.items()))
+    ENV.write_text("# . .demo/env\n" + "".join(f"export {k}='{v}'\n" for k, v in lines.items())
+                   + f"export PATH='{stack.build_dir()}':\"$PATH\"\n")
     return {k: str(v) for k, v in lines.items()}
 
 
@@ -142,7 +144,7 @@ def start(port):
     worker = run(stack.Worker(f"{home}/worker", DEMO, postgres.conninfo("foloosi_worker"), {"demo": {
         "event_url": receiver.url(), "event_secret": secret, "provider_url": provider.url(""), "provider_secret": key, "provider_per_minute": 6000}}))
     stack.wait_for("the worker", lambda: postgres.query("select 1 from foloosi.consumers"), alive=worker.alive)
-    env = {**os.environ, **write_env(postgres, token, nginx, apache, provider, worker)}
+    env = {**os.environ, **write_env(postgres, token, handler, nginx, apache, provider, worker)}
 
     psql = [stack.program("psql"), "-X", "-q", "-P", "pager=off"]
     subprocess.run([*psql, "-At", "-o", os.devnull, "-c", "select foloosi.set_merchant('demo')"], env=env, check=True)
@@ -180,7 +182,10 @@ def start(port):
   psql -c 'table foloosi.attention'
   tail .demo/receiver.log
   curl -sS -d '{{"order": "LOST-1", "amount": 100, "lost": true}}' "$PROVIDER_URL/pay"   # paid, and its webhook is lost
-  {os.path.relpath(stack.built("foloosi-worker"), stack.ROOT)} --config "$WORKER_CONFIG" reconcile
+  foloosi-worker --config "$WORKER_CONFIG" reconcile
+  foloosictl check
+  foloosictl order LOST-1
+  foloosictl top
   curl -sS {nginx.url("/readyz")}
   curl -sS {nginx.url("/metrics")}
   make demo-stop""")

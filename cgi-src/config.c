@@ -260,6 +260,7 @@ struct loader {
 	unsigned line; /* the number of the last one read, from 1 */
 	char *error;   /* the first fault, owned; ends the run */
 	struct config *config;
+	enum config_reader reader;
 	enum scope scope; /* the section that we are in */
 	unsigned global_line, worker_line;
 	unsigned set_line[SETTINGS];       /* where this section set it, 0: not yet */
@@ -808,6 +809,12 @@ masked_url(const char *url)
 	return masked;
 }
 
+static bool
+is_workers_file(const struct setting *s)
+{
+	return s->type == TYPE_EVENT_SECRET_FILE || s->type == TYPE_PROVIDER_SECRET_FILE;
+}
+
 static void
 add_credential(struct loader *l, const struct setting *s, const char *value)
 {
@@ -849,7 +856,8 @@ add_credential(struct loader *l, const struct setting *s, const char *value)
 		break;
 	default:
 		text = file_path(l, value);
-		add_secret_file(l, s, text);
+		if (l->reader == CONFIG_FOR_WORKER || !is_workers_file(s))
+			add_secret_file(l, s, text);
 		remember_line(m, s, text);
 		free(text);
 	}
@@ -872,15 +880,18 @@ line_of(const struct loader *l, const char *name)
 	return l->set_line[find_setting(name, l->scope) - settings];
 }
 
-/* A file that the section names; its setting gets the whole path. */
+/* A file that the section names; its setting gets the whole path. False: it cannot be read, or is not ours. */
 static bool
 read_named(struct loader *l, const char *name, char **path, size_t limit, struct file *f)
 {
 	char *whole = file_path(l, *path);
-	const char *wrong = file_read(f, whole, limit);
+	const char *wrong;
 
 	free(*path);
 	*path = whole;
+	if (l->reader != CONFIG_FOR_WORKER && l->scope != SCOPE_GLOBAL)
+		return false;
+	wrong = file_read(f, whole, limit);
 	if (wrong != NULL)
 		unreadable(l, line_of(l, name), name, whole, wrong);
 	return wrong == NULL;
@@ -946,7 +957,8 @@ quoted(const char *text)
 
 /*
  * The connection string of a section is what was set, and the password of its file. libpq's own
- * passfile would not do: it must be 0600, which the files that systemd loads for us are not.
+ * passfile would not do: it must be 0600, which the files that systemd loads for us are not. The
+ * password comes first: behind a "user=" without a name it would be the name, which servers log.
  */
 static void
 load_database_password(struct loader *l, char **database, const char *setting, char **path)
@@ -970,7 +982,7 @@ load_database_password(struct loader *l, char **database, const char *setting, c
 		    name);
 	} else {
 		password = quoted(line);
-		*database = xasprintf("%s password=%s", setting, password);
+		*database = xasprintf("password=%s %s", password, setting);
 		explicit_bzero(password, strlen(password));
 		free(password);
 	}
@@ -1089,13 +1101,15 @@ end_section(struct loader *l)
 		fault(l, line_of(l, "basic_password"),
 		    "basic_password has no user; add basic_user to [merchant %s]", m->name);
 	}
-	if (m->event_url_count > 0 && m->event_credentials.signature_count == 0)
+	if (m->event_url_count > 0 && line_of(l, "event_secret") == 0 &&
+	    line_of(l, "event_secret_file") == 0)
 		fault(l, line_of(l, "event_url"),
 		    "merchant %s has an event_url and no secret to sign events with; add "
 		    "event_secret_file = FILE with whsec_ "
 		    "and the output of openssl rand -base64 32 in FILE",
 		    m->name);
-	if (m->provider.url != NULL && m->provider.secret == NULL)
+	if (m->provider.url != NULL && line_of(l, "provider_secret") == 0 &&
+	    line_of(l, "provider_secret_file") == 0)
 		fault(l, line_of(l, "provider_url"),
 		    "merchant %s has a provider_url and no key for it; add provider_secret_file = "
 		    "FILE",
@@ -1402,9 +1416,10 @@ need_smtp_url(struct loader *l)
 }
 
 struct config *
-config_load(const char *path, char **error)
+config_load(const char *path, enum config_reader reader, char **error)
 {
-	struct loader l = {.path = path, .config = xcalloc(1, sizeof(struct config))};
+	struct loader l = {
+	    .path = path, .reader = reader, .config = xcalloc(1, sizeof(struct config))};
 	const char *wrong;
 
 	atomic_init(&l.config->refs, 1);

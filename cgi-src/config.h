@@ -56,7 +56,7 @@ struct merchant {
 	enum transfer_field order_key; /* which field names the order */
 	char *order_prefix;            /* taken off its front; NULL: none */
 
-	/* foloosi-worker's */
+	/* foloosi-worker's; what comes from files is CONFIG_FOR_WORKER's only */
 	char *event_urls[EVENT_URLS_MAX]; /* where events are posted to */
 	size_t event_url_count;
 	struct credentials
@@ -117,16 +117,23 @@ struct config {
 	_Atomic unsigned refs; /* config.c's own */
 };
 
+/* Whose files are read: those that only foloosi-worker needs may not keep the handler from payments. */
+enum config_reader {
+	CONFIG_FOR_HANDLER, /* the settings that name files for foloosi-worker are kept as paths */
+	CONFIG_FOR_WORKER   /* all of them */
+};
+
 /*
  * Read a configuration file.
  *   path   the file
+ *   reader whose files are read, too
  *   error  receives a malloc'ed sentence with file, line and remedy if the answer is NULL;
  *          the caller frees it
  * Returns an owned configuration with one reference, or NULL. Secrets in files
- * (token_file = …) are read now. No merchant without a token: fail closed.
+ * (token_file = …) and templates are read now. No merchant without a token: fail closed.
  * One thread at a time: inih's switches are globals.
  */
-struct config *config_load(const char *path, char **error);
+struct config *config_load(const char *path, enum config_reader, char **error);
 
 /*
  * One more reference; returns its argument. The caller must hold one already, or the

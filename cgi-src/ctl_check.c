@@ -67,7 +67,7 @@ look_at_configuration(struct check *c)
 	const char *path = c->path != NULL ? c->path : ctl_config_path();
 	char *error = NULL;
 
-	if ((c->config = config_load(path, &error)) == NULL)
+	if ((c->config = config_load(path, CONFIG_FOR_WORKER, &error)) == NULL)
 		say(c, RED, "configuration", error,
 		    access(path, R_OK) != 0 && errno == EACCES
 			? xstrdup("run this as root, or as the user of foloosi-webhook")

@@ -23,7 +23,8 @@ ctl_config(const char *path)
 	char *error = NULL;
 
 	log_set_level(LOG_WARNING);
-	if ((config = config_load(path != NULL ? path : ctl_config_path(), &error)) == NULL) {
+	if ((config = config_load(
+		 path != NULL ? path : ctl_config_path(), CONFIG_FOR_HANDLER, &error)) == NULL) {
 		warnx("%s", error);
 		free(error);
 	}

@@ -287,7 +287,7 @@ reload(const char *path)
 	struct config *old, *fresh;
 	char *error = NULL;
 
-	if ((fresh = config_load(path, &error)) == NULL) {
+	if ((fresh = config_load(path, CONFIG_FOR_HANDLER, &error)) == NULL) {
 		log_event(LOG_ERROR, "reload_failed", "reason", error, "remedy",
 		    "the old configuration stays in force", (const char *)NULL);
 		free(error);
@@ -763,7 +763,7 @@ main(int argc, char **argv)
 	if (getenv("GATEWAY_INTERFACE") != NULL)
 		argc = 1;
 	parse_options(argc, argv, &options);
-	if ((house.config = config_load(options.config, &error)) == NULL) {
+	if ((house.config = config_load(options.config, CONFIG_FOR_HANDLER, &error)) == NULL) {
 		if (options.check) {
 			fprintf(stderr, "foloosi-webhook: %s\n", error);
 			free(error);

@@ -329,7 +329,7 @@ static struct config *
 reload(const char *path, struct config *old)
 {
 	char *error = NULL;
-	struct config *fresh = config_load(path, &error);
+	struct config *fresh = config_load(path, CONFIG_FOR_WORKER, &error);
 
 	if (fresh == NULL) {
 		log_event(LOG_ERROR, "reload_failed", "reason", error, "remedy",
@@ -353,7 +353,7 @@ main(int argc, char **argv)
 	int signals, signal;
 
 	parse_options(argc, argv, &options);
-	if ((config = config_load(options.config, &error)) == NULL) {
+	if ((config = config_load(options.config, CONFIG_FOR_WORKER, &error)) == NULL) {
 		if (options.check) {
 			fprintf(stderr, "foloosi-worker: %s\n", error);
 			free(error);

@@ -40,7 +40,7 @@ load(const void *bytes, size_t size)
 	require(write(fd, bytes, size) == (ssize_t)size);
 	/* A directory in which no file of secrets can be. */
 	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-	c = config_load(path, &error);
+	c = config_load(path, CONFIG_FOR_WORKER, &error);
 	close(fd);
 	if (c == NULL) {
 		require(error != NULL && strncmp(error, path, strlen(path)) == 0);

@@ -110,7 +110,7 @@ good(const char *text)
 	char *error = NULL;
 
 	write_file("good.conf", text);
-	c = config_load("good.conf", &error);
+	c = config_load("good.conf", CONFIG_FOR_WORKER, &error);
 	if (c == NULL)
 		fail_msg("refused: %s", error);
 	return c;
@@ -153,7 +153,7 @@ static void
 refused(const char *what, const char *path, unsigned line, const char *fault, const char *remedy)
 {
 	char *error = NULL, *start;
-	struct config *c = config_load(path, &error);
+	struct config *c = config_load(path, CONFIG_FOR_WORKER, &error);
 
 	if (c != NULL)
 		fail_msg("%s: accepted", what);
@@ -398,7 +398,7 @@ long_lines(void **state)
 			refused("long", "long.conf", 2, "longer than 4096 bytes", "shorten it");
 			continue;
 		}
-		c = config_load("long.conf", &error);
+		c = config_load("long.conf", CONFIG_FOR_WORKER, &error);
 		assert_non_null(c);
 		assert_int_equal(strlen(c->database), len - 11);
 		config_unref(c);
@@ -478,13 +478,13 @@ open_files(void **state)
 		    "readable", "open.conf", rows[i].line, rows[i].setting, "chmod o= open.conf");
 	}
 	write_bytes("open.conf", clean, strlen(clean), 0644);
-	c = config_load("open.conf", &error);
+	c = config_load("open.conf", CONFIG_FOR_WORKER, &error);
 	assert_non_null(c);
 	config_unref(c);
 	write_bytes("open.conf", clean, strlen(clean), 0646);
 	refused("writable", "open.conf", 0, "may change the configuration", "chmod o-w open.conf");
 	write_bytes("open.conf", SHOP, strlen(SHOP), 0660);
-	c = config_load("open.conf", &error);
+	c = config_load("open.conf", CONFIG_FOR_WORKER, &error);
 	assert_non_null(c);
 	config_unref(c);
 }
@@ -659,7 +659,7 @@ secrets_from_files(void **state)
 	write_file("whsec", WHSEC "\n" WHSEC "\n");
 	write_file("sub/files.conf", "[merchant shop]\ntoken_file = tokens\ntoken_file = more\n"
 				     "basic_file = ../basic\nsignature_secret_file = ../whsec\n");
-	c = config_load("sub/files.conf", &error);
+	c = config_load("sub/files.conf", CONFIG_FOR_WORKER, &error);
 	if (c == NULL)
 		fail_msg("%s", error);
 	assert_int_equal(c->merchants[0].credentials.token_count, 3);
@@ -738,7 +738,7 @@ printed_secrets_are_masked(void **state)
 		assert_words("print", text, "\nsignature_secret = ********\n");
 		/* A masked file must not start: its token would be known to all. */
 		write_file("masked.conf", text);
-		assert_null(config_load("masked.conf", &error));
+		assert_null(config_load("masked.conf", CONFIG_FOR_WORKER, &error));
 		assert_words("masked", error, "holds the mask");
 		free(error);
 		free(text);
@@ -855,7 +855,7 @@ sample_file(void **state)
 	(void)state;
 	write_bytes("sample.conf", sample, strlen(sample), 0644);
 	remedy = NULL;
-	assert_null(config_load("sample.conf", &remedy));
+	assert_null(config_load("sample.conf", CONFIG_FOR_WORKER, &remedy));
 	assert_words("sample", remedy, "merchant shop has no token");
 	free(remedy);
 
@@ -895,7 +895,7 @@ sample_file(void **state)
 	assert_int_equal(c->merchants[0].credentials.basic_count, 1);
 	assert_int_equal(c->merchants[0].credentials.signature_count, 1);
 	assert_string_equal(
-	    c->worker.database, "dbname=foloosi user=foloosi_worker password='hunter2'");
+	    c->worker.database, "password='hunter2' dbname=foloosi user=foloosi_worker");
 	assert_int_equal(c->worker.log_level, LOG_INFO);
 	assert_int_equal(c->worker.poll_ms, 200);
 	assert_int_equal(c->worker.event_timeout_ms, 15000);
@@ -930,7 +930,7 @@ secrets_come_as_credentials(void **state)
 	assert_int_equal(mkdir("loaded", 0700), 0);
 	write_bytes("loaded/private_shop.token", TOKEN "\n", sizeof TOKEN, 0440);
 	write_file("good.conf", conf);
-	assert_null(config_load("good.conf", &remedy));
+	assert_null(config_load("good.conf", CONFIG_FOR_WORKER, &remedy));
 	assert_words("no credentials", remedy, "private/shop.token cannot be read: No such file");
 	free(remedy);
 
@@ -946,7 +946,7 @@ secrets_come_as_credentials(void **state)
 	config_unref(c);
 	/* Neither here nor there: the message names the file that one can create. */
 	write_file("good.conf", "[merchant shop]\ntoken_file = private/nobody.token\n");
-	assert_null(config_load("good.conf", &remedy));
+	assert_null(config_load("good.conf", CONFIG_FOR_WORKER, &remedy));
 	assert_words("neither", remedy, "private/nobody.token cannot be read");
 	free(remedy);
 	unsetenv("CREDENTIALS_DIRECTORY");
@@ -964,8 +964,8 @@ database_password(void **state)
 	c = good(
 	    "[foloosi-webhook]\ndatabase = host=h user=u\ndatabase_password_file = db.password\n"
 	    "[foloosi-worker]\ndatabase_password_file = db.password\n" SHOP);
-	assert_string_equal(c->database, "host=h user=u password='hunter2 \\\\\\'x'");
-	assert_string_equal(c->worker.database, " password='hunter2 \\\\\\'x'");
+	assert_string_equal(c->database, "password='hunter2 \\\\\\'x' host=h user=u");
+	assert_string_equal(c->worker.database, "password='hunter2 \\\\\\'x' ");
 	text = printed(c);
 	assert_no_secret(text);
 	assert_words("print", text, "\ndatabase = host=h user=u\n");
@@ -1049,6 +1049,49 @@ worker_settings(void **state)
 	config_unref(c);
 }
 
+/* A file that only foloosi-worker needs may be gone: payments are taken all the same. */
+static void
+files_of_the_worker(void **state)
+{
+	static const char *const sections[] = {
+	    SHOP "provider_url = https://x\nprovider_secret_file = gone\n",
+	    SHOP "event_url = https://x\nevent_secret_file = gone\n",
+	    SHOP "mail_from = a@b.example\nmail_success = gone\n"
+		 "[foloosi-worker]\nsmtp_url = smtp://x\n",
+	    SHOP "mail_from = a@b.example\nmail_cancel = gone\n"
+		 "[foloosi-worker]\nsmtp_url = smtp://x\n",
+	    "[foloosi-worker]\nsmtp_auth_file = gone\n" SHOP,
+	    "[foloosi-worker]\nsmtp_ca_file = gone\n" SHOP,
+	    "[foloosi-worker]\ndatabase_password_file = gone\n" SHOP,
+	};
+
+	char *error = NULL;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof sections / sizeof *sections; i++) {
+		struct config *c;
+		char *text;
+
+		write_file("worker.conf", sections[i]);
+		assert_null(config_load("worker.conf", CONFIG_FOR_WORKER, &error));
+		assert_words("the worker", error, "gone cannot be read");
+		free(error);
+		error = NULL;
+		c = config_load("worker.conf", CONFIG_FOR_HANDLER, &error);
+		if (c == NULL)
+			fail_msg("the handler: %s", error);
+		text = printed(c);
+		assert_words("the handler", text, " = gone\n");
+		free(text);
+		config_unref(c);
+	}
+	error = NULL;
+	write_file("worker.conf", "[merchant shop]\ntoken_file = gone\n");
+	assert_null(config_load("worker.conf", CONFIG_FOR_HANDLER, &error));
+	assert_words("its own file", error, "gone cannot be read");
+	free(error);
+}
+
 /* The answer's order is where the webhook's is. */
 static void
 orders_of_answers(void **state)
@@ -1130,6 +1173,7 @@ main(void)
 	    cmocka_unit_test(manual_has_every_setting),
 	    cmocka_unit_test(sample_file),
 	    cmocka_unit_test(worker_settings),
+	    cmocka_unit_test(files_of_the_worker),
 	    cmocka_unit_test(orders_of_answers),
 	    cmocka_unit_test(references_are_counted_across_threads),
 	};

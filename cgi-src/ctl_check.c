@@ -97,9 +97,9 @@ look_at_database(struct check *c)
 		return;
 	}
 	say(c, RED, "database", xstrdup(store_said(c->store)),
-	    xstrdup("--database, or PGHOST, PGDATABASE and PGUSER=foloosi_operator, say where it "
-		    "is; README, \"Install\", has"
-		    " the lines for pg_hba.conf"));
+	    xstrdup("is PostgreSQL running? --database, or PGHOST, PGDATABASE and "
+		    "PGUSER=foloosi_operator, say where it is; "
+		    "README, \"Install\", has the lines for pg_hba.conf"));
 	store_free(c->store);
 	c->store = NULL;
 }
@@ -217,9 +217,10 @@ look_at_connection(struct check *c, const char *what, const char *conninfo, cons
 	store_for_person(s);
 	if (!store_ready(s) || store_ask(s, "select current_user", 0, NULL, &rows) != STORE_OK)
 		say(c, RED, what, xstrdup(store_said(s)),
-		    xasprintf("if this is not the program's user, run it as that: sudo -u www-data "
-			      "foloosictl check; else let it in"
-			      " as %s (README, \"Install\": pg_hba.conf, pg_ident.conf)",
+		    xasprintf(
+			"is PostgreSQL running there? If it is, and this is not the program's "
+			"user: sudo -u foloosi-webhook foloosictl check; "
+			"else let it in as %s (README, \"Install\": pg_hba.conf, pg_ident.conf)",
 			role));
 	else if (strcmp(store_text(&rows, 0, 0), role) != 0)
 		say(c, YELLOW, what, xasprintf("connects as %s", store_text(&rows, 0, 0)),

@@ -447,7 +447,7 @@ def test_check(shop):
     assert "404" in wrong["said"] and shop.tokens["shop"][:-1] not in json.dumps(wrong)
     assert "no http" in red(WEBHOOK_URL="gopher://x")["web server"]["said"]
     assert "in the handler's words" in red(WEBHOOK_URL=f"http://127.0.0.1:{nginx.port}/elsewhere")["web server"]["said"]
-    assert "database" in red(PGHOST="/nonexistent")
+    assert "is PostgreSQL running?" in red(PGHOST="/nonexistent")["database"]["remedy"]
     assert "configuration" in red(FOLOOSI_WEBHOOK_CONFIG="/nonexistent")
     shop.handler.signal(signal.SIGSTOP)
     try:

@@ -27,7 +27,7 @@
 #endif
 
 #define BOUNDS 13
-#define WORDS 9
+#define WORDS 10 /* and one NULL at least behind them */
 
 /* A merchant's counters. */
 struct stats_merchant {
@@ -44,7 +44,7 @@ static struct stats_merchant unknown = {.name = "-"};
 /* The last one, "other", is for words that are not in the row. */
 static const char *const words[STATS__COUNTERS][WORDS] = {
     [STATS_UNAVAILABLE] = {"database", "in_doubt", "busy", "refused", "schema", "spool_full",
-	"spool_failed", "other"},
+	"spool_failed", "spool_late", "other"},
     [STATS_BATCH_FAILED] = {"database", "in_doubt", "locked", "refused", "schema", "other"},
     [STATS_DRAINED] = {"recorded", "duplicate", "ignored", "review", "other"},
     [STATS_RELOADED] = {"ok", "failed", "other"},

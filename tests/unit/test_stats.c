@@ -86,6 +86,7 @@ counts_by_merchant_and_outcome(void **state)
 	stats_answer(&c->merchants[0], OUTCOME_RECORDED, "", 4);
 	stats_answer(&c->merchants[1], OUTCOME_DUPLICATE, "", 1);
 	stats_answer(&c->merchants[1], OUTCOME_UNAVAILABLE, "spool_full", 1);
+	stats_answer(&c->merchants[1], OUTCOME_UNAVAILABLE, "spool_late", 1);
 	stats_answer(&c->merchants[1], OUTCOME_UNAVAILABLE, "a word that nobody knows", 1);
 	stats_answer(NULL, OUTCOME_NOT_FOUND, "", 0);
 	assert_true(value_of("foloosi_requests_total{merchant=\"a\",outcome=\"recorded\"}") == 2);
@@ -93,9 +94,10 @@ counts_by_merchant_and_outcome(void **state)
 	    value_of("foloosi_requests_total{merchant=\"b.2_C-x\",outcome=\"duplicate\"}") == 1);
 	assert_true(value_of("foloosi_requests_total{merchant=\"-\",outcome=\"not_found\"}") == 1);
 	assert_true(value_of("foloosi_answers_total{status=\"200\"}") == 3);
-	assert_true(value_of("foloosi_answers_total{status=\"503\"}") == 2);
+	assert_true(value_of("foloosi_answers_total{status=\"503\"}") == 3);
 	assert_true(value_of("foloosi_answers_total{status=\"404\"}") == 1);
 	assert_true(value_of("foloosi_unavailable_total{reason=\"spool_full\"}") == 1);
+	assert_true(value_of("foloosi_unavailable_total{reason=\"spool_late\"}") == 1);
 	assert_true(value_of("foloosi_unavailable_total{reason=\"other\"}") == 1);
 	assert_true(value_of("foloosi_unavailable_total{reason=\"database\"}") == 0);
 	config_drop(c);

@@ -48,6 +48,7 @@
 
 #define AWAY_MS 200      /* between looks while the database is away */
 #define REMIND_MS 60000  /* between looks for paybacks that have been open for long */
+#define JOIN_MS 50       /* between looks whether the thread of mails has ended */
 #define PATIENCE_MS 5000 /* for reports at the stop, beyond the timeouts of what is under way */
 
 struct options {
@@ -182,6 +183,7 @@ struct shift {
 	int bell;              /* readable when it is to end */
 	int timeout_ms;        /* of what it sends */
 	int64_t remind_at;     /* clock_ms(); one thread does */
+	bool watched;          /* by the service manager; one thread is */
 	pthread_t thread;
 };
 
@@ -195,6 +197,7 @@ begin(struct shift *s, enum way way, const struct config *config, int bell)
 	if (way == WAY_HTTP) {
 		s->verify = verify_new(config, s->store, s->courier);
 		s->remind_at = 0;
+		s->watched = true;
 	}
 	s->timeout_ms =
 	    way == WAY_HTTP ? config->worker.event_timeout_ms : config->worker.smtp_timeout_ms;
@@ -231,9 +234,24 @@ remind(struct shift *s)
 	store_ask(s->store, "select foloosi.remind_paybacks()", 0, NULL, NULL);
 }
 
+/* Often enough for the service manager. */
+static void
+show_life(void)
+{
+	static int64_t due;
+	int64_t patience = notify_watchdog_ms(), now = clock_ms();
+
+	if (patience == 0 || now < due)
+		return;
+	notify("WATCHDOG=1");
+	due = now + patience / 4;
+}
+
 static void
 turn(struct shift *s, int bell, bool more)
 {
+	if (s->watched)
+		show_life();
 	if (more)
 		remind(s);
 	push_work(s->push, more);
@@ -276,19 +294,6 @@ send_mails(void *arg)
 	return NULL;
 }
 
-/* Often enough for the service manager. */
-static void
-show_life(void)
-{
-	static int64_t due;
-	int64_t patience = notify_watchdog_ms(), now = clock_ms();
-
-	if (patience == 0 || now < due)
-		return;
-	notify("WATCHDOG=1");
-	due = now + patience / 4;
-}
-
 /* One configuration, until a signal comes; returns that. */
 static int
 work(const struct config *config, int signals)
@@ -304,10 +309,8 @@ work(const struct config *config, int signals)
 	    (mails && (errno = pthread_create(&mail.thread, NULL, send_mails, &mail)) != 0))
 		fatal("the thread of mails cannot be started: %s", strerror(errno));
 	notify("READY=1");
-	while ((signal = next_signal(signals)) == 0) {
-		show_life();
+	while ((signal = next_signal(signals)) == 0)
 		turn(&http, signals, true);
-	}
 	log_event(LOG_INFO, signal == SIGHUP ? "reloading" : "stopping", "signal",
 	    sigabbrev_np(signal), (const char *)NULL);
 	if (signal == SIGHUP)
@@ -316,8 +319,11 @@ work(const struct config *config, int signals)
 		notify("STOPPING=1");
 	eventfd_write(mail.bell, 1);
 	drain(&http);
-	if (mails)
-		pthread_join(mail.thread, NULL);
+	/* A mail server may take its time; that is no ground for the watchdog. */
+	while (mails && pthread_tryjoin_np(mail.thread, NULL) == EBUSY) {
+		show_life();
+		usleep(JOIN_MS * 1000);
+	}
 	end(&http);
 	end(&mail);
 	close(mail.bell);

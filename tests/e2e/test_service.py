@@ -184,6 +184,31 @@ def test_the_worker_tells_the_manager(site):
     manager.until("STOPPING=1")
 
 
+def test_a_mail_server_that_hangs_is_no_ground_for_the_watchdog(site):
+    """At a reload the mail under way is waited for, and the manager hears of it."""
+    manager, office = Manager(site.home), socket.create_server(("127.0.0.1", 0))
+    merchant = f"sm{next(conftest.numbers)}"
+    worker = stack.Worker(site.home / merchant, site.logs, site.postgres.conninfo("foloosi_worker"),
+                          {merchant: {"mail_from": "orders@shop.example", "mail_success": "paid.txt"}}, name=merchant,
+                          smtp_url=f"smtp://127.0.0.1:{office.getsockname()[1]}", smtp_tls="no", smtp_timeout="4s")
+    stack.give(worker.home, "www-data", mode=0o700)
+    (worker.home / "paid.txt").write_text("Subject: Paid\n\nThank you.\n")
+    worker.config.write()
+    worker.spawn([worker.program, "--config", worker.config.path], env=manager.environment(watchdog_s=1))
+    manager.until("READY=1")
+    stack.wait_for("the consumer", lambda: site.query("select 1 from foloosi.consumers where merchant = %s", [merchant]), alive=worker.alive)
+    site.query("select foloosi.record_delivery(%s, 'success', 'A-1', 'NO-1', amount => 100, currency => 'AED', customer_email => 'a@shop.example')",
+               [merchant])
+    office.settimeout(30)
+    hung, _ = office.accept()
+    worker.signal(signal.SIGHUP)
+    manager.until("RELOADING=1")
+    assert manager.until("READY=1").count("WATCHDOG=1") >= 3, "it was silent while the mail was waited for"
+    hung.close()
+    office.close()
+    assert worker.stop() == 0
+
+
 # -- restarts -----------------------------------------------------------------------------------------
 
 PASS_ON = """

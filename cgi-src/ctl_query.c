@@ -53,6 +53,7 @@ enum value {
 	V_UNKNOWN_ORDERS,
 	V_LATE_SUCCESS,
 	V_VERIFY,
+	V_REMIND_AFTER,
 	VALUE__MAX
 };
 
@@ -219,7 +220,8 @@ static const struct part paybacks_part = {
 static const struct part merchant_part = {
     .title = "merchants",
     .sql =
-	"select m.merchant, m.mode, m.unknown_orders, m.late_success, m.verify, m.rejected_per_hour,"
+	"select m.merchant, m.mode, m.unknown_orders, m.late_success, m.verify,"
+	" m.remind_after::text as remind_after, m.rejected_per_hour,"
 	" " AT("m.updated_at") " as updated_at"
 	" from foloosi.merchants m"
 	" where true",
@@ -489,23 +491,26 @@ static const struct act paybacks_acts[] = {
     },
 };
 
-#define POLICY_ROW "select s.merchant, s.mode, s.unknown_orders, s.late_success, s.verify from "
+#define POLICY_ROW                                                                                 \
+	"select s.merchant, s.mode, s.unknown_orders, s.late_success, s.verify,"                   \
+	" s.remind_after::text as remind_after from "
 
 static const struct act merchant_acts[] = {
     {
 	"add",
 	POLICY_ROW "foloosi.set_merchant($1, coalesce($2, 'live'), coalesce($3, 'accept'),"
-	" coalesce($4, 'pay'), coalesce($5, 'off')) s"
+	" coalesce($4, 'pay'), coalesce($5, 'off'), coalesce($6::interval, '3 days')) s"
 	" where not exists (select from foloosi.merchants m where m.merchant = $1)",
-	{V_MERCHANT, V_MODE, V_UNKNOWN_ORDERS, V_LATE_SUCCESS, V_VERIFY}, 5,
+	{V_MERCHANT, V_MODE, V_UNKNOWN_ORDERS, V_LATE_SUCCESS, V_VERIFY, V_REMIND_AFTER}, 6,
 	{V_MERCHANT}, 1,
     },
     {
 	"set",
 	POLICY_ROW "foloosi.merchants m, foloosi.set_merchant(m.merchant, coalesce($2, m.mode),"
-	" coalesce($3, m.unknown_orders), coalesce($4, m.late_success), coalesce($5, m.verify)) s"
+	" coalesce($3, m.unknown_orders), coalesce($4, m.late_success), coalesce($5, m.verify),"
+	" coalesce($6::interval, m.remind_after)) s"
 	" where m.merchant = $1",
-	{V_MERCHANT, V_MODE, V_UNKNOWN_ORDERS, V_LATE_SUCCESS, V_VERIFY}, 5,
+	{V_MERCHANT, V_MODE, V_UNKNOWN_ORDERS, V_LATE_SUCCESS, V_VERIFY, V_REMIND_AFTER}, 6,
 	{V_MERCHANT}, 1,
     },
 };
@@ -824,6 +829,7 @@ static const struct option long_options[] = {
     {"unknown-orders", required_argument, NULL, 256 + V_UNKNOWN_ORDERS},
     {"late-success", required_argument, NULL, 256 + V_LATE_SUCCESS},
     {"verify", required_argument, NULL, 256 + V_VERIFY},
+    {"remind-after", required_argument, NULL, 256 + V_REMIND_AFTER},
     {NULL, 0, NULL, 0},
 };
 
@@ -1224,15 +1230,16 @@ const struct subcommand assign_subcommand = {
 const struct subcommand merchant_subcommand = {
     .name = "merchant",
     .synopsis = "[list | add NAME | set NAME] [--mode MODE] [--unknown-orders WHAT]\n"
-		"           [--late-success WHAT] [--verify HOW] [--json]",
+		"           [--late-success WHAT] [--verify HOW] [--remind-after TIME] [--json]",
     .summary = "list merchants and their policy; make one known; change its policy",
-    .options =
-	HELP_DATABASE HELP_JSON "      --mode MODE            live or test\n"
-				"      --unknown-orders WHAT  accept or review\n"
-				"      --late-success WHAT    pay or review\n"
-				"      --verify HOW           off or callback\n"
-				"  add NAME               what is not said is the first of each\n"
-				"  set NAME               what is not said stays as it is\n",
+    .options = HELP_DATABASE HELP_JSON
+    "      --mode MODE            live or test\n"
+    "      --unknown-orders WHAT  accept or review\n"
+    "      --late-success WHAT    pay or review\n"
+    "      --verify HOW           off or callback\n"
+    "      --remind-after TIME    as '3 days': then a payback's event comes again; 0: never\n"
+    "  add NAME               what is not said is the first of each, and 3 days\n"
+    "  set NAME               what is not said stays as it is\n",
     .run_as = run_query,
     .arg = &(const struct view){.parts = &merchant_part,
 	.count = 1,

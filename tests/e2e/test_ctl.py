@@ -269,11 +269,15 @@ def test_resolve(shop):
 def test_merchants(shop):
     assert shop.json("merchant", "add", "new", "--mode", "test")["mode"] == "test"
     assert "known already" in shop.ctl("merchant", "add", "new", code=1)
+    assert shop.json("merchant", "set", "new", "--remind-after", "36 hours")["remind_after"] == "36:00:00"
     assert shop.json("merchant", "set", "new", "--late-success", "review") == {
-        "merchant": "new", "mode": "test", "unknown_orders": "accept", "late_success": "review", "verify": "off"}
+        "merchant": "new", "mode": "test", "unknown_orders": "accept", "late_success": "review", "verify": "off", "remind_after": "36:00:00"}
+    assert "invalid input syntax" in shop.ctl("merchant", "set", "new", "--remind-after", "soon", code=1)
+    assert "merchants_remind_after_ck" in shop.ctl("merchant", "set", "new", "--remind-after", "-1 day", code=1)
+    assert shop.json("merchant", "add", "other")["remind_after"] == "3 days"
     assert "merchants_verify_ck" in shop.ctl("merchant", "set", "new", "--verify", "never", code=1)
     assert "unknown" in shop.ctl("merchant", "set", "nobody", code=1)
-    assert "new" in [m["merchant"] for m in shop.json("merchant")]
+    assert ("new", "36:00:00") in [(m["merchant"], m["remind_after"]) for m in shop.json("merchant")]
 
 
 # -- explain and replay ------------------------------------------------------------------------

@@ -125,7 +125,7 @@ static const struct {
 	      "superuser'"
 	      "  when bool_or(r.rolsuper) then 'alter role ... nosuperuser' end"
 	      " from unnest(array['foloosi_owner', 'foloosi_handler', 'foloosi_operator', "
-	      "'foloosi_consumer', 'foloosi_worker'])"
+	      "'foloosi_consumer', 'foloosi_worker', 'foloosi_monitor', 'foloosi_retention'])"
 	      " w (role) left join pg_catalog.pg_roles r on r.rolname = w.role where $1::text[] is "
 	      "not null"},
     {"roles' settings",
@@ -138,7 +138,7 @@ static const struct {
 	"'log_error_verbosity',"
 	"   'log_parameter_max_length', 'log_parameter_max_length_on_error']) s (name)"
 	"  where r.rolname in ('foloosi_handler', 'foloosi_operator', 'foloosi_consumer', "
-	"'foloosi_worker') and not exists"
+	"'foloosi_worker', 'foloosi_monitor', 'foloosi_retention') and not exists"
 	"   (select from unnest(r.rolconfig) c where starts_with(c, s.name || '=')) and $1::text[] "
 	"is not null) x (missing)"},
     {"merchants", "select case when m.merchant is null or w.merchant is null then 1 else 0 end, "
@@ -211,11 +211,16 @@ look_into_database(struct check *c)
 static void
 look_at_connection(struct check *c, const char *what, const char *conninfo, const char *role)
 {
+	bool monitor = strcmp(role, "foloosi_monitor") == 0; /* may call one function only */
+	const char *sql = monitor ? "select current_user, (select count(*) from foloosi.monitor())"
+				  : "select current_user";
 	struct store *s = store_new(conninfo);
 	struct store_rows rows = {0};
 
 	store_for_person(s);
-	if (!store_ready(s) || store_ask(s, "select current_user", 0, NULL, &rows) != STORE_OK)
+	if (monitor)
+		store_for_role_without_version(s);
+	if (!store_ready(s) || store_ask(s, sql, 0, NULL, &rows) != STORE_OK)
 		say(c, RED, what, xstrdup(store_said(s)),
 		    xasprintf(
 			"is PostgreSQL running there? If it is, and this is not the program's "
@@ -241,9 +246,13 @@ look_at_connections(struct check *c)
 	if (c->config == NULL)
 		return;
 	look_at_connection(c, "handler's connection", c->config->database, "foloosi_handler");
+	if (c->config->monitor != NULL)
+		look_at_connection(
+		    c, "monitor's connection", c->config->monitor, "foloosi_monitor");
 	for (size_t i = 0; i < c->config->merchant_count; i++)
 		worker |= c->config->merchants[i].event_url_count > 0 ||
-			  c->config->merchants[i].provider.url != NULL;
+			  c->config->merchants[i].provider.url != NULL ||
+			  c->config->merchants[i].mail_from != NULL;
 	if (worker)
 		look_at_connection(
 		    c, "worker's connection", c->config->worker.database, "foloosi_worker");

@@ -29,6 +29,7 @@ struct store {
 	int64_t try_at; /* clock_ms(): no attempt to connect before */
 	bool told;      /* that it is away */
 	bool person;    /* a person waits: nothing is logged, store_said() has it */
+	bool unasked;   /* the schema's version is not asked for */
 	char *said;     /* owned; NULL: nothing */
 };
 
@@ -64,6 +65,12 @@ void
 store_for_person(struct store *s)
 {
 	s->person = true;
+}
+
+void
+store_for_role_without_version(struct store *s)
+{
+	s->unasked = true;
 }
 
 const char *
@@ -165,7 +172,7 @@ store_ready(struct store *s)
 		hang_up(s);
 		return false;
 	}
-	if (!greet(s)) {
+	if (!s->unasked && !greet(s)) {
 		hang_up(s);
 		return false;
 	}

@@ -27,6 +27,9 @@ void store_free(struct store *); /* NULL is ignored */
 void store_for_person(struct store *);
 const char *store_said(const struct store *);
 
+/* Its role may not call schema_version(): a connection is ready without that. */
+void store_for_role_without_version(struct store *);
+
 /*
  * Is there a connection to a schema that we know? Makes one if there is none, but not
  * at every call: after a failure, only when some time has passed. Logs what changes.

@@ -453,6 +453,28 @@ def test_check(shop):
     assert "in the handler's words" in red(WEBHOOK_URL=f"http://127.0.0.1:{nginx.port}/elsewhere")["web server"]["said"]
     assert "is PostgreSQL running?" in red(PGHOST="/nonexistent")["database"]["remedy"]
     assert "configuration" in red(FOLOOSI_WEBHOOK_CONFIG="/nonexistent")
+    # the roles of /metrics and of the retention are looked at like the others
+    shop.query("alter role foloosi_retention rename to hidden_retention")
+    shop.query("alter role foloosi_monitor reset log_min_messages")
+    try:
+        assert "missing: foloosi_retention" in red()["roles"]["said"]
+        assert "missing: foloosi_monitor log_min_messages" in subprocess.run([CTL, "check"], capture_output=True, text=True, env=shop.env).stdout
+    finally:
+        shop.query("alter role hidden_retention rename to foloosi_retention")
+        shop.query("alter role foloosi_monitor set log_min_messages = log")
+    # each connection that the configuration names is tried, the worker's where there are mails only
+    config = pathlib.Path(shop.env["FOLOOSI_WEBHOOK_CONFIG"])
+    more = config.with_name("more.conf")
+    config.with_name("paid.txt").write_text("Subject: Paid\n\nThank you.\n")
+    more.touch(0o600)
+    more.write_text(config.read_text().replace("[foloosi-webhook]", f"[foloosi-worker]\ndatabase = {shop.postgres.conninfo('foloosi_worker')}\n"
+                                               "smtp_url = smtp://mail.example\n[foloosi-webhook]\n"
+                                               f"monitor = {shop.postgres.conninfo('foloosi_monitor')}")
+                    + f"\n[merchant mailing]\ntoken = {stack.token()}\nmail_from = orders@shop.example\nmail_success = paid.txt\n")
+    done = subprocess.run([CTL, "check", "--json", "--config", more], capture_output=True, env=shop.env)
+    said = {x["what"]: x["said"] for x in json.loads(done.stdout)}
+    assert said["worker's connection"] == "connects as foloosi_worker"
+    assert said["monitor's connection"] == "connects as foloosi_monitor"
     shop.handler.signal(signal.SIGSTOP)
     try:
         text = subprocess.run([CTL, "check"], capture_output=True, text=True, env={**shop.env, "WEBHOOK_URL": "http://127.0.0.1:1/"}).stdout

@@ -206,7 +206,7 @@ def test_the_handler_can_do_nothing_but_its_job(site):
     assert len(relations) >= 10 and len(functions) >= 8
     allowed = [f for f in functions
                if site.query("select has_function_privilege('foloosi_handler', %s, 'execute')", [f]) == [(True,)]]
-    assert sorted(f.split("(")[0] for f in allowed) == ["foloosi.record_deliveries", "foloosi.schema_version"]
+    assert sorted(f.split("(")[0] for f in allowed) == ["foloosi.record_deliveries", "foloosi.schema_serves", "foloosi.schema_version"]
     with site.postgres.connect("foloosi_handler") as c:
         for relation in relations:
             for statement in (f"select * from {relation}", f"select 1 from {relation}", f"delete from {relation}",

@@ -4,8 +4,10 @@
  * record_deliveries() of this test's own, which keeps what it gets in table foloosi.seen
  * and, where the merchant's name asks for it, misbehaves. The real one has tests/sql/.
  *
- * Run as root, the server runs as user postgres. PG_BINDIR says where its programs are.
+ * Run as root, the server runs as user postgres. PG_BINDIR says where its programs are; without it
+ * they are the newest of Debian's.
  */
+#include <glob.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -30,6 +32,7 @@
 	3000 /* beyond a deadline that is, on a machine that does other things as well: who hangs, hangs for ever */
 
 static const char *bindir;
+static glob_t servers;
 static const char *become;            /* the command prefix that makes an ordinary user of root */
 static char dir[] = "/tmp/fdbXXXXXX"; /* short: a socket's path has 107 bytes */
 static char *conninfo;
@@ -141,8 +144,10 @@ start_server(void **state)
 	FILE *f;
 
 	(void)state;
-	if ((bindir = getenv("PG_BINDIR")) == NULL)
-		bindir = "/usr/lib/postgresql/15/bin";
+	if ((bindir = getenv("PG_BINDIR")) == NULL) {
+		assert_int_equal(glob("/usr/lib/postgresql/*/bin", 0, NULL, &servers), 0);
+		bindir = servers.gl_pathv[servers.gl_pathc - 1]; /* sorted: the newest */
+	}
 	become = geteuid() == 0 ? "setpriv --reuid=postgres --regid=postgres --clear-groups " : "";
 	assert_non_null(mkdtemp(dir));
 	assert_int_equal(chmod(dir, 0755), 0);

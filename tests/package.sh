@@ -10,6 +10,7 @@
 # The root is made by debootstrap from where this machine gets its packages; FROM= names one that was
 # made before, which is copied.
 set -euo pipefail
+shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
 B=${B:-build}
 version=0.1.0
@@ -66,7 +67,10 @@ cp /etc/resolv.conf "$root/etc/"
 echo "127.0.0.1 localhost $(uname -n)" >"$root/etc/hosts"
 mkdir -p "$root/root/build/deb" "$root/root/next"
 cp "$B"/deb/foloosi-webhook_*.deb "$root/root/build/deb/"
-cp "$B"/next/deb/foloosi-webhook_*.deb "$root/root/next/"
+# The next version brings another configuration file, so that dpkg has to choose.
+dpkg-deb -R "$B"/next/deb/foloosi-webhook_${next}_*.deb "$root/root/unpacked"
+echo "# $next" >>"$root/root/unpacked/etc/foloosi-webhook/foloosi-webhook.conf"
+dpkg-deb -b "$root/root/unpacked" "$root/root/next/" >>"$log"
 printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
 chmod +x "$root/usr/sbin/policy-rc.d"
 in_root apt-get -q update >>"$log" 2>&1
@@ -130,16 +134,20 @@ inside() {
 	nsenter -t "$pid1" -m -p -C -n -u -i /usr/bin/env -i HOME=/root LANG=C.UTF-8 \
 		DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin bash -o pipefail -ec "cd /root; $1" </dev/null
 }
+soon() { # soon COMMAND: within 20 s
+	for _ in $(seq 50); do
+		inside "$1" >/dev/null 2>&1 && return
+		sleep 0.4
+	done
+	return 1
+}
 for _ in $(seq 150); do
 	state=$(inside 'systemctl is-system-running' 2>/dev/null || :)
 	case $state in running | degraded) break ;; esac
 	sleep 0.4
 done
 case $state in running | degraded) ;; *) fail "systemd says: $state" ;; esac
-for _ in $(seq 50); do
-	inside 'sudo -u postgres psql -Atc "select 1"' >/dev/null 2>&1 && break
-	sleep 0.4
-done
+soon 'cd /; sudo -u postgres psql -Atc "select 1"' || fail "PostgreSQL does not come up"
 
 # -- the README, from its first line ------------------------------------------------------------------
 
@@ -150,7 +158,7 @@ pg=$(inside 'ls /etc/postgresql')
 # The sample has a line like each of the README's: those take their place.
 cat >"$root/usr/local/bin/sudoedit" <<'EDIT'
 #!/bin/sh
-sed -i 's/dbname=foloosi /dbname=shop /; s,^#token_file,token_file,' "$1"
+sed -i 's/dbname=foloosi /dbname=shop /; s,^#token_file,token_file,; s,^#monitor,monitor,' "$1"
 EDIT
 chmod +x "$root/usr/local/bin/sudoedit"
 block '```sh' 1 | sed 1d | sed "s,/15/,/$pg/,; s, 15 main, $pg main,; s,sudoedit,/usr/local/bin/sudoedit," >"$root/root/steps"
@@ -166,7 +174,7 @@ inside 'cp conf /etc/foloosi-webhook/readme.conf; foloosi-webhook --config /etc/
 
 say "nginx"
 inside 'sed -n "/^include/p" >/etc/nginx/conf.d/foloosi.conf <<<"include /usr/share/foloosi-webhook/nginx/foloosi-webhook.conf;"
-	sed -i "0,/server_name _;/s//server_name _;\n\tinclude \/usr\/share\/foloosi-webhook\/nginx\/foloosi-webhook-location.conf;/" /etc/nginx/sites-available/default
+	sed -i "0,/server_name _;/s//server_name _;\n\tinclude \/usr\/share\/foloosi-webhook\/nginx\/foloosi-webhook-location.conf;\n\tinclude \/usr\/share\/foloosi-webhook\/nginx\/foloosi-webhook-operations.conf;/" /etc/nginx/sites-available/default
 	systemctl restart nginx'
 cat >"$root/root/post" <<'POST'
 # post N: N deliveries, one after the other; says each answer
@@ -178,7 +186,8 @@ for i in $(seq "$1"); do
 	cat /tmp/answer >>/tmp/answers
 done
 POST
-ask() { inside "sudo -u postgres psql shop -Atc \"$1\""; }
+ask() { inside "cd /; sudo -u postgres psql shop -Atc \"$1\""; }
+
 inside 'bash post 1' | grep -qx 200 || fail "the sample was not taken: $(inside 'cat /tmp/answers; journalctl -u foloosi-webhook -n 5 --no-pager')"
 [ "$(ask "select count(*) from foloosi.orders where state = 'paid'")" = 1 ] || fail "no order in psql"
 say "a posted sample is an order in psql: $(ask 'select order_ref, state, amount, currency from foloosi.orders')"
@@ -186,51 +195,62 @@ say "a posted sample is an order in psql: $(ask 'select order_ref, state, amount
 # -- the units ----------------------------------------------------------------------------------------
 
 units=$(inside 'cd /usr/lib/systemd/system 2>/dev/null && ls foloosi-*.service /lib/systemd/system/foloosi-*.service 2>/dev/null | xargs -n1 basename | sort -u')
-inside "systemd-analyze verify $(echo $units) foloosi-webhook.socket foloosi-reconcile.timer" >>"$log" 2>&1 || fail "systemd-analyze verify: see $log"
+inside "systemd-analyze verify --man=no $(echo $units) foloosi-webhook.socket foloosi-reconcile.timer foloosi-retention.timer" >>"$log" 2>&1 || fail "systemd-analyze verify: see $log"
 for unit in $units; do
 	exposure=$(inside "systemd-analyze security --no-pager $unit" | awk '/Overall exposure/ {print $(NF - 2)}')
 	say "$unit: exposure $exposure"
 	awk -v e="$exposure" 'BEGIN {exit !(e != "" && e + 0 <= 1.5)}' || fail "$unit is exposed: $exposure"
 done
-inside 'systemctl start foloosi-worker && systemctl is-active foloosi-worker' >>"$log" || fail "the worker does not start"
+inside 'systemctl enable --now foloosi-worker foloosi-{reconcile,retention}.timer && systemctl is-active foloosi-worker' >>"$log" 2>&1 ||
+	fail "the worker and the timers do not start"
+inside 'echo PGDATABASE=shop >/etc/default/foloosi-retention; systemctl start foloosi-retention' >>"$log" 2>&1 ||
+	fail "foloosi-retention fails"
+# There is nobody to ask here, and it says so: the unit itself starts and reads its configuration.
+inside '! systemctl start foloosi-reconcile' >>"$log" 2>&1 || fail "foloosi-reconcile asked somebody, in a root without network"
+soon "journalctl -u foloosi-reconcile --no-pager | grep -q 'has a provider_url'" || fail "foloosi-reconcile fails, but not for want of a provider_url"
+inside 'curl -sSf http://localhost/readyz; curl -sSf http://localhost/metrics' >"$root.metrics" || fail "/readyz and /metrics"
+grep -q '^foloosi_.*attention' "$root.metrics" || fail "/metrics knows nothing of the database: foloosi_monitor is not let in"
 [ "$(inside 'stat -c "%a %U %G" /run/foloosi-webhook/foloosi-webhook.sock')" = "660 root www-data" ] || fail "the socket is not the web server's alone"
 inside 'systemctl reload foloosi-webhook foloosi-worker' || fail "reload fails"
 inside 'cp /etc/foloosi-webhook/foloosi-webhook.conf /tmp/good; echo nonsense >>/etc/foloosi-webhook/foloosi-webhook.conf
-	systemctl reload foloosi-webhook; cat /tmp/good >/etc/foloosi-webhook/foloosi-webhook.conf
-	for i in 1 2 3 4 5 6 7 8 9; do journalctl -u foloosi-webhook --no-pager | grep -q reload_failed && break; sleep 0.3; done
-	journalctl -u foloosi-webhook --no-pager | grep -q reload_failed && systemctl is-active -q foloosi-webhook' ||
+	systemctl reload foloosi-webhook'
+soon 'journalctl -u foloosi-webhook --no-pager | grep -q reload_failed && systemctl is-active -q foloosi-webhook' ||
 	fail "a wrong configuration must be logged, and the old one stay in force"
+inside 'cat /tmp/good >/etc/foloosi-webhook/foloosi-webhook.conf; systemctl reload foloosi-webhook'
 say "status: $(inside 'systemctl show -p StatusText --value foloosi-webhook')"
 
 # -- restarts, an upgrade, under load --------------------------------------------------------------------
 
-load() { # load COMMAND: eight clients post while it runs
+load() { # load COMMAND: eight clients post while it runs; says how many answers there were of which kind
 	inside 'rm -f /tmp/stop /tmp/codes.*; for c in 1 2 3 4 5 6 7 8; do
 		(while [ ! -e /tmp/stop ]; do bash post 5; done >/tmp/codes.$c 2>&1) & done
 		sleep 1; '"$1"'; sleep 1; touch /tmp/stop; wait; cat /tmp/codes.*' >"$root.codes" 2>>"$log"
-	sort "$root.codes" | uniq -c | tr '\n' ' '
-	grep -qvx 200 "$root.codes" && fail "under load: $(sort "$root.codes" | uniq -c | head -5)" || :
+	[ "$(sort -u "$root.codes")" = 200 ] || fail "under load: $(sort "$root.codes" | uniq -c | head -5)"
+	wc -l <"$root.codes"
 }
-say "three restarts under load: $(load 'for i in 1 2 3; do systemctl restart foloosi-webhook; sleep 0.5; done')answers"
+answers=$(load 'for i in 1 2 3; do systemctl restart foloosi-webhook; sleep 0.5; done')
+say "three restarts under load: $answers answers, all 200"
 socket=$(inside 'stat -c %i /run/foloosi-webhook/foloosi-webhook.sock')
 inside 'cat /etc/foloosi-webhook/foloosi-webhook.conf' >"$root.before"
-say "upgrade under load: $(load 'apt-get install -qy --no-install-recommends ./next/foloosi-webhook_*.deb >&2')answers"
+answers=$(load 'apt-get install -qy --no-install-recommends -o Dpkg::Options::=--force-confold ./next/foloosi-webhook_*.deb >&2')
+say "upgrade under load: $answers answers, all 200"
 inside 'dpkg-query -W -f "\${Version}" foloosi-webhook' | grep -qx "$next" || fail "not upgraded"
 inside "journalctl -u foloosi-webhook --no-pager | grep -q 'event=started version=$next'" || fail "the upgrade did not restart the handler"
 [ "$(inside 'stat -c %i /run/foloosi-webhook/foloosi-webhook.sock')" = "$socket" ] || fail "the upgrade made another socket"
 inside 'cat /etc/foloosi-webhook/foloosi-webhook.conf' | cmp -s - "$root.before" || fail "the upgrade changed the configuration"
+inside "grep -qx '# $next' /etc/foloosi-webhook/foloosi-webhook.conf.dpkg-dist" || fail "the new configuration is not beside the old one"
 [ "$(inside 'stat -c "%a %G" /etc/foloosi-webhook/foloosi-webhook.conf')" = "640 foloosi-webhook" ] || fail "the configuration is not the group's any more"
-taken=$(cat "$root.codes" | wc -l)
-[ "$(ask 'select count(*) from foloosi.orders')" -ge "$taken" ] || fail "acknowledged, and no order"
+[ "$(ask 'select count(*) from foloosi.orders')" -ge "$answers" ] || fail "acknowledged, and no order"
 
 # -- the database away: the spool ---------------------------------------------------------------------------
 
 say "PostgreSQL stopped, posted, started"
+before=$(ask 'select count(*) from foloosi.orders')
 inside "pg_ctlcluster $pg main stop; : >/tmp/answers; bash post 1" | grep -qx 200 || fail "without its database it does not spool"
 inside 'grep -q spooled /tmp/answers' || fail "not spooled"
-before=$(inside "systemctl start postgresql@$pg-main; sleep 1; sudo -u postgres psql shop -Atc 'select count(*) from foloosi.orders'")
-for _ in $(seq 50); do inside 'foloosictl spool list' | grep -q '^0 waiting' && break; sleep 0.4; done
-inside 'foloosictl spool list' | grep -q '^0 waiting' || fail "the spool does not drain"
+inside "systemctl start postgresql@$pg-main"
+soon "foloosictl spool list | grep -q '^0 waiting'" || fail "the spool does not drain"
+[ "$(ask 'select count(*) from foloosi.orders')" = $((before + 1)) ] || fail "what was spooled is no order"
 
 # -- removed, purged --------------------------------------------------------------------------------------
 
@@ -242,4 +262,4 @@ inside 'rm /etc/foloosi-webhook/readme.conf; touch /var/spool/foloosi-webhook/ke
 inside 'test ! -e /etc/foloosi-webhook && test -e /var/spool/foloosi-webhook/kept && test ! -e /usr/sbin/foloosi-webhook' || fail "a purge leaves the wrong things"
 inside '! ls /etc/systemd/system/*.wants/foloosi-* 2>/dev/null' || fail "a purge leaves units enabled"
 say "all well"
-rm -f "$root.boot" "$root.codes" "$root.before" "$log"
+rm -f "$root.boot" "$root.codes" "$root.before" "$root.metrics" "$log"

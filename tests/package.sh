@@ -130,6 +130,7 @@ for _ in $(seq 100); do
 	sleep 0.2
 done
 [ -n "$pid1" ] || fail "systemd does not come up in namespaces of its own here"
+# A reader that stops early (grep -q) would be a failure of who writes: pipefail.
 inside() {
 	nsenter -t "$pid1" -m -p -C -n -u -i /usr/bin/env -i HOME=/root LANG=C.UTF-8 \
 		DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin bash -o pipefail -ec "cd /root; $1" </dev/null
@@ -207,14 +208,14 @@ inside 'echo PGDATABASE=shop >/etc/default/foloosi-retention; systemctl start fo
 	fail "foloosi-retention fails"
 # There is nobody to ask here, and it says so: the unit itself starts and reads its configuration.
 inside '! systemctl start foloosi-reconcile' >>"$log" 2>&1 || fail "foloosi-reconcile asked somebody, in a root without network"
-soon "journalctl -u foloosi-reconcile --no-pager | grep -q 'has a provider_url'" || fail "foloosi-reconcile fails, but not for want of a provider_url"
+soon "journalctl -u foloosi-reconcile --no-pager | grep 'has a provider_url' >/dev/null" || fail "foloosi-reconcile fails, but not for want of a provider_url"
 inside 'curl -sSf http://localhost/readyz; curl -sSf http://localhost/metrics' >"$root.metrics" || fail "/readyz and /metrics"
 grep -q '^foloosi_.*attention' "$root.metrics" || fail "/metrics knows nothing of the database: foloosi_monitor is not let in"
 [ "$(inside 'stat -c "%a %U %G" /run/foloosi-webhook/foloosi-webhook.sock')" = "660 root www-data" ] || fail "the socket is not the web server's alone"
 inside 'systemctl reload foloosi-webhook foloosi-worker' || fail "reload fails"
 inside 'cp /etc/foloosi-webhook/foloosi-webhook.conf /tmp/good; echo nonsense >>/etc/foloosi-webhook/foloosi-webhook.conf
 	systemctl reload foloosi-webhook'
-soon 'journalctl -u foloosi-webhook --no-pager | grep -q reload_failed && systemctl is-active -q foloosi-webhook' ||
+soon 'journalctl -u foloosi-webhook --no-pager | grep reload_failed >/dev/null && systemctl is-active -q foloosi-webhook' ||
 	fail "a wrong configuration must be logged, and the old one stay in force"
 inside 'cat /tmp/good >/etc/foloosi-webhook/foloosi-webhook.conf; systemctl reload foloosi-webhook'
 say "status: $(inside 'systemctl show -p StatusText --value foloosi-webhook')"
@@ -235,7 +236,7 @@ inside 'cat /etc/foloosi-webhook/foloosi-webhook.conf' >"$root.before"
 answers=$(load 'apt-get install -qy --no-install-recommends -o Dpkg::Options::=--force-confold ./next/foloosi-webhook_*.deb >&2')
 say "upgrade under load: $answers answers, all 200"
 inside 'dpkg-query -W -f "\${Version}" foloosi-webhook' | grep -qx "$next" || fail "not upgraded"
-inside "journalctl -u foloosi-webhook --no-pager | grep -q 'event=started version=$next'" || fail "the upgrade did not restart the handler"
+inside "journalctl -u foloosi-webhook --no-pager | grep 'event=started version=$next' >/dev/null" || fail "the upgrade did not restart the handler"
 [ "$(inside 'stat -c %i /run/foloosi-webhook/foloosi-webhook.sock')" = "$socket" ] || fail "the upgrade made another socket"
 inside 'cat /etc/foloosi-webhook/foloosi-webhook.conf' | cmp -s - "$root.before" || fail "the upgrade changed the configuration"
 inside "grep -qx '# $next' /etc/foloosi-webhook/foloosi-webhook.conf.dpkg-dist" || fail "the new configuration is not beside the old one"

@@ -127,6 +127,9 @@ FAULTS = {
     "no amount": (lambda h, _: send(h, '{"data":{"status":"success"}}'), "the answer has no amount or currency where provider_amount and provider_currency say"),
     "amount of letters": (lambda h, _: send(h, '{"data":{"status":"success","api_transaction":{"payable_amount_in_sender_currency":"1e2","sender_currency":"AED"}}}'),
                           "the answer has no amount or currency where provider_amount and provider_currency say"),
+    "no member of the order": (lambda h, _: send(h, '{"data":{"status":"success","api_transaction":{"payable_amount_in_sender_currency":"100",'
+                                                    '"sender_currency":"AED","optional2":"x"}}}'),
+                               "the answer has no order where provider_order says"),
     "pending": (lambda h, _: send(h, '{"data":{"status":"pending"}}'), "the provider says pending"),
     "empty": (lambda h, _: send(h, ""), "the answer is empty or too long"),
     "huge": (lambda h, _: send(h, '"' + "x" * 100_000 + '"'), "the answer is empty or too long"),

@@ -31,8 +31,8 @@ log=$root.log
 finish() {
 	local rc=$?
 	[ "$rc" -eq 0 ] || [ -z "${pid1:-}" ] || inside 'journalctl --no-pager -n 60' >>"$log" 2>&1 || :
-	[ -z "$keeper" ] || kill -KILL "$keeper" 2>/dev/null || :
-	sleep 1
+	[ -z "$keeper" ] || { kill -KILL "$keeper" && wait "$keeper"; } 2>/dev/null || :
+	sleep 1 # the others in there end with their pid 1
 	for h in /sys/fs/cgroup/unified /sys/fs/cgroup/systemd /sys/fs/cgroup; do
 		[ ! -d "$h/$groups" ] || find "$h/$groups" -depth -type d -exec rmdir {} + 2>/dev/null || :
 	done

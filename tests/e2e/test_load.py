@@ -5,9 +5,13 @@ import time
 
 import conftest
 import pytest
+import stack
 from conftest import Request, encode, new_order, transfer
 
 MANY = 200
+# A process with a sanitizer, and the session that it opens, take a quarter of a second of CPU: 200 of them at once
+# are more than a slow machine has in the ten seconds that Apache waits for a script.
+SANITIZED = stack.build_dir().name in ("asan", "tsan")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +59,7 @@ def outcomes(answers):
 
 def test_copies_of_one_body(crowded):
     site, front = crowded
-    n = MANY
+    n = 40 if SANITIZED and front.name == "apache-cgi" else MANY
     order = new_order()
     body = encode(transfer(order=order))
     answers = volley(front, [Request(site.path(), body=body)] * n)
@@ -69,7 +73,7 @@ def test_copies_of_one_body(crowded):
 
 def test_many_payments_of_one_order(crowded):
     site, front = crowded
-    n = MANY
+    n = 40 if SANITIZED and front.name == "apache-cgi" else MANY
     order = new_order()
     answers = volley(front, [Request(site.path(), body=encode(transfer(order=order))) for _ in range(n)])
     assert statuses(answers) == {200: n}
@@ -85,7 +89,7 @@ def test_many_payments_of_one_order(crowded):
 
 def test_many_orders(crowded):
     site, front = crowded
-    n = MANY
+    n = 40 if SANITIZED and front.name == "apache-cgi" else MANY
     orders = [new_order() for _ in range(n)]
     answers = volley(front, [Request(site.path(), body=encode(transfer(order=o)), chunked=bool(i % 2), pieces=1 + i % 3)
                              for i, o in enumerate(orders)])

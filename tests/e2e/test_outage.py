@@ -15,7 +15,7 @@ from test_answers import basic, is_problem
 from test_load import Load, volley
 
 DEADLINE = 3.0
-SLACK = 1.0 if not os.environ.get("WRAP") else 5.0
+SLACK = 5.0 if not os.environ.get("WRAP") else 15.0  # for a machine that is busy; who hangs, hangs longer
 
 
 @pytest.fixture(scope="module")

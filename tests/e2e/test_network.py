@@ -162,6 +162,7 @@ def test_a_network_that_is_silent(own, link, fault):
     assert [s.pid for s in own.services] == pids
 
 
+@pytest.mark.long  # the silent network is the harder case, and in make check
 def test_a_network_that_loses_some(own, link):
     """Whatever is answered is answered in time, and what was acknowledged is there."""
     for name in ("spooling", "plain"):

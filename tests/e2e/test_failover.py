@@ -134,6 +134,7 @@ def test_a_cancelled_wait_is_never_acknowledged(own):
     assert own.post(own.doors["plain"], body).outcome == "duplicate"
 
 
+@pytest.mark.long
 def test_few_sessions_are_left_waiting(own):
     """Each try that the standby does not confirm leaves a session in the server: they must not use up its connections."""
     own.settle()

@@ -468,7 +468,7 @@ def test_a_server_that_takes_no_leave_holds_up_no_stop(shop):
     assert shop.workers[0].stop() == 0  # within 20 s, or it is killed
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_killed_at_random(house, office, seed):
     """Nobody goes without a mail; the second ones are as many as a kill can leave in doubt, and the same."""
     r = random.Random(seed)

@@ -137,7 +137,7 @@ def works_again(site, name, patience=30):
         time.sleep(0.2)
 
 
-@pytest.mark.parametrize("fault", ["every packet lost", "the plug pulled"])
+@pytest.mark.parametrize("fault", ["every packet lost", pytest.param("the plug pulled", marks=pytest.mark.long)])
 def test_a_network_that_is_silent(own, link, fault):
     pids = [s.pid for s in own.services]
     for name in ("spooling", "plain"):

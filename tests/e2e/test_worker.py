@@ -468,7 +468,7 @@ def test_sighup_reads_the_configuration_again(house, endpoint):
     other.close()
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_several_workers_killed_at_random(house, seed):
     """Two workers, kill -9 now and then, an endpoint that fails now and then: nothing is lost, nothing unsigned, orders in order."""
     r = random.Random(seed)

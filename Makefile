@@ -75,6 +75,7 @@ demo-stop:
 check: all
 	$(MAKE) lint
 	$(MAKE) unit sql e2e
+	$(MAKE) fuzz TIME=2 # that they build, and what was found before
 	$(MAKE) prove TIME=60
 	$(MAKE) B=$B/asan SAN="$(ASAN)" OPT="-O1 -g" mutate N=5000
 

@@ -13,6 +13,7 @@
  */
 #include "transfer.h"
 
+#include <errno.h>
 #include <json.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -228,11 +229,16 @@ transfer_decode(
 	 * One level more, for json-c counts the scalar in the innermost array as a level. With
 	 * the NUL, without which it would wait for more behind a bare literal. */
 	if ((tokener = json_tokener_new_ex(RFC8259_MAX_DEPTH + 1)) == NULL)
-		abort();
+		out_of_memory();
+	errno = 0;
 	root = json_tokener_parse_ex(tokener, t->text, (int)strlen(t->text) + 1);
+	/* Without memory json-c 0.16 calls half a tree a success: a payment would be refused for
+	 * members that it has. */
+	if (errno == ENOMEM)
+		out_of_memory();
 	error = json_tokener_get_error(tokener);
 	json_tokener_free(tokener);
-	/* Out of memory, or stricter than the RFC. Never seen; a body must not end the process. */
+	/* Stricter than the RFC. Never seen; a body must not end the process. */
 	if (error != json_tokener_success) {
 		*e = (struct json_error){0, 1, 1, "the JSON library refuses the text"};
 		return DECODED_NOT_JSON;

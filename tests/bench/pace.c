@@ -254,5 +254,6 @@ main(int argc, char **argv)
 	printf("bench requests %zu us %lld errors %zu p50 %u p99 %u p999 %u max %u\n", done,
 	    (long long)(end - begin) / 1000, failed, latencies[done / 2],
 	    latencies[done * 99 / 100], latencies[done * 999 / 1000], latencies[done - 1]);
+	free(schedule); /* or the leak sanitizer speaks */
 	return 0;
 }

@@ -5,8 +5,10 @@ import hashlib
 import hmac
 import os
 import resource
+import signal
 import socket
 import subprocess
+import threading
 import time
 
 import conftest
@@ -103,6 +105,42 @@ def test_out_of_descriptors(own, second):
     finally:
         for s in idle:
             s.close()
+    recorded(own, second)
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer has an address space of its own")
+def test_out_of_memory(own, second):
+    """It ends with a sentence, and is started again; nobody's payment is refused for it, what it acknowledged is there."""
+    second.limits = [(resource.RLIMIT_AS, 64 << 20)]
+    second.start()
+    recorded(own, second)
+    heavy = b'{"data": [' + b",".join([b"{}"] * 20000) + b"]}"  # 60 KB of text, 17 MB as objects
+    answers, over = [], threading.Event()
+
+    def go_on(body):
+        while not over.is_set():
+            sent = body or encode(transfer())
+            with contextlib.suppress(OSError):
+                answers.append((sent, post(own, second, sent)))
+
+    senders = [threading.Thread(target=go_on, args=[body]) for body in [None] * 4 + [heavy] * 2]
+    for t in senders:
+        t.start()
+    try:
+        assert second.process.wait(30) == -signal.SIGABRT
+    finally:
+        over.set()
+        for t in senders:
+            t.join()
+    second.process = None
+    said = second.log.read_text()
+    ours = 'event=fatal reason="out of memory" remedy="raise the limit (MemoryMax, RLIMIT_AS)'
+    assert any(last_word in said for last_word in (ours, "fcgiapp.c", "Unexpected error.")), said[-500:]  # libfcgi's, json-c's
+    second.log.write_text("")  # conftest looks for assertions that fail
+    paid = [(body, a) for body, a in answers if body != heavy and a.body]
+    assert {a.status for _, a in paid} <= {200}, [a.body for _, a in paid if a.status != 200]
+    assert own.missing([body for body, _ in paid]) == []
+    second.start()
     recorded(own, second)
 
 

@@ -232,9 +232,9 @@ transfer_decode(
 		out_of_memory();
 	errno = 0;
 	root = json_tokener_parse_ex(tokener, t->text, (int)strlen(t->text) + 1);
-	/* Without memory json-c 0.16 calls half a tree a success: a payment would be refused for
-	 * members that it has. */
-	if (errno == ENOMEM)
+	/* Without memory json-c 0.16 calls no tree a success: a payment would be refused for members
+	 * that it has. errno alone does not tell, for malloc() may have found some elsewhere. */
+	if (root == NULL && errno == ENOMEM)
 		out_of_memory();
 	error = json_tokener_get_error(tokener);
 	json_tokener_free(tokener);

@@ -36,7 +36,7 @@ static void
 must(int ok)
 {
 	if (ok != 1)
-		abort();
+		out_of_memory(); /* nothing else fails here */
 }
 
 /* Fetched once: EVP_sha256() would be looked up by name for each digest. Never freed. */

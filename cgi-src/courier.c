@@ -67,7 +67,7 @@ courier_new(void)
 	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK ||
 	    (c->multi = curl_multi_init()) == NULL ||
 	    curl_multi_setopt(c->multi, CURLMOPT_MAXCONNECTS, (long)IDLE_CONNECTIONS) != CURLM_OK)
-		abort();
+		out_of_memory();
 	if (set == NULL)
 		set = getenv("NO_PROXY");
 	c->no_proxy = xasprintf("%s%slocalhost,127.0.0.1,::1", set != NULL ? set : "",
@@ -179,7 +179,7 @@ append(struct curl_slist *list, const char *text)
 	struct curl_slist *longer = curl_slist_append(list, text);
 
 	if (longer == NULL)
-		abort();
+		out_of_memory();
 	return longer;
 }
 
@@ -249,7 +249,7 @@ courier_send(struct courier *c, const struct courier_request *r)
 	}
 	e->max = r->answer_max != 0 ? r->answer_max : COURIER_ANSWER_MAX;
 	if ((e->curl = curl_easy_init()) == NULL)
-		abort();
+		out_of_memory();
 	SET(e->curl, CURLOPT_PRIVATE, e);
 	SET(e->curl, CURLOPT_NOSIGNAL, 1L);
 	SET(e->curl, CURLOPT_TIMEOUT_MS, r->timeout_ms);

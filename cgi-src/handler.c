@@ -93,7 +93,7 @@ text_add(struct text *t, const char *format, ...)
 		len = vsnprintf(room > 0 ? t->s + t->len : NULL, room, format, ap);
 		va_end(ap);
 		if (len < 0)
-			abort();
+			out_of_memory();
 		if ((size_t)len < room)
 			break;
 		t->cap = 2 * (t->len + (size_t)len + 1);

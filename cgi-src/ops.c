@@ -148,7 +148,7 @@ serve_readyz(struct ops *o, struct http_request *q, int64_t deadline)
 	FILE *out = open_memstream(&body, &len);
 
 	if (out == NULL)
-		abort();
+		out_of_memory();
 	ping(o, deadline - MARGIN);
 	writer_stats(o->options.writer, &writer);
 	if (o->options.spool != NULL) {
@@ -173,7 +173,7 @@ serve_readyz(struct ops *o, struct http_request *q, int64_t deadline)
 		    trouble != NULL ? trouble : "", trouble != NULL ? "\"" : "");
 	fputs("}}\n", out);
 	if (fclose(out) != 0)
-		abort();
+		out_of_memory();
 	finish(q, ok ? 200 : 503, ok ? "OK" : "Service Unavailable", "", "application/json", body,
 	    len);
 }
@@ -207,7 +207,7 @@ serve_metrics(struct ops *o, struct http_request *q, int64_t deadline)
 
 	(void)deadline;
 	if (out == NULL)
-		abort();
+		out_of_memory();
 	ask_monitor(o);
 	writer_stats(o->options.writer, &sample.writer);
 	if (sample.spooling) {
@@ -225,7 +225,7 @@ serve_metrics(struct ops *o, struct http_request *q, int64_t deadline)
 	sample.fact_count = o->fact_count;
 	stats_write(out, &sample);
 	if (fclose(out) != 0)
-		abort();
+		out_of_memory();
 	finish(q, 200, "OK", "", "text/plain; version=0.0.4; charset=utf-8", body, len);
 }
 

@@ -31,7 +31,7 @@ post_new(void)
 
 	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK ||
 	    (p->curl = curl_easy_init()) == NULL)
-		abort();
+		out_of_memory();
 	return p;
 }
 

@@ -78,7 +78,7 @@ parse(const char *body, size_t len)
 	quoted = xrealloc(NULL, RFC8259_QUOTED_SIZE(len));
 	if (rfc8259_check(body, len, quoted, &error)) {
 		if ((tokener = json_tokener_new_ex(RFC8259_MAX_DEPTH + 1)) == NULL)
-			abort();
+			out_of_memory();
 		root = json_tokener_parse_ex(tokener, quoted, (int)strlen(quoted) + 1);
 		json_tokener_free(tokener);
 	}

@@ -105,7 +105,7 @@ stop(struct sweep *s, const char *format, ...)
 		return;
 	va_start(ap, format);
 	if (vasprintf(&s->stopped, format, ap) < 0)
-		abort();
+		out_of_memory();
 	va_end(ap);
 }
 

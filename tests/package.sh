@@ -74,11 +74,12 @@ dpkg-deb -b "$root/root/unpacked" "$root/root/next/" >>"$log"
 printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
 chmod +x "$root/usr/sbin/policy-rc.d"
 in_root apt-get -q update >>"$log" 2>&1
-say "PostgreSQL and nginx, from Debian"
-in_root apt-get install -qy --no-install-recommends postgresql nginx-light curl openssl sudo procps >>"$log" 2>&1
+say "PostgreSQL, nginx and Apache, from Debian"
+in_root apt-get install -qy --no-install-recommends postgresql nginx-light apache2 curl openssl sudo procps >>"$log" 2>&1
 # There is no network afterwards: what the package depends on waits in apt's cache.
 in_root sh -c 'apt-get install -qy --download-only --no-install-recommends /root/build/deb/*.deb' >>"$log" 2>&1
 rm "$root/usr/sbin/policy-rc.d"
+sed -i 's/^Listen 80$/Listen 8081/' "$root/etc/apache2/ports.conf" # nginx has 80
 
 # -- pid 1 --------------------------------------------------------------------------------------------
 
@@ -182,7 +183,7 @@ cat >"$root/root/post" <<'POST'
 token=$(cat /etc/foloosi-webhook/secrets/shop.token)
 for i in $(seq "$1"); do
 	n=$(openssl rand -hex 8)
-	curl -sS -o /tmp/answer -w '%{http_code}\n' -H 'Content-Type: application/json' "http://localhost/webhooks/foloosi/shop/$token" \
+	curl -sS -o /tmp/answer -w '%{http_code}\n' -H 'Content-Type: application/json' "http://localhost:${PORT:-80}/webhooks/foloosi/shop/$token" \
 	    -d '{"data":{"transfer":{"transaction_status":"success","transaction_no":"FL'$n'","transaction_amount":"100","transaction_currency":"AED","api":{"optional1":"A-'$n'"}}}}'
 	cat /tmp/answer >>/tmp/answers
 done
@@ -192,6 +193,17 @@ ask() { inside "cd /; sudo -u postgres psql shop -Atc \"$1\""; }
 inside 'bash post 1' | grep -qx 200 || fail "the sample was not taken: $(inside 'cat /tmp/answers; journalctl -u foloosi-webhook -n 5 --no-pager')"
 [ "$(ask "select count(*) from foloosi.orders where state = 'paid'")" = 1 ] || fail "no order in psql"
 say "a posted sample is an order in psql: $(ask 'select order_ref, state, amount, currency from foloosi.orders')"
+
+say "Apache"
+block '```apache' 1 >"$root/root/apache-lines"
+inside 'a2enmod proxy_fcgi headers
+	sed -i -e "s/<VirtualHost .*>/<VirtualHost *:8081>/" -e "/CustomLog/d" -e "/ErrorLog/r apache-lines" /etc/apache2/sites-available/000-default.conf
+	systemctl restart apache2' >>"$log" 2>&1 || fail "Apache does not start with the README's lines"
+inside 'PORT=8081 bash post 1' | grep -qx 200 || fail "Apache: the sample was not taken: $(inside 'cat /tmp/answers; tail -5 /var/log/apache2/error.log')"
+[ "$(ask "select count(*) from foloosi.orders where state = 'paid'")" = 2 ] || fail "no order by way of Apache"
+inside '! grep -F "$(cat /etc/foloosi-webhook/secrets/shop.token)" /var/log/apache2/*' || fail "Apache's logs show the token"
+inside 'grep -q "/webhooks/foloosi/... " /var/log/apache2/foloosi-webhook.log' || fail "Apache has no log of its own for the endpoint"
+inside 'systemctl stop apache2' # one web server is enough for what follows
 
 # -- the units ----------------------------------------------------------------------------------------
 

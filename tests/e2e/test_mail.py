@@ -278,7 +278,9 @@ def test_5xx_waits_for_a_person_at_once(shop):
     (kind, ref, reason, detail, remedy), = shop.house.attention(shop.name)
     assert (kind, ref, reason) == ("event", order, "SMTP 550") and shop.consumer in remedy and "@" not in detail + remedy
     shop.office.rcpt = None
-    shop.house.pg.query("select foloosi.retry_events(%s)", [shop.consumer], user="foloosi_operator")
+    again = subprocess.run([stack.built("foloosictl"), "events", "retry", shop.consumer, "--database", shop.house.pg.conninfo("foloosi_operator")],
+                           capture_output=True, text=True)
+    assert (again.returncode, again.stdout) == (0, "1 events will be handed out again\n"), again.stderr
     until("the dead letter", lambda: shop.office.to("nobody@example.com") and shop.done())
 
 

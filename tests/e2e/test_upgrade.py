@@ -149,7 +149,8 @@ def test_a_schema_of_tomorrow(house, tmp_path):
         for _ in range(3):
             house.pg.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'foloosi_handler'")
             stack.wait_for("the next connection", lambda: house.post() == "recorded")
-    assert set(house.outcomes) <= {"recorded", "spooled"} and house.settled()
+    # "duplicate": committed, the answer cut off with the session, and the second try found it
+    assert set(house.outcomes) <= {"recorded", "spooled", "duplicate"} and house.settled()
     house.pg.query(f"create or replace function foloosi.schema_serves() returns int language sql as 'select {number}'")
     house.pg.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'foloosi_handler'")
     stack.wait_for("the handler to see it", lambda: house.post() == 503)

@@ -49,7 +49,7 @@ class PgProxy:
         self.lock = threading.Lock()
         self.plan = None  # [side, messages, swallow, calls left]
         self.broken = 0  # calls that the plan has hit
-        self.seen = []  # types of the statement's messages, both sides
+        self.calls = []  # of each call since set(): its messages, as pairs of side and type
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(self.path)
         os.chmod(self.path, 0o666)
@@ -61,16 +61,21 @@ class PgProxy:
         with self.lock:
             self.plan = [side, messages, swallow, calls] if side else None
             self.broken = 0
-            self.seen = []
+            self.calls = []
 
     def take(self):
-        """The plan for a call that begins; None: let it pass."""
+        """A call begins: its plan (None: let it pass) and where to note its messages.
+
+        Each call has a list of its own: a client may act on a message, and the test may call set(),
+        before this side has noted that it passed.
+        """
         with self.lock:
+            self.calls.append(seen := [])
             if self.plan is None or self.plan[3] == 0:
-                return None
+                return None, seen
             self.plan[3] -= 1
             self.broken += 1
-            return tuple(self.plan[:3])
+            return tuple(self.plan[:3]), seen
 
     def accept(self):
         with contextlib.suppress(OSError):
@@ -85,7 +90,7 @@ class PgProxy:
 
     def relay(self, client, server):
         ends = {client: (server, Stream(True), "client"), server: (client, Stream(False), "server")}
-        plan, inside, passed = None, False, {"client": 0, "server": 0}
+        plan, seen, inside, passed = None, [], False, {"client": 0, "server": 0}
         mute = False
         while True:
             for end in select.select(list(ends), [], [])[0]:
@@ -97,7 +102,7 @@ class PgProxy:
                     continue
                 for kind, message in stream.feed(data):
                     if side == "client" and kind == b"P" and STATEMENT in message:
-                        plan, inside, passed = self.take(), True, {"client": 0, "server": 0}
+                        (plan, seen), inside, passed = self.take(), True, {"client": 0, "server": 0}
                     if inside and plan and side == plan[0] and passed[side] == plan[1]:
                         if not plan[2]:
                             return
@@ -106,7 +111,7 @@ class PgProxy:
                     other.sendall(message)
                     if inside:
                         passed[side] += 1
-                        self.seen.append((side, kind))
+                        seen.append((side, kind))
                         # Nothing comes behind the last message: to cut there, do it now.
                         if plan and side == plan[0] and passed[side] == plan[1] and plan[1] == len(CLIENT if side == "client" else SERVER):
                             if not plan[2]:

@@ -20,7 +20,7 @@ packages='
 	nginx-light apache2 libapache2-mod-fcgid
 	libfcgi-bin spawn-fcgi
 	php8.2-cli php8.2-pgsql
-	iproute2 iptables openssl libfaketime
+	iproute2 iptables openssl libfaketime e2fsprogs
 	prometheus
 '
 services='nginx apache2 postgresql pgbouncer php8.2-fpm prometheus'

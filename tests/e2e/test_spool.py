@@ -386,6 +386,63 @@ def test_a_full_disk(own, second):
         subprocess.run(["umount", spool], check=True)
 
 
+def test_a_disk_that_hangs(own, second):
+    """A filesystem that is frozen: whoever writes into it, or removes a file, waits in the kernel."""
+    image, disk = own.home / "disk.img", second.home / "disk"
+    disk.mkdir()
+    with image.open("wb") as file:
+        file.truncate(16 << 20)
+    subprocess.run([stack.program("mkfs.ext4"), "-q", image], check=True)
+    if subprocess.run(["mount", "-o", "loop", image, disk], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("may not mount")
+    frozen = False
+
+    def freeze(how):
+        nonlocal frozen
+        subprocess.run([stack.program("fsfreeze"), "--freeze" if how else "--unfreeze", disk], check=True)
+        frozen = how
+
+    try:
+        disk.chmod(0o755)
+        spool = disk / "spool"
+        spool.mkdir()
+        stack.give(spool, "www-data", mode=0o700)
+        second.config.settings["spool_dir"] = spool
+        away(own, second)
+        second.start()
+        front = BareFront(second.socket)
+        bodies = [encode(transfer())]
+        is_spooled(post(front, own, bodies[0]))
+
+        freeze(True)
+        for within in (DEADLINE + SLACK, DEADLINE / 2):  # the first waits, the next ones know
+            answer = post(front, own, encode(transfer()))
+            assert (answer.status, answer.json["reason"]) == (503, "spool_late") and answer.header("Retry-After")
+            assert answer.seconds < within
+        freeze(False)
+        body = encode(transfer())
+        stack.wait_for("the disk", lambda: post(front, own, body).status == 200)
+        bodies.append(body)
+        assert second.stop() == 0
+        assert 'trouble="the disk does not answer"' in second.log.read_text()
+
+        # the way that needs no disk goes on, and the drain with the disk
+        back(own, second)
+        second.start()
+        stack.wait_for("the drain", lambda: not list(spool.glob("*.delivery")))
+        assert own.missing(bodies) == []
+        freeze(True)
+        assert post(front, own, encode(transfer())).outcome == "recorded"
+        freeze(False)
+        assert second.stop() == 0
+    finally:
+        if frozen:
+            freeze(False)
+        second.stop()
+        subprocess.run(["umount", disk], check=True)
+        image.unlink()
+
+
 def refused_start(handler):
     handler.config.write()
     for more in ([], ["--check-config"]):

@@ -12,6 +12,7 @@ within 5 % and 1 MiB, descriptors and threads within 3, p99 within a factor of 2
 import os
 import pathlib
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -62,6 +63,7 @@ def verdict(rows):
 def main():
     seconds, rate = int(os.environ.get("TIME") or 1800), int(os.environ.get("RATE") or 7000)
     step = min(60, max(1, seconds // 10))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of "finally": its servers end with it
     site = conftest.Site(conftest.scratch(), log_level="warning")
     site.postgres.settings.update(POSTGRES)
     try:

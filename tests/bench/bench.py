@@ -11,7 +11,7 @@ the medians are given, with the smallest and the largest value.
 
 Each measurement begins with empty tables and a checkpoint, for otherwise whoever comes later
 would have the larger tables. What grown tables cost is what `growth` is for. After each one
-it is counted that every 200 has its row; a measurement with a failed request is an error.
+it is counted that every 200 has its rows; a measurement with a failed request is an error.
 """
 import os
 import pathlib
@@ -49,6 +49,7 @@ POSTGRES = {
     "synchronous_commit": "on",
 }
 SCRIPTS = {"one": "record_deliveries, one event", "scalar": "scalar procedure, one event", "set64": "record_deliveries, sets of 64"}
+WARM = 2  # seconds of pgbench that do not count: each of its sessions connects, compiles and plans in them
 EMPTIED = "foloosi.orders, foloosi.transactions, foloosi.other_transactions, foloosi.deliveries, foloosi.bodies, foloosi.events, foloosi.paybacks, foloosi.decisions"
 
 
@@ -232,7 +233,7 @@ class Node(Peer):
 
 
 class Go(Peer):
-    POOL = 32
+    POOL = 16  # pgx's default would be one for each core, and at least 4; 32 sessions were slower
 
     def __init__(self, home, logs, postgres):
         super().__init__("go", home, logs)
@@ -376,6 +377,19 @@ class Bench:
             text = (HERE / "pgbench" / f"{name}.sql").read_text().replace("@BODY@", body_expression())
             # pgbench would take a colon before a letter for a variable; there is none in the payload
             (self.home / f"{name}.sql").write_text(text)
+        self.same_rows()
+
+    def same_rows(self):
+        """One event by each way to commit one by one leaves the same rows, but for what names the event."""
+        names = "{id,transaction_id,delivery_id,digest,order_ref,transaction_no,payment_reference,optional1,body,created_at,updated_at,first_seen_at,last_seen_at}"
+        rows = {}
+        for script in ("one", "scalar"):
+            with self.postgres.connect() as c:
+                c.execute(f"truncate {EMPTIED}")
+                self.run_pgbench(script, ["-c", "1", "-t", "1"])
+                rows[script] = {t: c.execute(f"select to_jsonb(t) - '{names}'::text[] from {t} t").fetchall() for t in EMPTIED.split(", ")}
+        if rows["one"] != rows["scalar"] or not rows["one"]["foloosi.events"]:
+            raise Failure(f"scalar.sql does not write what record_deliveries() writes: {rows}")
 
     def create_database(self, name):
         self.postgres.create_database(name)
@@ -423,6 +437,15 @@ class Bench:
         self.postgres.stop()
         self.postgres.preload = install("slowdisk.so", self.home / "bin")
         self.postgres.start()
+        with self.postgres.connect() as c:
+            c.execute("create table if not exists public.slow (i int)")
+            took = []
+            for i in range(20):
+                begin = time.monotonic()
+                c.execute("insert into public.slow values (%s)", [i])
+                took.append(time.monotonic() - begin)
+        if statistics.median(took) < 0.002:
+            raise Failure(f"slowdisk.so slows nothing: a commit takes {1000 * statistics.median(took):.2f} ms")
         self.start_peers()
 
     # -- state before and after --
@@ -449,32 +472,37 @@ class Bench:
         cpu["load"] = usage.ru_utime + usage.ru_stime
         return {"wal": float(wal), "fpi": fpi, "cpu": cpu}
 
-    def last_id(self):
+    def last(self):
+        """The highest ids given out so far: of everything, of events."""
         with self.postgres.connect(dbname=self.database) as c:
-            return c.execute("select last_value from foloosi.id_seq").fetchone()[0]
+            return c.execute("select last_value, (select coalesce(max(id), 0) from foloosi.events) from foloosi.id_seq").fetchone()
 
     def recorded_since(self, last):
+        """Events that have all their rows: each is a new order here."""
         with self.postgres.connect(dbname=self.database) as c:
-            return c.execute("select count(*) from foloosi.deliveries where id > %s", [last]).fetchone()[0]
+            c.execute("set enable_seqscan = off")
+            return min(c.execute(f"select count(*) from foloosi.{table} where {column} > %s", [last[table == "events"]]).fetchone()[0]
+                       for table, column in (("deliveries", "id"), ("bodies", "delivery_id"), ("transactions", "id"), ("orders", "id"), ("events", "id")))
 
     def measure(self, name, run, seconds, empty=True, counted=True):
-        """run(seconds) returns a Sample without cpu, wal and fpi. counted: every request must be a new row.
+        """run(seconds, warm) returns a Sample without cpu, wal and fpi, and calls warm() when what counts begins.
 
-        The second before makes connections and plans: emptying the tables has invalidated these, and a peer has many
-        sessions that plan each for itself.
+        Before it connections and plans are made: emptying the tables has invalidated these, and a peer has many
+        sessions that plan each for itself. counted: every request must be a new order.
         """
         self.reset(empty)
-        run(1)
-        last, before = self.last_id(), self.state(name)
-        sample = run(seconds)
+        marks = []
+        sample = run(seconds, lambda: marks.append((self.last(), self.state(name))))
         after = self.state(name)
-        events = sample.requests
+        [(last, before)] = marks
         if sample.errors:
-            raise Failure(f"{name}: {sample.errors} of {events} requests failed; see {self.logs}")
-        recorded = self.recorded_since(last) if counted else events
-        if recorded < events:
+            raise Failure(f"{name}: {sample.errors} of {sample.requests} requests failed; see {self.logs}")
+        recorded = self.recorded_since(last) if counted else sample.requests
+        # pgbench counts what it did before warm(), too
+        events = sample.requests if name != "pgbench" else recorded
+        if recorded < events or events == 0:
             raise Failure(f"{name}: {events} acknowledged, {recorded} recorded")
-        sample["cpu"] = {k: (after["cpu"][k] - before["cpu"][k]) / events * 1e6 for k in after["cpu"]}
+        sample["cpu"] = {k: (after["cpu"][k] - before["cpu"][k]) / (sample.requests if k == "load" else events) * 1e6 for k in after["cpu"]}
         sample["wal"] = (after["wal"] - before["wal"]) / events
         sample["fpi"] = (after["fpi"] - before["fpi"]) / events
         return sample
@@ -488,6 +516,11 @@ class Bench:
         requests, us, errors, p50, p99, p999, longest = map(int, found.groups())
         return Sample(requests=requests, errors=errors, rate=requests / us * 1e6, p50=p50 / 1e3, p99=p99 / 1e3, p999=p999 / 1e3, max=longest / 1e3)
 
+    @staticmethod
+    def warmed(load):
+        """A run for measure() of a load that can be put on twice."""
+        return lambda seconds, warm: (load(1), warm(), load(seconds))[-1]
+
     def wrk(self, name, connections, seconds, mode="random", known=0):
         threads = 1 if connections < 64 else 2
         return self.parse(subprocess.run(
@@ -500,26 +533,49 @@ class Bench:
             [stack.built("bench/pace"), str(self.nginx.ports[name]), PATH, HERE / "payload.json", f"{rate:.0f}", str(seconds), "128"],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
 
-    def pgbench(self, script, clients, seconds, rate=None, events=1):
-        """Percentiles only with a rate: then each transaction is logged, with its latency from the scheduled time."""
+    def run_pgbench(self, script, options, progress=lambda line: None):
+        """All that it says; each line is given to progress as it comes."""
+        command = [stack.pg_program("pgbench"), "-n", "-M", "prepared", "-f", self.home / f"{script}.sql", *options,
+                   "-h", self.postgres.socket_dir, "-p", str(self.postgres.port), "-U", "foloosi_handler", self.database]
+        text = ""
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.home) as process:
+            for line in process.stdout:
+                text += line
+                progress(line)
+        if process.returncode or not re.search(r"^number of failed transactions: 0 ", text, re.M):
+            raise Failure(f"pgbench failed: {text[-2000:]}")
+        return text
+
+    def pgbench(self, script, clients, seconds, warm, rate=None, events=1):
+        """A run for measure(). Percentiles only with a rate: then each transaction is logged, with its latency from the scheduled time."""
         prefix = self.home / "pgbench_log"
-        command = [stack.pg_program("pgbench"), "-n", "-M", "prepared", "-f", self.home / f"{script}.sql", "-c", str(clients),
-                   "-j", str(min(clients, 2)), "-T", str(seconds), "-h", self.postgres.socket_dir, "-p", str(self.postgres.port),
-                   "-U", "foloosi_handler"]
+        options = ["-c", str(clients), "-j", str(min(clients, 2)), "-T", str(WARM + seconds), "-P", "1"]
         if rate:
-            command += ["-R", f"{rate:.0f}", "-l", f"--log-prefix={prefix}"]
-        done = subprocess.run([*command, self.database], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.home)
-        tps = re.search(r"^tps = ([0-9.]+)", done.stdout, re.M)
-        count = re.search(r"^number of transactions actually processed: (\d+)", done.stdout, re.M)
-        if done.returncode or not tps or not count:
-            raise Failure(f"pgbench failed: {done.stdout[-2000:]}")
+            options += ["-R", f"{rate:.0f}", "-l", f"--log-prefix={prefix}"]
+        rates, began = [], [0]
+
+        def progress(line):
+            found = re.match(r"progress: ([0-9.]+) s, ([0-9.]+) tps", line)
+            if not found:
+                return
+            if began[0]:
+                rates.append(float(found.group(2)))
+            elif float(found.group(1)) >= WARM - 0.1:
+                began[0] = time.time()
+                warm()
+
+        text = self.run_pgbench(script, options, progress)
+        count = int(re.search(r"^number of transactions actually processed: (\d+)", text, re.M).group(1))
         latencies = []
         for log in self.home.glob("pgbench_log.*"):
-            latencies += [int(line.split()[2]) for line in log.read_text().splitlines()]
+            for line in log.read_text().splitlines():
+                fields = line.split()
+                if int(fields[4]) + int(fields[5]) / 1e6 > began[0]:
+                    latencies.append(int(fields[2]))
             log.unlink()
         latencies.sort()
         at = (lambda q: latencies[int(len(latencies) * q)] / 1e3) if latencies else (lambda q: float("nan"))
-        return Sample(requests=int(count.group(1)) * events, errors=0, rate=float(tps.group(1)) * events, p50=at(0.5), p99=at(0.99),
+        return Sample(requests=count * events, errors=0, rate=statistics.mean(rates) * events, p50=at(0.5), p99=at(0.99),
                       p999=at(0.999), max=latencies[-1] / 1e3 if latencies else float("nan"))
 
     def bytes_per_event(self):
@@ -590,7 +646,7 @@ class Report:
         self.parts.append(table.markdown())
 
     def ratio(self, name, value, what="ratio"):
-        line = f"{what} {name} {value:.2f}"
+        line = f"{what} {name} {value:.2f}" if value >= 1 else f"{what} {name} {value:.3f}"
         say(line)
         self.lines.append(line)
 
@@ -625,11 +681,11 @@ def measure_all(bench, series, plan, rounds):
 
 
 def http(bench, name, connections, seconds):
-    return (name, connections), name, lambda s: bench.wrk(name, connections, s), seconds
+    return (name, connections), name, bench.warmed(lambda s: bench.wrk(name, connections, s)), seconds
 
 
 def direct(bench, script, clients, seconds, events=1):
-    return (script, clients), "pgbench", lambda s: bench.pgbench(script, clients, s, events=events), seconds
+    return (script, clients), "pgbench", lambda s, warm: bench.pgbench(script, clients, s, warm, events=events), seconds
 
 
 def one_by_one(series):
@@ -651,7 +707,7 @@ def facts(contenders, seconds):
 def run_quick(bench):
     bench.start_peers()
     report, series = Report(), {}
-    pgbench = (("one", 16), ("scalar", 32))
+    pgbench = (("one", 8), ("scalar", 16))
     plan = [http(bench, n, 64, 3) for n in bench.names] + [direct(bench, *p, 3) for p in pgbench]
     measure_all(bench, series, plan, 2)
 
@@ -687,15 +743,15 @@ def run_full(bench):
 
     say("at half of each one's own peak, arrivals that do not wait for answers")
     script, clients = one_key
-    plan = [((n,), n, lambda s, n=n: bench.pace(n, peaks[n] / 2, s), SECONDS or 8) for n in bench.names]
-    plan += [(("pgbench",), "pgbench", lambda s: bench.pgbench(script, clients, s, rate=one.median("rate") / 2), SECONDS or 8)]
-    plan += [(("pgbench at the handler's rate",), "pgbench", lambda s: bench.pgbench(script, clients, s, rate=peaks["handler"] / 2), SECONDS or 8)]
+    plan = [((n,), n, bench.warmed(lambda s, n=n: bench.pace(n, peaks[n] / 2, s)), SECONDS or 8) for n in bench.names]
+    plan += [(("pgbench",), "pgbench", lambda s, warm: bench.pgbench(script, clients, s, warm, rate=one.median("rate") / 2), SECONDS or 8)]
+    plan += [(("pgbench at the handler's rate",), "pgbench", lambda s, warm: bench.pgbench(script, clients, s, warm, rate=peaks["handler"] / 2), SECONDS or 8)]
     measure_all(bench, half, plan, min(2, ROUNDS))
 
     say("memory, WAL and bytes on disk: the handler for a minute without a pause, tables growing")
     handler_pid = bench.peers["handler"].pid
     rss_before = memory_mib(handler_pid)[0]
-    long = bench.measure("handler", lambda s: bench.wrk("handler", 128, s), 10 * SECONDS or 60)
+    long = bench.measure("handler", bench.warmed(lambda s: bench.wrk("handler", 128, s)), 10 * SECONDS or 60)
     rss_after = memory_mib(handler_pid)[0]
     memory = {n: memory_mib(bench.peers[n].pid) for n in bench.names}
     events, sizes = bench.bytes_per_event()
@@ -732,7 +788,7 @@ def run_full(bench):
     report.table(table)
     table = Table("**2 ms more for each fdatasync, events a second**", "", "rate", "p99 ms")
     for (n, c), s in slow.items():
-        table.row(f"{n}, {c} {'clients' if n in ('one', 'scalar') else 'connections'}", s.rates(), f"{s.median('p99'):.1f}")
+        table.row(f"{n}, {c} {'clients' if n in ('one', 'scalar') else 'connections'}", s.rates(), "–" if n in ("one", "scalar") else f"{s.median('p99'):.1f}")
     report.table(table)
     table = Table("**Memory after the run, MiB**", "", "RSS", "PSS with children")
     for n, (rss, pss) in memory.items():
@@ -751,13 +807,18 @@ def run_full(bench):
         report.ratio(f"handler/{n}", handler / peaks[n])
     report.ratio("sets-of-64/pgbench", series["set64", 2].median("rate") / one.median("rate"))
     slow_one = max(slow["one", 64].median("rate"), slow["scalar", 64].median("rate"))
-    report.ratio("slowdisk-handler/pgbench", max(slow["handler", c].median("rate") for c in (64, 128)) / slow_one)
+    report.ratio("slowdisk-handler/pgbench", slow["handler", 64].median("rate") / slow_one)
+    report.ratio("slowdisk-handler-at-128-connections/pgbench", slow["handler", 128].median("rate") / slow_one)
     for n in peers:
         report.ratio(f"slowdisk-handler/{n}", slow["handler", 64].median("rate") / slow[n, 64].median("rate"))
     report.ratio("p99-handler/pgbench", half["handler",].median("p99") / half["pgbench at the handler's rate",].median("p99"))
     report.ratio("p99-handler/pgbench-at-its-own-half", half["handler",].median("p99") / half["pgbench",].median("p99"))
-    report.figure(f"handler-rss-mib-after-{served}-requests", rss_before)
-    report.figure(f"handler-rss-mib-after-{served + long.requests}-requests", rss_after)
+    # what it cannot carry it answers ever later: then p99 says how long was measured
+    report.figure("pgbench-carries-of-the-handlers-half", half["pgbench at the handler's rate",].median("rate") / (peaks["handler"] / 2))
+    report.figure("requests-before-the-minute", served)
+    report.figure("handler-rss-mib-before-the-minute", rss_before)
+    report.figure("requests-of-the-minute", long.requests)
+    report.figure("handler-rss-mib-after-the-minute", rss_after)
     report.figure("bytes-on-disk-per-event", total)
     report.figure("wal-bytes-per-event", long.wal)
     report.figure("wal-full-page-images-per-event", long.fpi)
@@ -767,7 +828,7 @@ def run_full(bench):
         return
     plot(bench, series, levels, one)
     report.write("bench", "make bench", facts(bench.names, seconds_total) + [
-        f"- The best of pgbench: {SCRIPTS[one_key[0]]}, {one_key[1]} clients. A ratio compares the medians at the best number of connections of each.",
+        f"- The best of pgbench: {SCRIPTS[one_key[0]]}, {one_key[1]} clients. A ratio compares the medians at the best number of connections of each; with the slow disk at 64 of each.",
         f"- Fully loaded PHP-FPM has {PhpFpm.CHILDREN} children, Node a pool of {Node.POOL}, Go one of {Go.POOL}, the handler 128 threads.",
     ])
 

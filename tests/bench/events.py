@@ -96,6 +96,8 @@ def main(rate=1000, seconds=20, workers=1):
             print(f"{sent} events at {rate}/s, {workers} worker(s): arrived {len(late)} ({len(refs)} orders); latency ms "
                   f"p50 {ms[len(ms) // 2]:.0f}  p99 {ms[len(ms) * 99 // 100]:.0f}  max {ms[-1]:.0f}; "
                   f"CPU a thousand events: worker {1000 * spent / sent:.0f} ms, its PostgreSQL {1000 * backends / sent:.0f} ms")
+            if len(refs) < sent:
+                sys.exit(f"{sent - len(refs)} events did not arrive")
     finally:
         if server.is_alive():
             server.terminate()

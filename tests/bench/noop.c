@@ -26,7 +26,7 @@ serve(void *unused)
 		FCGX_PutS(
 		    "Status: 200 OK\r\n"
 		    "Content-Type: application/json\r\n"
-		    "Content-Length: 120\r\n"
+		    "Content-Length: 122\r\n"
 		    "Cache-Control: no-store\r\n"
 		    "X-Content-Type-Options: nosniff\r\n\r\n"
 		    "{\"outcome\":\"recorded\",\"order\":{\"ref\":\"FLSSUB_298617f8667047bb\","

@@ -2,7 +2,7 @@
 --
 --	wrk ... -s post.lua URL -- payload.json random      every id random: the worst for every index
 --	wrk ... -s post.lua URL -- payload.json ascending   numbers as the provider makes them, by time
---	wrk ... -s post.lua URL -- payload.json known N     repeats of the N that growth.sql has loaded
+--	wrk ... -s post.lua URL -- payload.json known N     repeats of the N that growth.py has loaded
 --
 -- The last line of output is for bench.py, and the same as pace.c's.
 
@@ -46,7 +46,7 @@ function request()
 	local b = random(0, 0xffff) * 0x10000 + random(0, 0xffff)
 	local no, order
 	if mode == "known" then
-		-- growth.sql has the same: two bijections of 32 bits
+		-- growth.py has the same: two bijections of 32 bits
 		local k = ffi.cast("uint64_t", random(1, known))
 		a = tonumber(k * 2654435761ULL % 4294967296ULL)
 		b = tonumber(k * 2246822519ULL % 4294967296ULL)

@@ -1,9 +1,10 @@
 -- What one would write without sets: one event a call, in plain plpgsql. The other way to commit
 -- one by one; the bench takes the better of the two.
 --
--- The same rows in the same tables, the same locks, the same look-ups. Simplified honestly: of
--- the order rules only those that a webhook usually meets (1, 5, 8 to 13, 17), no hooks contained,
--- no rejected bodies. So it does a little less than record_deliveries().
+-- For a new payment the same rows in the same tables (bench.py compares them), the same locks, the
+-- same look-ups. Simplified honestly: of the order rules those that a webhook usually meets (1, 5,
+-- 8 to 13, 15, 17), in outline; no policies, no hooks contained, no rejected bodies. So it does less
+-- than record_deliveries().
 
 create schema if not exists bench;
 grant usage on schema bench to foloosi_handler, foloosi_owner;

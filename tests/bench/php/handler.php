@@ -62,7 +62,7 @@ function field(array $object, string $name, string $path, array &$faults): ?stri
     if ($value === null || $value === '') {
         return null;
     }
-    if (!is_string($value) || iconv_strlen($value, 'UTF-8') > TEXT_LIMITS[$name] || str_contains($value, "\0")) {
+    if (!is_string($value) || strlen($value) > TEXT_LIMITS[$name] && iconv_strlen($value, 'UTF-8') > TEXT_LIMITS[$name] || str_contains($value, "\0")) {
         $faults[] = ['pointer' => "$path/$name", 'detail' => 'must be text of at most ' . TEXT_LIMITS[$name] . ' characters'];
         return null;
     }

@@ -177,7 +177,7 @@ e2e-long: all
 	$(MAKE) B=$B/asan SAN="$(ASAN)" OPT="-O1 -g" $B/asan/bench/pace
 	LONG=1 B=$B/asan $(PYTHON) -m pytest tests/e2e -q -m long
 	B=$B $(PYTHON) -m pytest tests/e2e/test_load.py tests/e2e/test_resources.py -q \
-	    -k "apache-cgi or apache-fcgid or out_of" # 200 processes at once, scarce memory: see SANITIZED there
+	    -k "apache-cgi or apache-fcgid or out_of or clock" # 200 processes at once, scarce memory: see SANITIZED there
 
 model: all
 	B=$B $(PYTHON) -m pytest tests/e2e/test_model.py -q -n 2

@@ -287,7 +287,10 @@ look_at_spool(struct check *c)
 	}
 	usage = spool_count(spool);
 	age = usage.oldest > 0 ? (int64_t)time(NULL) - usage.oldest / 1000000 : 0;
-	if (age > STALE_S)
+	if (usage.unread)
+		say(c, RED, "spool", xasprintf("%s cannot be read", c->config->spool_dir),
+		    xstrdup("look at the directory, its owner and its disk"));
+	else if (age > STALE_S)
 		say(c, RED, "spool",
 		    xasprintf(
 			"%zu deliveries wait, the oldest for %" PRId64 " s", usage.files, age),

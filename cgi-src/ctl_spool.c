@@ -124,6 +124,10 @@ list(struct spool *spool, bool json)
 {
 	const struct spool_usage usage = spool_count(spool);
 
+	if (usage.unread) {
+		warnx("the spool's directory cannot be read");
+		return CTL_FAILED;
+	}
 	if (json) {
 		printf("{\"waiting\": %zu,\n\"bytes\": %zu,\n\"aside\": %zu,\n\"files\": [",
 		    usage.files, usage.bytes, usage.aside);
@@ -162,6 +166,10 @@ drain(struct spool *spool, const struct config *config)
 		break;
 	}
 	usage = spool_count(spool);
+	if (usage.unread) {
+		warnx("the spool's directory cannot be read");
+		return CTL_FAILED;
+	}
 	printf("%" PRIu64 " drained, %zu left", result.drained, usage.files);
 	if (usage.aside > aside)
 		printf(", %zu set aside", usage.aside - aside);

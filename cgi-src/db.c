@@ -43,6 +43,12 @@
 #define PARAMETERS (P_TRANSFER + TRANSFER__MAX)
 #define ERROR_SIZE 512
 
+/* Sessions of our role that may wait for a synchronous standby, each longer than it would if that
+ * were well. A commit that it does not confirm
+ * leaves its session in the server until it does, and each try makes another: without a limit
+ * they would use up max_connections, and the shop could not connect. */
+#define WAITING_MOST 8
+
 static const char record_sql[] =
     "select ordinal, outcome, order_ref, order_state, reason, delivery_id, merchant_known"
     " from foloosi.record_deliveries($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,"
@@ -57,7 +63,10 @@ static const char hello_sql[] =
     "select foloosi.schema_version(), current_setting('synchronous_commit') <> 'off',"
     " current_setting('client_min_messages') <> 'error',"
     " (select count(*) from foloosi.record_deliveries('{}', '{}', '{}', '{}', '{}', '{}', '{}',"
-    " '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}'))";
+    " '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')),"
+    " (select count(*) from pg_stat_activity where usename = session_user and wait_event = "
+    "'SyncRep'"
+    " and query_start < now() - interval '5 s')";
 
 static const char monitor_sql[] =
     "select metric, coalesce(merchant, ''), coalesce(detail, ''), value from foloosi.monitor()";
@@ -165,6 +174,8 @@ static const struct {
     {"certificate verify failed", "look at the server's certificate: its dates, its issuer in "
 				  "sslrootcert"},
     {"server certificate for", "the certificate must name the host of database"},
+    {"wait for a synchronous standby",
+	"start the standby, or take it out of synchronous_standby_names"},
     {"57P03", "wait: the server is starting or stopping"},
     {"Connection refused", "start the server, or correct host and port in database"},
     {"No such file or directory", "start the server, or correct host and port in database"},
@@ -550,6 +561,13 @@ ask_hello(struct db *db, int64_t deadline, PGresult **answer)
 		PQclear(*answer);
 		*answer = NULL;
 		return DB_SCHEMA;
+	}
+	if (atoi(PQgetvalue(*answer, 0, 4)) >= WAITING_MOST) {
+		explain(db, "%s sessions wait for a synchronous standby, and one more would too",
+		    PQgetvalue(*answer, 0, 4));
+		PQclear(*answer);
+		*answer = NULL;
+		return DB_DOWN;
 	}
 	return DB_OK;
 }

@@ -550,6 +550,10 @@ run(void *arg)
 		struct spool_usage usage = spool_count(dr->spool);
 
 		looked = clock_ms() - begin;
+		if (usage.unread) { /* the log has said so; what waits is neither known nor gone */
+			nap(dr, AGAIN_LAST);
+			continue;
+		}
 		remind(dr, &usage);
 		if (usage.files == 0) {
 			db_close(dr->db);

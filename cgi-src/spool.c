@@ -448,6 +448,8 @@ spool_count(struct spool *s)
 
 	if ((d = entries(s, ".")) == NULL) {
 		complain(s, TROUBLE_READ, strerror(errno));
+		found = spool_usage(s);
+		found.unread = true;
 		return found;
 	}
 	while ((e = readdir(d)) != NULL) {

@@ -58,6 +58,7 @@ struct spool_usage {
 	size_t files, bytes;
 	int64_t oldest; /* arrival in microseconds since 1970; 0: there is none */
 	size_t aside;   /* files that were set aside, not among files; limits count them */
+	bool unread;    /* the directory cannot be read: the figures are those of the last count */
 };
 
 /* Seconds since an arrival; 0 for that of none. */

@@ -74,7 +74,8 @@
 #define CONNECT 3000      /* an attempt to connect while no delivery is in hand */
 #define BACKOFF_FIRST 100 /* between attempts to connect: doubled up to … */
 #define BACKOFF_LAST 2000
-#define HUNG 500 /* a call without an answer for so long hangs, … */
+#define TELL_AGAIN 60000 /* between two log lines about one reason not to connect */
+#define HUNG 500         /* a call without an answer for so long hangs, … */
 #define HUNG_FIRST                                                                                 \
 	1000 /* … and from the second in a row on the back-off is this, doubled up to … */
 #define HUNG_LAST 30000
@@ -105,10 +106,13 @@ struct lane {
 	/* the lane's thread only */
 	struct waiting *hand[BATCH_MAX];
 	struct delivery *batch[BATCH_MAX];
-	int backoff;     /* ms before the next attempt to connect */
-	int hung;        /* calls in a row that hung */
-	bool complained; /* that it cannot connect; what follows only says it again */
-	unsigned seed;   /* of rand_r() */
+	int backoff; /* ms before the next attempt to connect */
+	int hung;    /* calls in a row that hung */
+	/* that it cannot connect: when, and what to do; what follows soon only says it again */
+	bool complained;
+	int64_t told;
+	const char *remedy;
+	unsigned seed; /* of rand_r() */
 };
 
 struct writer {
@@ -594,6 +598,21 @@ commit(struct lane *lane, size_t n)
 		answer(lane->hand[i]);
 }
 
+/* It cannot connect: aloud if that is news, each minute, or another matter than before. */
+static void
+complain(struct lane *lane)
+{
+	const char *remedy = db_remedy(lane->db); /* the same words are the same pointer */
+	int64_t now = clock_ms();
+	bool known = lane->complained && lane->remedy == remedy && now - lane->told < TELL_AGAIN;
+
+	log_event(known ? LOG_DEBUG : LOG_ERROR, "database", "lane", lane->name, "state", "down",
+	    "error", db_error(lane->db), "remedy", remedy, NULL);
+	if (!known)
+		lane->told = now;
+	lane->remedy = remedy;
+}
+
 /* Connect, with nothing in hand; if the lane is down, back off before. Mutex held. */
 static void
 connect_lane(struct lane *lane)
@@ -616,9 +635,7 @@ connect_lane(struct lane *lane)
 	if (status == DB_OK)
 		log_event(LOG_INFO, "database", "lane", lane->name, "state", "up", NULL);
 	else
-		log_event(lane->complained ? LOG_DEBUG : LOG_ERROR, "database", "lane", lane->name,
-		    "state", "down", "error", db_error(lane->db), "remedy", db_remedy(lane->db),
-		    NULL);
+		complain(lane);
 	lane->complained = status != DB_OK;
 	pthread_mutex_lock(mutex);
 	if (status == DB_OK) {

@@ -145,6 +145,36 @@ def test_few_sessions_are_left_waiting(own):
     own.settle()
 
 
+def test_sessions_that_wait_are_few(own):
+    """However long the standby is away: a handler that finds eight of its role waiting spools at once and adds none."""
+    own.settle()
+    with own.standby_frozen(), contextlib.ExitStack() as stuck:
+        for n in range(8):
+            c = stuck.enter_context(contextlib.closing(own.primary.connect("foloosi_handler")))
+            c.pgconn.send_query(f"""
+                select * from foloosi.record_deliveries('{{1}}', '{{shop}}', '{{WAIT-{n}}}', array[sha256('{n}')], array['{n}'::bytea],
+                    '{{null}}', '{{null}}', '{{success}}', '{{WAIT-{n}}}', '{{null}}', '{{1}}', '{{AED}}', '{{null}}', '{{null}}', '{{null}}',
+                    '{{null}}', '{{null}}', '{{null}}', '{{null}}')""".encode())
+            c.pgconn.flush()
+        stack.wait_for("the sessions", lambda: own.waiting() >= 8)
+        time.sleep(5)
+        for door, handler in ((own.doors["spool"], own.handler), (own.doors["plain"], own.plain)):
+            def refused(door=door, handler=handler):
+                own.post(door, encode(transfer()))
+                return "wait for a synchronous standby" in handler.log.read_text()
+            stack.wait_for("the handler", refused)
+            assert "out of synchronous_standby_names" in handler.log.read_text()
+        time.sleep(DEADLINE)  # lanes and drains that were on their way have arrived
+        before = own.waiting()
+        with Load(own, own.doors["spool"], senders=4) as load:
+            time.sleep(6)
+        assert own.waiting() == before < 20
+        assert {status for _, status in load.answers} == {200}
+        assert len(load.answers) > 4 * 6 / DEADLINE, "nobody waited for a deadline"
+    own.settle()
+    stack.wait_for("the waiting sessions", lambda: own.waiting() == 0)
+
+
 def test_failover_under_load(own):
     """The last test: afterwards the standby is the primary."""
     own.settle()

@@ -443,6 +443,47 @@ def test_a_disk_that_hangs(own, second):
         image.unlink()
 
 
+def test_another_reason_is_told(own, second):
+    """PostgreSQL comes back and lets nobody in: the log does not go on saying that it should be started."""
+    second.start()
+    own.query("alter role foloosi_handler nologin")
+    try:
+        with own.database_away():
+            stack.wait_for("the log", lambda: "start the server" in second.log.read_text())
+            assert "pg_hba.conf" not in second.log.read_text()
+        stack.wait_for("the log", lambda: 'remedy="look at pg_hba.conf and pg_ident.conf"' in second.log.read_text())
+    finally:
+        own.query("alter role foloosi_handler login")
+    stack.wait_for("the handler", lambda: post(BareFront(second.socket), own, encode(transfer())).outcome == "recorded")
+
+
+def test_what_the_database_refuses_then_goes_to_attention(own, second):
+    """It was acknowledged, so it may not vanish: a merchant's trigger fails while the spool drains."""
+    order = new_order()
+    body, other = encode(transfer(order=order)), encode(transfer())
+    away(own, second)
+    second.config.settings["spool_dir"].mkdir()
+    stack.give(second.config.settings["spool_dir"], "www-data", mode=0o700)
+    second.start()
+    for b in (body, other):
+        is_spooled(post(BareFront(second.socket), own, b))
+    assert second.stop() == 0
+    own.query(f"""create function public.no() returns trigger language plpgsql as
+                  $$begin raise exception 'the shop says no'; end$$""")
+    own.query(f"create trigger no before insert on foloosi.orders for each row when (new.order_ref = '{order}') execute function public.no()")
+    try:
+        back(own, second)
+        second.start()
+        stack.wait_for("the drain", lambda: not list(second.config.settings["spool_dir"].glob("*.delivery")))
+        assert own.missing([body, other]) == []
+        assert own.kept(other)[0] == "recorded" and own.kept(body)[0] == "review"
+        assert own.order(order) is None
+        assert own.query("select reason from foloosi.attention where order_ref = %s", [order]) == [("hook_failed",)]
+    finally:
+        own.query("drop trigger no on foloosi.orders")
+        own.query("drop function public.no()")
+
+
 def refused_start(handler):
     handler.config.write()
     for more in ([], ["--check-config"]):

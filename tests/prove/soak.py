@@ -2,7 +2,7 @@
 """Nothing grows: load at a steady rate for a long time, and what the handler needs for it, minute by minute.
 
   TIME=1800         seconds of it
-  RATE=7000         requests a second, half of what make bench found as the peak
+  RATE=7000         requests a second: half of what make bench finds as the peak on this machine
 
 Each minute (a tenth of TIME, if that is shorter) is one run of tests/bench/pace.c, and one line: answers, those that were
 no 200, p50 and p99 in ms, the handler's memory (RSS), descriptors and threads, PostgreSQL's and nginx's memory

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -254,6 +255,27 @@ oldest_first(void **state)
 	usage = spool_count(spool);
 	assert_int_equal(usage.files, 4);
 	assert_true(usage.oldest == 5);
+}
+
+/* Who cannot look does not say that there is nothing: the drain would, and so would an operator. */
+static void
+what_cannot_be_read_is_not_empty(void **state)
+{
+	struct delivery d = delivery(1);
+	struct rlimit before, none;
+	struct spool_usage usage;
+
+	(void)state;
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_KEPT);
+	assert_false(spool_count(spool).unread);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = (struct rlimit){.rlim_cur = 0, .rlim_max = before.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	usage = spool_count(spool);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_true(usage.unread);
+	assert_int_equal(usage.files, 1);
+	assert_false(spool_count(spool).unread);
 }
 
 /* -- what goes wrong leaves nothing -- */
@@ -604,6 +626,7 @@ main(void)
 	    TEST(what_is_kept_is_read_again),
 	    TEST(a_file_is_private),
 	    TEST(oldest_first),
+	    TEST(what_cannot_be_read_is_not_empty),
 	    TEST(nothing_is_left_of_what_failed),
 	    TEST(limits),
 	    TEST(failures_do_not_fill_it),

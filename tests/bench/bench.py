@@ -454,6 +454,7 @@ class Bench:
         with self.postgres.connect(dbname=self.database) as c:
             if empty:
                 c.execute(f"truncate {EMPTIED}")
+                c.execute("select foloosi.open_last_ranges()")  # TRUNCATE builds the indexes anew
             c.execute("checkpoint")
         for log in self.logs.glob("*.log"):
             os.truncate(log, 0)

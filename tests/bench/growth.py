@@ -141,6 +141,7 @@ class Loader:
                 c.execute(statement)
             c.execute("select setval('foloosi.id_seq', %s)", [3 * n + 1])
             c.execute("select setval(pg_get_serial_sequence('foloosi.events', 'id'), %s)", [n + 1])
+            c.execute("select foloosi.open_last_ranges()")
             c.execute("vacuum (analyze)")
             counts = {t: c.execute(f"select count(*) from foloosi.{t}").fetchone()[0] for t in TABLES}
         if any(count != n for count in counts.values()):

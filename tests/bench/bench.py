@@ -539,7 +539,10 @@ class Bench:
         command = [stack.pg_program("pgbench"), "-n", "-M", "prepared", "-f", self.home / f"{script}.sql", *options,
                    "-h", self.postgres.socket_dir, "-p", str(self.postgres.port), "-U", "foloosi_handler", self.database]
         text = ""
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.home) as process:
+        # Our role waits for no lock longer than 300 ms, and the handler asks again; a client of pgbench ends. Where 64
+        # of them extend a table at once, one may wait longer.
+        env = {**os.environ, "PGOPTIONS": "-c lock_timeout=0"}
+        with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.home) as process:
             for line in process.stdout:
                 text += line
                 progress(line)

@@ -38,7 +38,7 @@
 
 /* Versions of the schema, foloosi.schema_version(), whose record_deliveries() is called below. */
 #define SCHEMA_OLDEST 1
-#define SCHEMA_NEWEST 9
+#define SCHEMA_NEWEST 10
 
 #define PARAMETERS (P_TRANSFER + TRANSFER__MAX)
 #define ERROR_SIZE 512

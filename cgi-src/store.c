@@ -19,7 +19,7 @@
 
 /* Versions of the schema whose functions are called. */
 #define SCHEMA_OLDEST 6
-#define SCHEMA_NEWEST 9
+#define SCHEMA_NEWEST 10
 
 #define RETRY_MS 1000 /* between attempts to connect */
 

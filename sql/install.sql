@@ -25,6 +25,7 @@
 --   0007_retention   How long bytes and personal fields are kept; an ERASURE takes out one customer's.
 --   0008_operator    Indexes of almost no cost for what a person asks: the latest orders, all of one order.
 --   0009_small_ranges  Those of 0008 anew, for a row that is written late cost a thousand times its share.
+--   0010_facts       What is known of a delivery, a type between the look-up and the rules.
 --   functions/       The verbs. record_deliveries() takes a whole batch: it locks the
 --                    orders in sorted order (those held by somebody else come back "busy"),
 --                    decides by the rules, and writes a few statements for the whole batch. The
@@ -118,6 +119,13 @@ select not exists (select from foloosi.schema_migrations where version = 9) as m
 \ir migrations/0009_small_ranges.sql
 insert into foloosi.schema_migrations (version, name, digest) values
     (9, 'small_ranges', '\xf5dc8fa9c0ad65ca0203712a99f1987ba3ae69e1ba6afe16838aad623e2f0628');
+\endif
+
+select not exists (select from foloosi.schema_migrations where version = 10) as missing \gset
+\if :missing
+\ir migrations/0010_facts.sql
+insert into foloosi.schema_migrations (version, name, digest) values
+    (10, 'facts', '\x1c192f717c6ec0f6b704008261d3963fd66911c904986c7b286a7267a020548c');
 \endif
 
 -- An older copy of this file must not put its functions over a newer schema.

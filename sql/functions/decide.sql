@@ -1,9 +1,10 @@
 -- decide(): the order rules, row by row. This is the heart of the schema; the README's table
 -- "Order rules" has the same numbers.
 --
--- It reads and decides, and writes nothing (but draws ids). One read for a whole
--- segment, whose elements do not concern each other; one CASE gives the number of
--- the rule that matches first; everything else follows from that number.
+-- It reads and decides, and writes nothing (but draws ids). First the facts: one read for a
+-- whole segment, whose elements do not concern each other, and none for elements of which
+-- the tables know nothing, as most. Then the rules: one CASE gives the number of the rule
+-- that matches first; everything else follows from that number.
 --
 -- The planner sees the tables when a session calls for the first time, often when they are
 -- empty, and keeps the plan. So the functions that look up keys allow it only what
@@ -18,9 +19,44 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off s
 as $$
 #variable_conflict use_column
 declare
+    facts   foloosi.facts[]; -- at the position of its element
     decided foloosi.element[];
 begin
-    -- Nothing is sorted: nested loops keep the order of the segment, and the ids are drawn in it.
+    -- Nothing is sorted, here and below: nested loops keep the order of the segment.
+    if known is null or known <> '{}' then
+        select array_agg(row(
+                d.id, d.outcome, e.source like 'replay%' and d.reason in ('hook_failed', 'refused'),
+                t.id, t.order_ref, t.transaction_status, t.amount, t.currency, c.conflict,
+                t.transaction_no is null and e.transaction_no is not null
+                    or t.payment_reference is null and e.payment_reference is not null and not c.conflict,
+                x.order_known, o.state, o.amount, o.currency, o.registered_at is not null, o.decided_by is not null,
+                p.id, p.state, p.reason, p.known, p.returned)::foloosi.facts)
+          into facts
+        from unnest(segment) e
+        -- a key that the tables are known not to have is null, and an index needs no look for null
+        cross join lateral (select case when known is null or e.i = any (known) then e.merchant end as merchant) k
+        left join foloosi.deliveries d on d.digest = e.digest and d.merchant = k.merchant
+        left join foloosi.transactions a on a.transaction_no = e.transaction_no and a.merchant = k.merchant
+        left join lateral foloosi.reference_owner(k.merchant, e.payment_reference) b on true
+        cross join lateral (
+            select coalesce(e.assigned, a.id, case when e.transaction_no is null or b.transaction_no is null then b.id end) as id,
+                   coalesce(b.transaction_no <> e.transaction_no, false) as conflict) c
+        left join foloosi.transactions t on t.id = c.id
+        -- a repeat speaks of the order that it spoke of, whatever the order key is by now
+        cross join lateral (
+            select coalesce(case when d.outcome in ('recorded', 'duplicate', 'review') then d.order_ref end,
+                            e.order_ref, t.order_ref) as order_known) x
+        left join foloosi.orders o on o.order_ref = x.order_known and o.merchant = k.merchant
+        left join lateral (
+            select max(q.id) filter (where q.state <> 'settled') as id,
+                   max(q.state::text) filter (where q.state <> 'settled') as state,
+                   max(q.reason) filter (where q.state <> 'settled') as reason,
+                   count(*) filter (where q.reason <> 'withdrawn') > 0 as known,
+                   bool_or(foloosi.money_went_back(q)) as returned
+            from foloosi.paybacks q where q.transaction_id = t.id group by q.transaction_id) p on true;
+    end if;
+
+    -- The ids are drawn in the order of the segment.
     select array_agg(row(
             s.i, s.ordinal, s.merchant, s.order_ref, s.digest, s.fault, s.source, s.status, s.transaction_no,
             case when not s.conflict or s.t_id is null then s.payment_reference end, -- another's reference is not learned
@@ -139,49 +175,23 @@ begin
                         when f.o_state = 'paid' then 17
                         else 18 end)::smallint as rule
                 from (
-                    -- the facts: what is known of the delivery, its transaction, its order
+                    -- the delivery, what is known of it, and its merchant's policy
                     select e.i, e.ordinal, e.merchant, e.order_ref, e.digest, e.fault, e.source, e.status, e.transaction_no,
                            e.payment_reference, e.amount, e.currency, e.message, e.optional1, e.optional2, e.optional3,
                            e.email, e.mobile, e.card, e.assigned, e.keys, e.own_order_ref,
+                           e.d_id, e.d_outcome, coalesce(e.replayed, false) as replayed,
+                           e.t_id, e.t_order_ref, e.t_status, e.t_amount, e.t_currency, coalesce(e.conflict, false) as conflict, e.learns,
+                           coalesce(e.order_known, e.order_ref) as order_named,
+                           e.o_state, e.o_amount, e.o_currency, coalesce(e.o_registered, false) as o_registered,
+                           coalesce(e.o_closed, false) as o_closed,
+                           e.p_id, e.p_state, e.p_reason, coalesce(e.p_known, false) as p_known, coalesce(e.p_returned, false) as p_returned,
                            m.merchant is not null as merchant_known, coalesce(m.mode, 'live') as mode,
                            coalesce(m.unknown_orders, 'accept') as unknown_orders,
-                           coalesce(m.late_success, 'pay') as late_success, coalesce(m.verify, 'off') as verify,
-                           d.id as d_id, d.outcome as d_outcome,
-                           coalesce(e.source like 'replay%' and d.reason in ('hook_failed', 'refused'), false) as replayed,
-                           t.id as t_id, t.order_ref as t_order_ref, t.transaction_status as t_status,
-                           t.amount as t_amount, t.currency as t_currency,
-                           t.transaction_no is null and e.transaction_no is not null
-                               or t.payment_reference is null and e.payment_reference is not null and not c.conflict as learns,
-                           c.conflict,
-                           x.order_named,
-                           o.state as o_state, o.amount as o_amount, o.currency as o_currency,
-                           o.registered_at is not null as o_registered, o.decided_by is not null as o_closed,
-                           p.id as p_id, p.state as p_state, p.reason as p_reason, coalesce(p.known, false) as p_known,
-                           coalesce(p.returned, false) as p_returned
-                    from unnest(segment) e
-                    left join foloosi.merchants m on m.merchant = e.merchant
-                    -- a key that the tables are known not to have is null, and an index needs no look for null
-                    cross join lateral (select case when known is null or e.i = any (known) then e.merchant end as merchant) k
-                    left join foloosi.deliveries d on d.digest = e.digest and d.merchant = k.merchant
-                    left join foloosi.transactions a on a.transaction_no = e.transaction_no and a.merchant = k.merchant
-                    left join lateral foloosi.reference_owner(k.merchant, e.payment_reference) b on true
-                    cross join lateral (
-                        select coalesce(e.assigned, a.id, case when e.transaction_no is null or b.transaction_no is null then b.id end) as id,
-                               coalesce(b.transaction_no <> e.transaction_no, false) as conflict) c
-                    left join foloosi.transactions t on t.id = c.id
-                    -- a repeat speaks of the order that it spoke of, whatever the order key is by now
-                    cross join lateral (
-                        select coalesce(case when d.outcome in ('recorded', 'duplicate', 'review') then d.order_ref end,
-                                        e.order_ref, t.order_ref) as order_named) x
-                    left join foloosi.orders o on o.order_ref = x.order_named and o.merchant = k.merchant
-                    left join lateral (
-                        select max(q.id) filter (where q.state <> 'settled') as id,
-                               max(q.state::text) filter (where q.state <> 'settled') as state,
-                               max(q.reason) filter (where q.state <> 'settled') as reason,
-                               count(*) filter (where q.reason <> 'withdrawn') > 0 as known,
-                               bool_or(foloosi.money_went_back(q)) as returned
-                        from foloosi.paybacks q where q.transaction_id = t.id group by q.transaction_id) p on true
-                    offset 0
+                           coalesce(m.late_success, 'pay') as late_success, coalesce(m.verify, 'off') as verify
+                    from unnest(segment, facts) e
+                    -- looked up once for each merchant, not for each delivery
+                    left join unnest(array(select p from foloosi.merchants p where p.merchant in (select s.merchant from unnest(segment) s))) m
+                           on m.merchant = e.merchant
                 ) f offset 0
             ) n offset 0
         ) v

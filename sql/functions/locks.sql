@@ -76,7 +76,7 @@ begin
     select array_agg(d.k) filter (where not d.got), sum(d.times) > count(*)
       into denied, relatives
     from (select k.k, k.times, pg_try_advisory_xact_lock(k.k) as got
-          from (select k, count(*) as times from unnest(batch) e, unnest(e.keys) k group by k offset 0) k) d;
+          from (select e.k, count(*) as times from (select unnest(keys) as k from unnest(batch)) e group by e.k offset 0) k) d;
     busy := denied is not null;
     if busy then
         for r in select e.i from unnest(batch) e where e.keys && denied loop

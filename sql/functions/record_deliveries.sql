@@ -57,32 +57,31 @@ begin
         return;
     end if;
 
+    -- by subscripts: to unnest eighteen arrays is eighteen scans
     select array_agg(row(
-            a.i, a.ordinal, a.merchant, nullif(a.order_ref, ''), substr(a.digest, 1, 16),
-            f.fault,
-            a.source, a.status,
-            nullif(a.transaction_no, ''), nullif(a.payment_reference, ''), a.amount, nullif(a.currency, ''), nullif(a.message, ''),
-            nullif(a.optional1, ''), nullif(a.optional2, ''), nullif(a.optional3, ''), nullif(a.email, ''), nullif(a.mobile, ''),
-            nullif(a.card, ''), null,
+            a.i, ordinals[a.i], a.merchant, a.order_ref, substr(a.digest, 1, 16), f.fault, sources[a.i], a.status,
+            a.transaction_no, a.payment_reference, a.amount, a.currency, nullif(transaction_messages[a.i], ''),
+            nullif(optional1s[a.i], ''), nullif(optional2s[a.i], ''), nullif(optional3s[a.i], ''),
+            nullif(customer_emails[a.i], ''), nullif(customer_mobiles[a.i], ''), nullif(card_last_fours[a.i], ''), null,
             array_remove(array[
-                foloosi.lock_key('order', a.merchant, nullif(a.order_ref, '')),
-                foloosi.lock_key('number', a.merchant, nullif(a.transaction_no, '')),
-                foloosi.lock_key('reference', a.merchant, nullif(a.payment_reference, '')),
-                case when coalesce(a.transaction_no, '') = '' and coalesce(a.payment_reference, '') = ''
+                foloosi.lock_key('order', a.merchant, a.order_ref),
+                foloosi.lock_key('number', a.merchant, a.transaction_no),
+                foloosi.lock_key('reference', a.merchant, a.payment_reference),
+                case when a.transaction_no is null and a.payment_reference is null
                      then foloosi.lock_key('digest', a.merchant, encode(a.digest, 'hex')) end], null), null,
             null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
             null, null, null)::foloosi.element), bool_or(f.fault is not null)
       into batch, faulty
-    from unnest(ordinals, merchants, order_refs, digests, faults, sources, transaction_statuses, transaction_nos,
-                payment_references, amounts, currencies, transaction_messages, optional1s, optional2s, optional3s,
-                customer_emails, customer_mobiles, card_last_fours) with ordinality
-         as a (ordinal, merchant, order_ref, digest, fault, source, status, transaction_no, payment_reference, amount,
-               currency, message, optional1, optional2, optional3, email, mobile, card, i),
+    from generate_series(1, n) s (i),
+         lateral (select s.i, merchants[s.i] as merchant, nullif(order_refs[s.i], '') as order_ref, digests[s.i] as digest,
+                         transaction_statuses[s.i] as status, nullif(transaction_nos[s.i], '') as transaction_no,
+                         nullif(payment_references[s.i], '') as payment_reference, amounts[s.i] as amount,
+                         nullif(currencies[s.i], '') as currency offset 0) a,
          -- what no transfer may lack: the handler has seen to it, a person at psql may forget it
-         lateral (select coalesce(a.fault, case
+         lateral (select coalesce(faults[a.i], case
                 when coalesce(a.status, '') = '' then 'transaction_status is missing'
                 when a.status = 'success' and a.amount is null then 'transaction_amount of a success is missing'
-                when a.status = 'success' and coalesce(a.currency, '') = '' then 'transaction_currency of a success is missing' end) as fault) f;
+                when a.status = 'success' and a.currency is null then 'transaction_currency of a success is missing' end) as fault) f;
 
     locked := foloosi.try_locks(batch);
     batch := locked.batch;

@@ -115,7 +115,8 @@ begin
                 select t.id, t.order_ref from foloosi.transactions t where t.id in (select m.id from match m)
                 order by t.id for no key update skip locked
             )
-            select m.i, array_agg(foloosi.lock_key('transaction', '', m.id::text)) as keys,
+            -- distinct, for number and reference mostly find the same one; twice, it would be its own relative
+            select m.i, array_agg(distinct foloosi.lock_key('transaction', '', m.id::text)) as keys,
                    bool_and(h.id is not null) as free,
                    -- as decide() chooses: the number's transaction, else the one that came first with the reference
                    (array_agg(h.order_ref order by m.by_number desc, m.id))[1] as order_ref

@@ -101,10 +101,10 @@ select same_always('a known one gets its order on the way', d('success', 'REGIST
 -- ---------------------------------------------------------------- segments
 
 create function cut_of(variadic ds delivery[]) returns int[] language sql as $$
-    select foloosi.cut(array_agg((row(i, i, 'm', x.order_ref, sha256(x.body), null, null, x.status, x.no, x.ref, x.amount, x.currency,
+    select foloosi.cut((foloosi.try_locks(array_agg((row(i, i, 'm', x.order_ref, substr(sha256(x.body), 1, 16), null, null, x.status, x.no, x.ref, x.amount, x.currency,
         null, null, null, null, null, null, null, null, array_remove(array[foloosi.lock_key('order', 'm', x.order_ref), foloosi.lock_key('number', 'm', x.no),
         foloosi.lock_key('reference', 'm', x.ref)], null), null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
-        null, null, null, null, null)::foloosi.element) order by i))
+        null, null, null, null, null)::foloosi.element) order by i))).batch)
     from unnest(ds) with ordinality x (status, order_ref, no, ref, amount, currency, copy, fault, body, i)
 $$;
 select is(cut_of(d('success', 'A', 'N-1')), array[1], 'cut: one');
@@ -114,6 +114,13 @@ select is(cut_of(d('success', 'A', 'N-1'), d('success', 'B', 'N-2'), d('success'
 select is(cut_of(d('success', 'A', 'N-1', 'R-1'), d('failed', 'A', null, 'R-1'), d('refund', 'B', 'N-1')), array[1, 2, 3],
     'cut: a number and a reference that one element brings together are one transaction');
 select is(cut_of(d('success', 'A', 'N-1'), d('success', null, 'N-1'), d('success', 'C', 'N-3'), d('success', 'D', 'N-4')), array[1, 2, 3], 'cut: a loner stands alone');
+
+select is(record('m', d('success', 'A', 'N-1', 'R-1'), d('failed', 'B', 'N-2', 'R-2'), d('success', 'C', 'N-3', 'R-3')),
+    array['recorded A paid', 'recorded B cancelled', 'recorded C paid'], 'three payments');
+select is(cut_of(d('success', 'A', 'N-1', 'R-1'), d('failed', 'B', 'N-2', 'R-2'), d('success', 'C', 'N-3', 'R-3')), array[1],
+    'cut: repeats of different payments are one segment, though number and reference both find the transaction');
+select is(cut_of(d('success', 'A', 'N-1'), d('failed', 'B', null, 'R-2'), d('failed', 'X', null, 'R-1')), array[1, 3],
+    'cut: a known transaction makes relatives of its number and its reference');
 
 -- ---------------------------------------------------------------- sizes
 

@@ -131,7 +131,7 @@ insert into foloosi.schema_migrations (version, name, digest) values
 -- An older copy of this file must not put its functions over a newer schema.
 do $$
 begin
-    if (select max(version) from foloosi.schema_migrations) > 9 then
+    if (select max(version) from foloosi.schema_migrations) > 10 then
         raise exception 'the database''s schema is newer than these files'
             using hint = 'Use the files of the release that migrated it.';
     end if;

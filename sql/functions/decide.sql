@@ -190,8 +190,10 @@ begin
                            coalesce(m.late_success, 'pay') as late_success, coalesce(m.verify, 'off') as verify
                     from unnest(segment, facts) e
                     -- looked up once for each merchant, not for each delivery
-                    left join unnest(array(select p from foloosi.merchants p where p.merchant in (select s.merchant from unnest(segment) s))) m
-                           on m.merchant = e.merchant
+                    left join unnest(array(
+                            select p from (select distinct s.merchant from unnest(segment) s) d
+                            cross join lateral (select x from foloosi.merchants x where x.merchant = d.merchant offset 0) p (p))) m
+                        on m.merchant = e.merchant
                 ) f offset 0
             ) n offset 0
         ) v

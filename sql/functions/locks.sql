@@ -157,22 +157,31 @@ begin
         end loop;
     end if;
 
-    -- 5. the ledger's rows of bytes that came before: a repeat is counted there
+    -- 5. the ledger's rows of bytes that came before: a repeat is counted there, and speaks of the order that it
+    --    spoke of, whatever the order key is by now
     if deliveries then
         for r in
             with match as materialized (
-                select e.i, d.id, d.digest, d.merchant from unnest(batch) e
+                select e.i, coalesce(e.order_ref, e.own_order_ref) as order_ref, d.id, d.digest, d.merchant from unnest(batch) e
                 join foloosi.deliveries d on d.digest = e.digest and d.merchant = e.merchant
                 where e.i = any (known)
             ), held as materialized (
-                select d.id from foloosi.deliveries d
+                select d.id, d.order_ref, d.outcome from foloosi.deliveries d
                 where (d.digest, d.merchant) in (select m.digest, m.merchant from match m)
                 order by d.id for no key update skip locked
             )
-            select m.i from match m where m.id not in (select h.id from held h)
+            select m.i, h.id is null as busy, h.order_ref
+            from match m left join held h on h.id = m.id
+            where h.id is null or h.outcome in ('recorded', 'duplicate', 'review')
+                                  and h.order_ref is not null and h.order_ref is distinct from m.order_ref
         loop
-            batch[r.i].outcome := 'busy';
-            busy := true;
+            if r.busy then
+                batch[r.i].outcome := 'busy';
+                busy := true;
+            else
+                batch[r.i].keys := batch[r.i].keys || foloosi.lock_key('order', batch[r.i].merchant, r.order_ref);
+                relatives := true;
+            end if;
         end loop;
     end if;
 end $$;

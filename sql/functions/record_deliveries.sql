@@ -50,6 +50,14 @@ begin
             cardinality(card_last_fours)])) is not true then
         raise exception 'record_deliveries: the arrays are not of one length' using errcode = 'array_subscript_error';
     end if;
+    -- they are read by subscripts from 1
+    if n > 0 and ('[1:' || n || ']' = all (array[array_dims(ordinals), array_dims(merchants), array_dims(order_refs), array_dims(digests),
+            array_dims(bodies), array_dims(faults), array_dims(sources), array_dims(transaction_statuses), array_dims(transaction_nos),
+            array_dims(payment_references), array_dims(amounts), array_dims(currencies), array_dims(transaction_messages),
+            array_dims(optional1s), array_dims(optional2s), array_dims(optional3s), array_dims(customer_emails),
+            array_dims(customer_mobiles), array_dims(card_last_fours)])) is not true then
+        raise exception 'record_deliveries: an array has not one dimension that begins at 1' using errcode = 'array_subscript_error';
+    end if;
     if n = 0 then
         -- A session's first call compiles and plans, which takes longer than the work. This does it
         -- before any lock is held: the handler asks for it when it connects.

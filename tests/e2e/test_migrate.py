@@ -525,6 +525,7 @@ def test_install_names_every_file():
     assert named == there, "sql/install.sql has one \\ir line a file, in the order of foloosictl migrate"
     recorded = [(int(v), n, d) for v, n, d in re.findall(r"^ +\((\d+), '(\w+)', '\\x([0-9a-f]{64})'\);$", text, flags=re.M)]
     assert recorded == expected_ledger(), "sql/install.sql records other digests than: sha256sum sql/migrations/*.sql"
+    assert f"schema_migrations) > {LATEST} then" in text, "sql/install.sql refuses a schema newer than its own"
 
 
 def test_psql_fails_whole(db, sql):

@@ -86,6 +86,14 @@ select same_always('a chain told backwards', d('failed', 'O-1', null, 'R-1'), d(
 select same_always('one reference, three numbers', d('success', 'O-1', 'N-1', 'R-1'), d('success', 'O-1', 'N-2', 'R-1'), d('success', 'O-2', 'N-3', 'R-1'),
     d('success', 'O-2', 'N-2'), d('failed', 'O-2', 'N-3', 'R-1'), d('success', null, null, 'R-1'));
 
+-- The order key of recorded bytes may change: a repeat speaks of the order that it spoke of.
+select example('a repeat of another order');
+select is(record(merchant(), d('failed', 'O-1', 'N-1', 'R-1')), array['recorded O-1 cancelled'], 'a payment fails');
+select is(record(merchant(), d('success', 'O-1', 'N-2', 'R-2'), jsonb_populate_record(d('failed', 'O-1', 'N-1', 'R-1'), '{"order_ref": "O-2"}')),
+    array['recorded O-1 paid (late)', 'duplicate O-1 paid'], 'its repeat, under another order key, knows what the one before it in the batch did');
+select same_always('what is kept stands before what is known', d('x', fault => 'bad'), d('success', 'O-1', 'N-1'), d('success', 'KNOWN', 'K-1', 'KR-1'),
+    d('failed', 'KNOWN', 'K-1', 'KR-1'), d('failed', null, null, 'KR-2'), d('failed', 'REGISTERED', 'N-3'));
+
 -- ---------------------------------------------------------------- keyless loners: the order comes from an earlier relative
 
 select same_always('the key is the first one''s', d('success', 'O-1', 'N-1'), d('failed', 'O-2', 'N-2'), d('success', null, 'N-2'), d('success', 'O-2', 'N-3'));
@@ -136,7 +144,7 @@ select same('256 with relatives', variadic many(256));
 select same('256 of one order', variadic (select array_agg(d('success', 'O-1', 'N-' || i) order by i) from generate_series(1, 256) i));
 select same('256 copies', variadic array_fill(d('success', 'O-1', 'N-1'), array[256]));
 
--- Every array once null, once empty, once shorter, once longer than the others.
+-- Every array once null, once empty, once shorter, once longer than the others, once with other subscripts.
 create function call(n int, spoilt int, how text) returns text language plpgsql as $$
 declare
     types     text[] := array['int', 'text', 'text', 'bytea', 'bytea', 'text', 'text', 'text', 'text', 'text', 'numeric', 'text', 'text', 'text', 'text', 'text',
@@ -146,14 +154,15 @@ declare
     len       int;
 begin
     for k in 1 .. 19 loop
-        len := case when k <> spoilt then n when how = 'longer' then n + 1 when how = 'shorter' then n - 1 when how = 'empty' then 0 end;
-        arguments := arguments || case when len is null then 'null' else format('array_fill(%L::%s, array[%s])', sample[k], types[k], len) end;
+        len := case when k <> spoilt then n when how = 'longer' then n + 1 when how = 'shorter' then n - 1 when how = 'empty' then 0 when how in ('from 0', 'deep') then n end;
+        arguments := arguments || case when len is null then 'null' else format('array_fill(%L::%s, array[%s]%s)', sample[k], types[k],
+                len || case when k = spoilt and how = 'deep' then ', 1' else '' end, case when k = spoilt and how = 'from 0' then ', array[0]' else '' end) end;
     end loop;
     return 'select * from foloosi.record_deliveries(' || array_to_string(arguments, ', ') || ')';
 end $$;
 select lives_ok(call(2, 0, ''), 'arrays of one length are taken');
 select throws_ok(call(2, k, how), '2202E', null, format('array %s of 19 is %s: refused', k, how))
-    from generate_series(1, 19) k, unnest(array['null', 'empty', 'shorter', 'longer']) how;
+    from generate_series(1, 19) k, unnest(array['null', 'empty', 'shorter', 'longer', 'from 0', 'deep']) how;
 select throws_ok(call(1, k, 'null'), '2202E', null, format('array %s of 19 is null in a batch of one: refused', k)) from generate_series(1, 19) k;
 select is_empty(call(0, 0, ''), 'no deliveries give no results');
 

@@ -245,4 +245,4 @@ def run(bench, report, module):
     report.figure("load-seconds", loaded)
     report.figure("minutes", seconds_total / 60)
     if n == 10_000_000 and not module.SECONDS:
-        report.write("growth", "make bench-growth", module.facts([], seconds_total))
+        report.write("growth", "make bench-growth", module.facts([], seconds_total, module.GROWN))

@@ -1,7 +1,6 @@
 /*
- * db.h - the one conversation with PostgreSQL: record a batch. db.c is the only
- * file that knows libpq; a PGresult never leaves it. One struct db belongs to one
- * thread. Every call keeps its deadline by itself, with poll, whatever the
+ * db.h - the handler's connection to PostgreSQL: record a batch. db.c, store.c and migrate.c call
+ * libpq; a PGresult never leaves the file that got it. One struct db belongs to one thread. Every call keeps its deadline by itself, with poll, whatever the
  * server, the network or a standby does.
  */
 #ifndef DB_H

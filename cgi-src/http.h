@@ -1,7 +1,7 @@
 /*
  * http.h - a request and an answer, whatever brought them: FastCGI (threads of
  * one process, or one process a request under mod_fcgid) or plain CGI. http.c is
- * the only file that knows libfcgi.
+ * the only file that calls libfcgi.
  */
 #ifndef HTTP_H
 #define HTTP_H

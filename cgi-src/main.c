@@ -23,7 +23,7 @@
  * /metrics, which writes what stats.c counts.
  *
  * log.c, mem.h and delivery.h (the noun that they share) are used everywhere; arrows only
- * point down, and each foreign library is known to one file. Other programs in this
+ * point down. In this program each foreign library is called from one file. Other programs in this
  * directory (ctl.c: foloosictl, worker.c: foloosi-worker) have their own main and share the
  * rooms below.
  *
@@ -44,6 +44,19 @@
  * Chores are answers that may take long, because the database has not taken the delivery and the
  * spool has to: the answer thread leaves each to a parked thread of its own. There are enough,
  * since there are as many threads as slots, and who is not parked has a slot in hand.
+ *
+ * Lock order. No thread holds two of these locks at once, so there is no order to keep and no
+ * deadlock among them. Whoever adds a call below a held lock must keep it so, or draw the arrow here.
+ *
+ *     house.lock      main.c      slots, accept threads, completions, the configuration in force
+ *     writer.mutex    writer.c    queues and what is done; not held while a batch is committed
+ *     spool.mutex     spool.c     jobs, counters of files; not held during disk operations
+ *     drain.mutex     drain.c     removals, counters; not held during disk or database operations
+ *     ops.mutex       ops.c       waiting requests; not held while they are answered
+ *     crowd.lock      http.c      the list of connections that http_hang_up() ends
+ *     lock            handler.c   warn_unknown_merchant()'s list
+ *
+ * log.c takes none (a line is one write), stats.c counts with atomics.
  *
  * Signals are blocked in every thread; the main thread waits for them, so no code ever runs in a
  * signal handler. Between them it tells the service manager how things are, and that the

@@ -15,7 +15,7 @@
  * sql/install.sql does the same for psql. Lock number, session settings and the
  * two tables (migrations/0000_ledger.sql) are common to both.
  *
- * This is the second and last file that knows libpq. The handler talks to the
+ * db.c and store.c are the other files that call libpq. The handler talks to the
  * database through db.c alone, and a program that faces the internet is not to
  * be linked with the power to run scripts.
  */

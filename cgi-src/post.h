@@ -1,6 +1,6 @@
 /*
- * post.h - POST a body to a URL, or GET it, and hear what comes back. post.c is the only
- * file that knows libcurl.
+ * post.h - POST a body to a URL, or GET it, and hear what comes back. post.c calls libcurl
+ * for foloosictl, and courier.c for foloosi-worker.
  */
 #ifndef POST_H
 #define POST_H

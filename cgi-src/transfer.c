@@ -1,5 +1,5 @@
 /*
- * transfer.c - bytes in, struct transfer out. The only file that knows json-c.
+ * transfer.c - bytes in, struct transfer out. One of two files that call json-c; provider.c is the other.
  *
  * The hard part is that json-c believes too much and rounds numbers. So the bytes
  * go through rfc8259_check() first, which says whether they are JSON and writes a

@@ -2,7 +2,7 @@
  * transfer.h - the decoded data.transfer object of the provider's page.
  *
  * Untrusted JSON becomes this plain struct in one function, and only the struct
- * travels further. transfer.c is the only file that knows json-c.
+ * travels further. transfer.c calls json-c, and provider.c does for answers of the provider.
  */
 #ifndef TRANSFER_H
 #define TRANSFER_H

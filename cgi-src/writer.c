@@ -116,7 +116,7 @@ struct lane {
 };
 
 struct writer {
-	pthread_mutex_t mutex; /* the only lock of this program's own */
+	pthread_mutex_t mutex; /* see the lock order in main.c */
 	bool stop;
 	struct writer_stats stats;
 

@@ -7,7 +7,7 @@
 --
 -- The story of one delivery, in the order of the files:
 --
---   roles.sql        Six roles. The handler, which talks to the internet, may execute
+--   roles.sql        Seven roles. The handler, which talks to the internet, may execute
 --                    record_deliveries() and knows no table.
 --   0000_ledger      What has been done to this schema, and which file did it.
 --   0001_schema      The nouns. A webhook's bytes arrive as a DELIVERY of a MERCHANT. It speaks of

@@ -32,7 +32,7 @@ WARN	= -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototy
 HARDEN	= -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE
 OPT	= -O2 -g $(HARDEN)
 CFLAGS	= -std=c17 -D_GNU_SOURCE $(WARN) $(OPT) $(SAN)
-CPPFLAGS = $(PLANT) -DVERSION='"$(VERSION)"' -DFOLOOSI_SQLDIR='"$(DATADIR)/sql"' -DFOLOOSI_DATADIR='"$(DATADIR)"' -Icgi-src -I/usr/include/postgresql -I/usr/include/json-c
+CPPFLAGS = $(PLANT) -DVERSION='"$(VERSION)"' -DFOLOOSI_SQLDIR='"$(DATADIR)/sql"' -DFOLOOSI_DATADIR='"$(DATADIR)"' -Icgi-src/lib -Icgi-src/handler -Icgi-src/worker -Icgi-src/ctl -I/usr/include/postgresql -I/usr/include/json-c
 LDFLAGS	= -pie -Wl,-z,relro,-z,now $(SAN)
 SAN	=
 PLANT	=
@@ -41,20 +41,25 @@ Q	= @
 
 # -- what there is -------------------------------------------------------------
 
-HANDLER_OBJS = main.o handler.o http.o auth.o rfc8259.o transfer.o money.o outcome.o writer.o db.o config.o url.o mail.o log.o spool.o drain.o \
-	       stats.o ops.o notify.o
-CTL_OBJS     = ctl.o ctl_query.o ctl_delivery.o ctl_config.o ctl_check.o ctl_snippet.o ctl_secret.o ctl_top.o table.o \
-	       ctl_retain.o migrate.o send.o post.o ctl_spool.o events.o store.o spool.o drain.o db.o outcome.o config.o url.o mail.o transfer.o \
-	       rfc8259.o money.o auth.o log.o stats.o
-WORKER_OBJS  = worker.o push.o verify.o reconcile.o provider.o courier.o store.o backoff.o config.o url.o mail.o auth.o transfer.o rfc8259.o money.o log.o notify.o
+HANDLER_OBJS = handler/main.o handler/handler.o lib/http.o lib/auth.o lib/rfc8259.o lib/transfer.o \
+	       lib/money.o lib/outcome.o handler/writer.o lib/db.o lib/config.o lib/url.o lib/mail.o lib/log.o \
+	       lib/spool.o lib/drain.o handler/stats.o handler/ops.o lib/notify.o
+CTL_OBJS = ctl/main.o ctl/ctl_query.o ctl/ctl_delivery.o ctl/ctl_config.o ctl/ctl_check.o \
+	       ctl/ctl_snippet.o ctl/ctl_secret.o ctl/ctl_top.o ctl/table.o ctl/ctl_retain.o ctl/migrate.o \
+	       ctl/send.o ctl/post.o ctl/ctl_spool.o ctl/events.o lib/store.o lib/spool.o lib/drain.o lib/db.o \
+	       lib/outcome.o lib/config.o lib/url.o lib/mail.o lib/transfer.o lib/rfc8259.o lib/money.o \
+	       lib/auth.o lib/log.o handler/stats.o
+WORKER_OBJS = worker/main.o worker/push.o worker/verify.o worker/reconcile.o worker/provider.o \
+	       worker/courier.o lib/store.o lib/backoff.o lib/config.o lib/url.o lib/mail.o lib/auth.o \
+	       lib/transfer.o lib/rfc8259.o lib/money.o lib/log.o lib/notify.o
 HANDLER_LIBS = -lfcgi -ljson-c -lpq -linih -lcrypto -lpthread
 CTL_LIBS     = -lpq -lcurl -ljson-c -linih -lcrypto -lpthread
 WORKER_LIBS  = -lpq -lcurl -lcrypto -ljson-c -linih -lpthread
 
 UNIT	= $(patsubst tests/unit/%.c,$B/%,$(wildcard tests/unit/test_*.c))
 FUZZ	= $(patsubst tests/fuzz/%.c,$B/%,$(wildcard tests/fuzz/fuzz_*.c))
-C_FILES	= $(wildcard cgi-src/*.c tests/unit/*.c tests/fuzz/*.c)
-H_FILES	= $(wildcard cgi-src/*.h tests/unit/*.h)
+C_FILES	= $(wildcard cgi-src/*/*.c tests/unit/*.c tests/fuzz/*.c)
+H_FILES	= $(wildcard cgi-src/*/*.h tests/unit/*.h)
 
 # -- public targets --------------------------------------------------------------
 
@@ -185,7 +190,7 @@ model: all
 # gcc has built everything already; clang sees other things. Then the formatter, the analyzers, the manual.
 lint:
 	$(MAKE) -j$J B=$B/clang CC=clang all
-	clang-format --dry-run -Werror $(C_FILES) $(H_FILES)
+	clang-format-19 --dry-run -Werror $(C_FILES) $(H_FILES)
 	cppcheck -j$J -q --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
 	    --suppress=missingIncludeSystem -D_GNU_SOURCE -DVERSION='""' -DFOLOOSI_SQLDIR='""' -DFOLOOSI_DATADIR='""' \
 	    --suppress=varFuncNullUB cgi-src # glibc's NULL is a pointer
@@ -193,14 +198,14 @@ lint:
 	$(MAKE) tidy
 
 tidy:
-	$(MAKE) -j$J $(patsubst cgi-src/%.c,$B/tidy/%,$(wildcard cgi-src/*.c))
+	$(MAKE) -j$J $(patsubst cgi-src/%.c,$B/tidy/%,$(wildcard cgi-src/*/*.c))
 
 $B/tidy/%: cgi-src/%.c $(H_FILES) .clang-tidy
-	@mkdir -p $(@D); clang-tidy --quiet $< -- -std=c17 -D_GNU_SOURCE $(CPPFLAGS) >$@.log 2>&1 || { cat $@.log; exit 1; }
+	@mkdir -p $(@D); clang-tidy-19 --quiet $< -- -std=c17 -D_GNU_SOURCE $(CPPFLAGS) >$@.log 2>&1 || { cat $@.log; exit 1; }
 	@touch $@
 
 format:
-	clang-format -i $(C_FILES) $(H_FILES)
+	clang-format-19 -i $(C_FILES) $(H_FILES)
 
 # TIME= seconds for each target
 fuzz:
@@ -297,7 +302,7 @@ $B/.flags: .FORCE
 	    echo '$(CC) $(CFLAGS) $(CPPFLAGS) $(LDFLAGS)' >$@
 
 $B/%.o: cgi-src/%.c $B/.flags
-	@echo '  CC $@'
+	@echo '  CC $@'; mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -MMD -MP -c -o $@ $<
 
 $B/fake_%.o: tests/unit/fake_%.c $B/.flags
@@ -319,4 +324,4 @@ $(FUZZ): $B/%: tests/fuzz/%.c $B/.flags $(C_FILES)
 
 .PHONY: .FORCE
 .FORCE:
--include $(wildcard $B/*.d)
+-include $(wildcard $B/*.d $B/*/*.d)

@@ -2,7 +2,7 @@
 --
 -- It is asked every few seconds, for ever, so it reads nothing that grows with the payments: what
 -- waits is in partial indexes, and of events it looks at no more than the page that a consumer would be
--- offered next. Names of metrics and what they mean are in cgi-src/stats.c.
+-- offered next. Names of metrics and what they mean are in cgi-src/handler/stats.c.
 
 create or replace function foloosi.monitor()
 returns table (metric text, merchant text, detail text, value double precision)

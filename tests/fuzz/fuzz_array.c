@@ -1,4 +1,4 @@
-// objects: outcome.c log.c
+// objects: lib/outcome.c lib/log.c
 /*
  * The arrays that the database is sent: whatever the elements, a reader that knows only PostgreSQL's
  * array_recv() finds the same again, and nothing else. db.c is included, for its encoder is its own.
@@ -7,7 +7,7 @@
  */
 #include <stdint.h>
 
-#include "../../cgi-src/db.c"
+#include "../../cgi-src/lib/db.c"
 
 #define ELEMENTS 16
 

@@ -1,4 +1,4 @@
-// objects: auth.c
+// objects: lib/auth.c
 /*
  * Any headers, secrets and body, cut out of the input at its line feeds: no crash, no leak, and
  * nobody gets in who does not know the secret. HMAC-SHA256 is out of a fuzzer's reach,

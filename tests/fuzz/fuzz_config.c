@@ -1,4 +1,4 @@
-// objects: config.c url.c mail.c auth.c log.c transfer.c rfc8259.c money.c
+// objects: lib/config.c lib/url.c lib/mail.c lib/auth.c lib/log.c lib/transfer.c lib/rfc8259.c lib/money.c
 /*
  * Any file is either refused with one line of text that begins with its name, or accepted,
  * and then holds what config.h promises, prints itself, and is read back as the same.

@@ -1,4 +1,4 @@
-// objects: spool.c auth.c log.c
+// objects: lib/spool.c lib/auth.c lib/log.c
 /*
  * Any bytes are either refused with a reason, or a delivery whose parts lie within them. The
  * same again with the checksum put right, or nothing would ever come past it.

@@ -55,7 +55,7 @@ select is(array[said('foloosi_consumer_failures', merchant(), 'erp'), said('folo
 select foloosi.disable_consumer('erp', 'test');
 select is(said('foloosi_consumer_disabled', merchant(), 'erp'), 1::float8, 'a disabled consumer');
 
--- The names are those of cgi-src/stats.c: tests/e2e/test_metrics.py sees each of them in /metrics.
+-- The names are those of cgi-src/handler/stats.c: tests/e2e/test_metrics.py sees each of them in /metrics.
 select is(array(select distinct metric from foloosi.monitor() where metric !~ '^foloosi_[a-z_]+$'), '{}', 'metrics have names that Prometheus takes');
 select is_empty($$select metric, merchant, detail from foloosi.monitor() group by 1, 2, 3 having count(*) > 1$$, 'no series comes twice');
 

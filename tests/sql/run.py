@@ -19,7 +19,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 import stack  # noqa: E402
 
-HEADER = stack.ROOT / "cgi-src" / "transfer.h"
+HEADER = stack.ROOT / "cgi-src" / "lib" / "transfer.h"
 
 
 def limits():

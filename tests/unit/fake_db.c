@@ -5,8 +5,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "../../cgi-src/log.h"
-#include "../../cgi-src/mem.h"
+#include "../../cgi-src/lib/log.h"
+#include "../../cgi-src/lib/mem.h"
 #include "fake_db.h"
 
 struct script {

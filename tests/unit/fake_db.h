@@ -13,7 +13,7 @@
 #ifndef FAKE_DB_H
 #define FAKE_DB_H
 
-#include "../../cgi-src/db.h"
+#include "../../cgi-src/lib/db.h"
 
 #define FAKE_HANG (-1)
 #define FAKE_GATE (-2)

@@ -1,4 +1,4 @@
-// objects: auth.c
+// objects: lib/auth.c
 /* Who is let in: published vectors of RFC 7617, Standard Webhooks and SHA-256, and what attackers make of them. */
 #include <setjmp.h>
 #include <stdarg.h>

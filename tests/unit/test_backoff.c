@@ -1,4 +1,4 @@
-// objects: backoff.c
+// objects: lib/backoff.c
 // backoff.c: when to try again.
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-// objects: config.c url.c mail.c auth.c log.c transfer.c rfc8259.c money.c
+// objects: lib/config.c lib/url.c lib/mail.c lib/auth.c lib/log.c lib/transfer.c lib/rfc8259.c lib/money.c
 /*
  * Configuration files, good and bad. A bad one must be refused with the file, the line
  * and the words of the remedy, and without a word of any secret in it.

@@ -1,4 +1,4 @@
-// objects: outcome.c log.c
+// objects: lib/outcome.c lib/log.c
 /*
  * What db.c does without a server: encode, classify, understand. It is included, for its
  * functions are static. PQmakeEmptyPGresult() and its like build the answers.
@@ -6,7 +6,7 @@
  */
 #include <setjmp.h>
 
-#include "../../cgi-src/db.c"
+#include "../../cgi-src/lib/db.c"
 
 #include <cmocka.h>
 

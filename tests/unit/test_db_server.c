@@ -1,4 +1,4 @@
-// objects: db.c outcome.c log.c
+// objects: lib/db.c lib/outcome.c lib/log.c
 /*
  * db.c against a real PostgreSQL, a private one in a temporary directory, with a
  * record_deliveries() of this test's own, which keeps what it gets in table foloosi.seen
@@ -23,9 +23,9 @@
 
 #include <cmocka.h>
 
-#include "../../cgi-src/db.h"
-#include "../../cgi-src/log.h"
-#include "../../cgi-src/mem.h"
+#include "../../cgi-src/lib/db.h"
+#include "../../cgi-src/lib/log.h"
+#include "../../cgi-src/lib/mem.h"
 
 #define LONG 10000 /* a deadline that is not reached, ms */
 #define SLACK                                                                                      \

@@ -1,4 +1,4 @@
-// objects: drain.c stats.c spool.c outcome.c transfer.c rfc8259.c money.c auth.c log.c fake_db.c
+// objects: lib/drain.c handler/stats.c lib/spool.c lib/outcome.c lib/transfer.c lib/rfc8259.c lib/money.c lib/auth.c lib/log.c fake_db.c
 /*
  * A file goes when its delivery is committed, and not before, whatever the database does. Against a
  * database that fails on command: see fake_db.h.

@@ -1,4 +1,4 @@
-// objects: log.c
+// objects: lib/log.c
 /* One event is one line, whatever is in it: read back through a pipe on fd 2. */
 #include <setjmp.h>
 #include <stdarg.h>

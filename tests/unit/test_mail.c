@@ -1,4 +1,4 @@
-// objects: mail.c auth.c rfc8259.c
+// objects: lib/mail.c lib/auth.c lib/rfc8259.c
 // mail.c: templates, addresses and messages, the hostile ones above all.
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-// objects: money.c
+// objects: lib/money.c
 // money.c: which texts are amounts, and which are currencies.
 #include <setjmp.h>
 #include <stdarg.h>

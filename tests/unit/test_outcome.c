@@ -1,4 +1,4 @@
-// objects: outcome.c
+// objects: lib/outcome.c
 /* The table of outcomes: complete, and in step with the answers that are promised. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-// objects: provider.c rfc8259.c money.c
+// objects: worker/provider.c lib/rfc8259.c lib/money.c
 // provider.c: what the provider's answers say, and what they do not.
 #include <setjmp.h>
 #include <stdarg.h>

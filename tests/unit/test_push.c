@@ -1,4 +1,4 @@
-// objects: push.c auth.c url.c mail.c rfc8259.c backoff.c log.c
+// objects: worker/push.c lib/auth.c lib/url.c lib/mail.c lib/rfc8259.c lib/backoff.c lib/log.c
 // push.c: what an answer means for an event. The rest of it runs in tests/e2e/test_worker.py.
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-// objects: rfc8259.c
+// objects: lib/rfc8259.c
 // rfc8259.c: a table of texts that are JSON and texts that are not, after the grammar's
 // own order; positions; the quoted copy; and senders who want it to be slow.
 #include <setjmp.h>

@@ -1,4 +1,4 @@
-// objects: spool.c auth.c log.c
+// objects: lib/spool.c lib/auth.c lib/log.c
 /*
  * What is kept survives, what is not kept leaves nothing, and no file, however torn, is taken for a
  * delivery. The disk fails on command: the executable's fsync() and renameat() go before libc's.

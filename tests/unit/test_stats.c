@@ -1,4 +1,4 @@
-// objects: stats.c outcome.c log.c
+// objects: handler/stats.c lib/outcome.c lib/log.c
 /*
  * What is counted is what /metrics says, exactly, from many threads too, and after a reload.
  */

@@ -1,4 +1,4 @@
-// objects: table.c
+// objects: ctl/table.c
 /*
  * test_table.c - what a terminal shows of hostile text, and where columns stand.
  */

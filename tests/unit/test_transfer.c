@@ -1,4 +1,4 @@
-// objects: transfer.c rfc8259.c money.c
+// objects: lib/transfer.c lib/rfc8259.c lib/money.c
 // transfer.c: the fields of good bodies, all faults of bad ones, and a run over two
 // directories of files. CORPUS names their parent; else it is tests/corpus. A file in
 // bad/ begins with the HTTP status that its fault deserves.

@@ -1,4 +1,4 @@
-// objects: url.c
+// objects: lib/url.c
 // url.c: where a URL of the configuration leads.
 #include <setjmp.h>
 #include <stdarg.h>

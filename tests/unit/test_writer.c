@@ -1,4 +1,4 @@
-// objects: writer.c stats.c outcome.c log.c fake_db.c
+// objects: handler/writer.c handler/stats.c lib/outcome.c lib/log.c fake_db.c
 /*
  * The writer against a database that fails on command. Times are asserted with room
  * for a busy machine: what must be fast is compared with what would be slow.
@@ -18,8 +18,8 @@
 
 #include <cmocka.h>
 
-#include "../../cgi-src/log.h"
-#include "../../cgi-src/writer.h"
+#include "../../cgi-src/lib/log.h"
+#include "../../cgi-src/handler/writer.h"
 #include "fake_db.h"
 
 #define SENDERS 40

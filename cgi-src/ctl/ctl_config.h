@@ -6,10 +6,7 @@
 
 #include "config.h"
 
-#define CTL_OPTION_CONFIG                                                                          \
-	{                                                                                          \
-		"config", required_argument, NULL, 'c'                                             \
-	}
+#define CTL_OPTION_CONFIG {"config", required_argument, NULL, 'c'}
 #define HELP_CONFIG                                                                                \
 	"  -c, --config PATH          the handler's configuration file (default $" CONFIG_PATH_ENV \
 	",\n"                                                                                      \

@@ -18,14 +18,8 @@ extern const struct subcommand orders_subcommand, order_subcommand, transactions
 /* -- for the other subcommands that ask the database -- */
 
 /* Options that all of them have, for getopt_long(). */
-#define CTL_OPTION_DATABASE                                                                        \
-	{                                                                                          \
-		"database", required_argument, NULL, 'd'                                           \
-	}
-#define CTL_OPTION_JSON                                                                            \
-	{                                                                                          \
-		"json", no_argument, NULL, 'j'                                                     \
-	}
+#define CTL_OPTION_DATABASE {"database", required_argument, NULL, 'd'}
+#define CTL_OPTION_JSON {"json", no_argument, NULL, 'j'}
 #define HELP_DATABASE                                                                              \
 	"  -d, --database CONNECTION  how libpq connects (default: by its environment)\n"
 #define HELP_JSON "  -j, --json                 print JSON\n"

@@ -346,7 +346,7 @@ widths(const struct table_style *style, const struct table *t)
 			    (widest == t->columns || w[c] > w[widest]))
 				widest = c;
 		for (size_t c = 0;
-		     c < t->columns && (widest == t->columns || w[widest] <= content[widest]); c++)
+		    c < t->columns && (widest == t->columns || w[widest] <= content[widest]); c++)
 			if (w[c] > floor && t->kinds[c] == TABLE_TEXT &&
 			    (widest == t->columns || w[c] > w[widest]))
 				widest = c;

@@ -97,11 +97,15 @@ struct setting {
 #define MERCHANT(field) SCOPE_MERCHANT, offsetof(struct merchant, field)
 #define ROW(name_, type_, place, ...) ROW_(name_, type_, place, __VA_ARGS__)
 #define ROW_(name_, type_, scope_, offset_, fallback_, min_, max_, example_, help_)                \
-	{                                                                                          \
-		.name = name_, .type = type_, .scope = scope_, .offset = offset_,                  \
-		.fallback = fallback_, .min = min_, .max = max_, .example = example_,              \
-		.help = help_                                                                      \
-	}
+	{.name = name_,                                                                            \
+	    .type = type_,                                                                         \
+	    .scope = scope_,                                                                       \
+	    .offset = offset_,                                                                     \
+	    .fallback = fallback_,                                                                 \
+	    .min = min_,                                                                           \
+	    .max = max_,                                                                           \
+	    .example = example_,                                                                   \
+	    .help = help_}
 
 /* clang-format off */
 static const struct setting settings[] = {

@@ -81,12 +81,12 @@ struct drain {
 	pthread_cond_t room;    /* in the ring */
 
 	struct item items[BATCH];
-	size_t at_once; /* how many to a batch: 1 after a failure */
-	bool hangs;     /* the last call had no answer in time */
-	bool waiting;   /* the log was told that something is there */
-	bool dismissed; /* the crew is; under mutex */
-	int failures;   /* in a row, with one delivery to a batch */
-	int64_t due;    /* in µs, of clock_ms(): when the rate allows the next batch */
+	size_t at_once;              /* how many to a batch: 1 after a failure */
+	bool hangs;                  /* the last call had no answer in time */
+	bool waiting;                /* the log was told that something is there */
+	bool dismissed;              /* the crew is; under mutex */
+	int failures;                /* in a row, with one delivery to a batch */
+	int64_t due;                 /* in µs, of clock_ms(): when the rate allows the next batch */
 	char after[SPOOL_NAME_SIZE]; /* the last name of this pass that had its turn */
 	int fruitless;               /* failures in a row, whatever the batch */
 	struct drain_result result;  /* of this pass; left under mutex */

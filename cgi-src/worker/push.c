@@ -26,11 +26,11 @@
 #include "push.h"
 #include "url.h"
 
-#define GATHER_MS 10                       /* how long a report waits for others */
-#define REPORT_TRIES 10                    /* a second apart: a lock, or a server that stops */
-#define LEASE_MARGIN_S 30                  /* beyond the timeout, for the reports */
-#define REFUSED_SHARE(n) (((n)*3 + 4) / 5) /* attempts for one that the endpoint refuses */
-#define MAILS_UNDER_WAY 4                  /* of a merchant */
+#define GATHER_MS 10                         /* how long a report waits for others */
+#define REPORT_TRIES 10                      /* a second apart: a lock, or a server that stops */
+#define LEASE_MARGIN_S 30                    /* beyond the timeout, for the reports */
+#define REFUSED_SHARE(n) (((n) * 3 + 4) / 5) /* attempts for one that the endpoint refuses */
+#define MAILS_UNDER_WAY 4                    /* of a merchant */
 /* Of an event that no customer waits for any more: as old as at the last attempt. */
 #define MAIL_AGE_S (INT64_C(4) * 24 * 3600)
 

@@ -515,7 +515,7 @@ read_page(struct sweep *s, const char *day, int page, char **edge)
 		} else {
 			fresh = 0;
 			for (size_t at = 0; at < list.count && s->stopped == NULL;
-			     at += PROVIDER_LIST_LIMIT)
+			    at += PROVIDER_LIST_LIMIT)
 				fresh += (long)take(s, day, page, &list, at,
 				    list.count - at < PROVIDER_LIST_LIMIT ? list.count - at
 									  : PROVIDER_LIST_LIMIT);
@@ -686,7 +686,7 @@ reconcile(const struct config *config, const struct reconcile_options *o, int si
 	    config_merchant(config, o->merchant, strlen(o->merchant)) == NULL)
 		fatal("the configuration has no merchant %s", o->merchant);
 	for (const struct merchant *m = config->merchants;
-	     m < config->merchants + config->merchant_count; m++) {
+	    m < config->merchants + config->merchant_count; m++) {
 		struct sweep s = {.config = config,
 		    .merchant = m,
 		    .store = store,

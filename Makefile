@@ -44,9 +44,9 @@ Q	= @
 HANDLER_OBJS = handler/main.o handler/handler.o lib/http.o lib/auth.o lib/rfc8259.o lib/transfer.o \
 	       lib/money.o lib/outcome.o handler/writer.o lib/db.o lib/config.o lib/url.o lib/mail.o lib/log.o \
 	       lib/spool.o lib/drain.o handler/stats.o handler/ops.o lib/notify.o
-CTL_OBJS = ctl/main.o ctl/ctl_query.o ctl/ctl_delivery.o ctl/ctl_config.o ctl/ctl_check.o \
-	       ctl/ctl_snippet.o ctl/ctl_secret.o ctl/ctl_top.o ctl/table.o ctl/ctl_retain.o ctl/migrate.o \
-	       ctl/send.o ctl/post.o ctl/ctl_spool.o ctl/events.o lib/store.o lib/spool.o lib/drain.o lib/db.o \
+CTL_OBJS = ctl/main.o ctl/query.o ctl/delivery.o ctl/common.o ctl/check.o \
+	       ctl/snippet.o ctl/secret.o ctl/top.o ctl/table.o ctl/retain.o ctl/migrate.o \
+	       ctl/send.o ctl/post.o ctl/spool.o ctl/events.o lib/store.o lib/spool.o lib/drain.o lib/db.o \
 	       lib/outcome.o lib/config.o lib/url.o lib/mail.o lib/transfer.o lib/rfc8259.o lib/money.o \
 	       lib/auth.o lib/log.o handler/stats.o
 WORKER_OBJS = worker/main.o worker/push.o worker/verify.o worker/reconcile.o worker/provider.o \

@@ -1,9 +1,11 @@
 /*
- * ctl.h - what a subcommand of foloosictl is. A new one is a file with a struct
- * subcommand in it, and a line in ctl.c's table.
+ * ctl.h - what a subcommand of foloosictl is, and what they share. A new one is a file with a struct
+ * subcommand in it, a line at the end here and a line in main.c's table.
  */
 #ifndef CTL_H
 #define CTL_H
+
+#include "config.h"
 
 /* Exit codes, the same for every subcommand; foloosictl(1) lists them. */
 #define CTL_OK 0
@@ -28,5 +30,39 @@ struct subcommand {
 
 /* Print "usage: foloosictl NAME SYNOPSIS" on stderr; returns CTL_USAGE. */
 int ctl_usage(const struct subcommand *);
+
+/* ---- the handler's configuration file (common.c) ---- */
+
+#define CTL_OPTION_CONFIG {"config", required_argument, NULL, 'c'}
+#define HELP_CONFIG                                                                                \
+	"  -c, --config PATH          the handler's configuration file (default $" CONFIG_PATH_ENV \
+	",\n"                                                                                      \
+	"                             then " CONFIG_DEFAULT_PATH ")\n"
+
+/* The path that is read without --config. Static. */
+const char *ctl_config_path(void);
+
+/* Read a configuration; path NULL: the default. NULL after a message. The caller ends it by config_unref(). */
+struct config *ctl_config(const char *path);
+
+/* The merchant with this name, or with NULL the only one. NULL after a message. Borrowed. */
+const struct merchant *ctl_merchant(const struct config *, const char *name);
+
+/* ---- the subcommands, by file ---- */
+
+extern const struct subcommand
+    /* check.c */ check_subcommand,
+    /* delivery.c */ explain_subcommand, replay_subcommand,
+    /* events.c */ events_subcommand,
+    /* migrate.c */ migrate_subcommand,
+    /* query.c */ assign_subcommand, attention_subcommand, deliveries_subcommand,
+    merchant_subcommand, order_subcommand, orders_subcommand, paybacks_subcommand,
+    resolve_subcommand, stats_subcommand, transactions_subcommand,
+    /* retain.c */ erase_subcommand, retain_subcommand,
+    /* secret.c */ secret_subcommand,
+    /* send.c */ send_subcommand,
+    /* snippet.c */ apache_snippet_subcommand, nginx_snippet_subcommand,
+    /* spool.c */ spool_subcommand,
+    /* top.c */ top_subcommand;
 
 #endif

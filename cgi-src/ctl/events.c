@@ -10,9 +10,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "ctl_query.h"
-#include "events.h"
+#include "ctl.h"
 #include "mem.h"
+#include "query.h"
 #include "store.h"
 
 struct action {

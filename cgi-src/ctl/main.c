@@ -11,18 +11,8 @@
 #include <string.h>
 
 #include "ctl.h"
-#include "ctl_check.h"
-#include "ctl_delivery.h"
-#include "ctl_query.h"
-#include "ctl_retain.h"
-#include "ctl_secret.h"
-#include "ctl_snippet.h"
-#include "ctl_spool.h"
-#include "ctl_top.h"
-#include "events.h"
 #include "mem.h"
-#include "migrate.h"
-#include "send.h"
+#include "query.h"
 
 #ifndef VERSION
 #define VERSION "unversioned"

@@ -33,8 +33,8 @@
 
 #include <libpq-fe.h>
 
+#include "ctl.h"
 #include "mem.h"
-#include "migrate.h"
 
 #ifndef FOLOOSI_SQLDIR
 #define FOLOOSI_SQLDIR "/usr/share/foloosi-webhook/sql"

@@ -23,9 +23,9 @@
 #include <time.h>
 
 #include "auth.h"
+#include "ctl.h"
 #include "mem.h"
 #include "post.h"
-#include "send.h"
 #include "table.h"
 
 #define URL_ENV "WEBHOOK_URL"

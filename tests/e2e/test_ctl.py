@@ -380,7 +380,7 @@ def test_a_locked_order_is_busy(shop):
 
 def test_the_rules_are_the_readmes():
     table = dict(re.findall(r"^\| (\d+) \| ([^|]+?) \|", (ROOT / "README.md").read_text(), re.M))
-    source = (ROOT / "cgi-src" / "ctl" / "ctl_delivery.c").read_text()
+    source = (ROOT / "cgi-src" / "ctl" / "delivery.c").read_text()
     ours = dict(re.findall(r'^\s+\[(\d+)\] = "(.*)",$', source, re.M))
     assert ours.pop("0")
     assert ours == {k: v for k, v in table.items()}

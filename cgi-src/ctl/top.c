@@ -1,5 +1,5 @@
 /*
- * ctl_top.c - "foloosictl top": what comes in, what waits, what is behind, once a second.
+ * top.c - "foloosictl top": what comes in, what waits, what is behind, once a second.
  *
  * Plain ANSI, no library. The whole screen is made in memory and written at once, over the old one,
  * so that nothing flickers. Whatever ends the view (q, ctrl-c, a signal, a failure) gives the terminal
@@ -18,9 +18,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "ctl_query.h"
-#include "ctl_top.h"
+#include "ctl.h"
 #include "mem.h"
+#include "query.h"
 
 #define PERIOD_MS 1000
 #define ROWS_LEAST 10

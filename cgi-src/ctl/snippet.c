@@ -1,5 +1,5 @@
 /*
- * ctl_snippet.c - "foloosictl nginx-snippet" and "apache-snippet": the shipped configuration of the
+ * snippet.c - "foloosictl nginx-snippet" and "apache-snippet": the shipped configuration of the
  * web server, with the handler's socket and limit, and if wanted for one merchant alone.
  *
  * There is one text to keep right, the installed file; this replaces a few strings in it. A
@@ -14,8 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "ctl_config.h"
-#include "ctl_snippet.h"
+#include "ctl.h"
 #include "mem.h"
 
 #ifndef FOLOOSI_DATADIR

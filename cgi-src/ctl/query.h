@@ -1,5 +1,5 @@
 /*
- * ctl_query.h - the subcommands of foloosictl that are a query, or a call of one function: a table of SQL.
+ * query.h - the subcommands of foloosictl that are a query, or a call of one function: a table of SQL.
  */
 #ifndef CTL_QUERY_H
 #define CTL_QUERY_H
@@ -10,12 +10,6 @@
 #include "ctl.h"
 #include "store.h"
 #include "table.h"
-
-extern const struct subcommand orders_subcommand, order_subcommand, transactions_subcommand,
-    deliveries_subcommand, attention_subcommand, paybacks_subcommand, stats_subcommand,
-    resolve_subcommand, assign_subcommand, merchant_subcommand;
-
-/* -- for the other subcommands that ask the database -- */
 
 /* Options that all of them have, for getopt_long(). */
 #define CTL_OPTION_DATABASE {"database", required_argument, NULL, 'd'}
@@ -42,7 +36,7 @@ void ctl_print_rows(FILE *, const struct store_rows *, int columns, bool records
 /* List all who get events, as "foloosictl stats" does; the exit code. */
 int ctl_list_consumers(struct store *, bool json);
 
-/* The parts of "foloosictl top", see ctl_top.c. */
+/* The parts of "foloosictl top", see top.c. */
 enum ctl_glance {
 	GLANCE_RATES,
 	GLANCE_ATTENTION,

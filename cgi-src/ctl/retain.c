@@ -1,5 +1,5 @@
 /*
- * ctl_retain.c - "foloosictl retain": old raw bytes and personal fields go; "foloosictl erase":
+ * retain.c - "foloosictl retain": old raw bytes and personal fields go; "foloosictl erase":
  * one customer's go at once.
  *
  * sql/functions/retention.sql decides everything and does one small piece of work a call, so that
@@ -15,7 +15,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "ctl_retain.h"
+#include "ctl.h"
 #include "log.h"
 #include "mem.h"
 #include "store.h"

@@ -1,5 +1,5 @@
 /*
- * ctl_delivery.c - "foloosictl replay" and "foloosictl explain": a delivery once more, for good or
+ * delivery.c - "foloosictl replay" and "foloosictl explain": a delivery once more, for good or
  * only to see.
  *
  * The bytes, stored ones or a file's, take the path that they would take at the handler's door: the same
@@ -12,10 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ctl_config.h"
-#include "ctl_delivery.h"
-#include "ctl_query.h"
+#include "ctl.h"
 #include "mem.h"
+#include "query.h"
 
 /* Parameters of the two functions: what comes before the transfer's fields, these, what comes after. */
 enum {

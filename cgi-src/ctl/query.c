@@ -1,5 +1,5 @@
 /*
- * ctl_query.c - the subcommands that are a query, or a call of one function.
+ * query.c - the subcommands that are a query, or a call of one function.
  *
  * A table of SQL and one way through: options become values, values become conditions and
  * parameters, rows become a table or JSON. Who wants another list adds a row.
@@ -23,10 +23,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "ctl_query.h"
-#include "events.h"
+#include "ctl.h"
 #include "log.h"
 #include "mem.h"
+#include "query.h"
 
 #define LIMIT_DEFAULT "50"
 #define LIMIT_MAX 100000

@@ -1,5 +1,5 @@
 /*
- * ctl_check.c - "foloosictl check": is everything in order, and if not, what to do?
+ * check.c - "foloosictl check": is everything in order, and if not, what to do?
  *
  * A list of looks, each of which adds lines: green (ok), yellow (works, but look) or red, with the remedy. One look's
  * failure does not keep the next from its look, unless it has nothing to look at.
@@ -17,11 +17,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "ctl_check.h"
-#include "ctl_config.h"
-#include "ctl_query.h"
+#include "ctl.h"
 #include "mem.h"
 #include "post.h"
+#include "query.h"
 #include "spool.h"
 #include "url.h"
 

@@ -1,11 +1,11 @@
 /*
- * ctl_config.c - the handler's configuration file, for subcommands.
+ * common.c - what subcommands share: the handler's configuration file.
  */
 #include <err.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "ctl_config.h"
+#include "ctl.h"
 #include "log.h"
 
 const char *

@@ -1,5 +1,5 @@
 /*
- * ctl_spool.c - "foloosictl spool": look into the spool, and drain it.
+ * spool.c - "foloosictl spool": look into the spool, and drain it.
  *
  * A running handler drains by itself. This is for plain CGI, where nothing runs, and for a
  * person who wants to see it happen. Both read the handler's configuration, so that directory
@@ -20,11 +20,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "ctl_config.h"
-#include "ctl_query.h"
-#include "ctl_spool.h"
+#include "ctl.h"
 #include "drain.h"
 #include "mem.h"
+#include "query.h"
 
 #define LIST 1000 /* names at a time */
 

@@ -1,5 +1,5 @@
 /*
- * ctl_secret.c - "foloosictl secret": make a token for an endpoint, or a secret that signs.
+ * secret.c - "foloosictl secret": make a token for an endpoint, or a secret that signs.
  *
  * --file makes a file that nobody else can read, which is what the configuration asks for; ">" leaves that
  * to the umask.
@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "ctl_secret.h"
+#include "ctl.h"
 #include "mem.h"
 
 #define TOKEN_BYTES 24   /* 192 bits, in hexadecimal */

@@ -1,7 +1,7 @@
 -- What each role may do, as data. Run again at every deploy, after functions and
 -- views: it takes everything back from our roles and from PUBLIC and gives what
 -- stands here, so this file is the whole truth. Objects in schema foloosi that
--- belong to somebody else are left alone.
+-- belong to another role are left alone.
 --
 -- A row may name what an older release has not got yet; a function's name must
 -- be unique in the schema.

@@ -13,7 +13,7 @@
 --   0001_schema      The nouns. A webhook's bytes arrive as a DELIVERY of a MERCHANT. It speaks of
 --                    a TRANSACTION, one payment attempt, and of an ORDER, what the customer buys.
 --                    The order moves by a state machine that the tables enforce: no UPDATE,
---                    whoever sends it, takes a paid order back unless a person signs for it.
+--                    whoever runs it, takes a paid order back unless a person decides it.
 --                    Each fact leaves an EVENT; money that must go back leaves a PAYBACK; what a
 --                    person decides leaves a DECISION.
 --   0002_narrow_keys Fewer bytes for each: keys compare as bytes, long ones are found by a hash.
@@ -27,11 +27,11 @@
 --   0009_small_ranges  Those of 0008 anew, for a row that is written late cost a thousand times its share.
 --   0010_facts       What is known of a delivery, a type between the look-up and the rules.
 --   functions/       The verbs. record_deliveries() takes a whole batch: it locks the
---                    orders in sorted order (those held by somebody else come back "busy"),
+--                    orders in sorted order (those that another session holds come back "busy"),
 --                    decides by the rules, and writes a few statements for the whole batch. The
 --                    functions of persons (register_order, resolve_order, …) take the same locks.
 --   views/           What a person reads: order_history and attention.
---   grants.sql       Who may do what.
+--   grants.sql       Privileges of the roles.
 --
 -- A new migration gets a block of its own below, with the digest that
 -- "sha256sum sql/migrations/NNNN_name.sql" prints, and a new function or view

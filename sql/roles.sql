@@ -2,11 +2,11 @@
 -- its own on the server. Everything after it is done as foloosi_owner.
 --
 -- The hard part: this file is run again at every deploy, by people with
--- different rights. What exists is left alone, so whoever may SET ROLE
+-- different rights. What exists is left alone, so a session that may SET ROLE
 -- foloosi_owner can run it once a superuser has been there; and what a DBA has
 -- set by ALTER ROLE stays as it was set.
 --
---   foloosi_owner     owns the schema and all in it. Nobody logs in as it.
+--   foloosi_owner     owns the schema and all in it. It has no login.
 --   foloosi_handler   foloosi-webhook: executes record_deliveries(), schema_version() and schema_serves().
 --   foloosi_operator  a person with psql: reads everything, decides by functions.
 --   foloosi_consumer  the merchant's systems: event functions.
@@ -24,7 +24,7 @@ begin
     for wanted in
         select *
         from (values
-            ('foloosi_owner', 'nologin', 'Owns schema foloosi. Nobody logs in as it.'),
+            ('foloosi_owner', 'nologin', 'Owns schema foloosi. It has no login.'),
             ('foloosi_handler', 'login', 'foloosi-webhook: may record deliveries, and nothing else.'),
             ('foloosi_operator', 'login', 'A person with psql: reads schema foloosi, decides by its functions.'),
             ('foloosi_consumer', 'login', 'The merchant''s systems: may call the event functions of schema foloosi.'),
@@ -47,7 +47,7 @@ begin
 end
 $$;
 
--- Who creates a role without being a superuser is not its member yet (and since
+-- A role that creates another without being a superuser is not its member yet (and since
 -- PostgreSQL 16 not one that may SET ROLE).
 do $$
 declare

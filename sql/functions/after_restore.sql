@@ -2,7 +2,7 @@
 -- point in time: that later numbers were given away already. An endpoint recognises an event that
 -- comes twice by its number; a number that is used again would make it drop a new event.
 --
--- For the owner or a superuser, before anybody is let in; foloosi-webhook-restore(7) has the whole story.
+-- For the owner or a superuser, before clients may connect; see foloosi-webhook-restore(7).
 
 create or replace function foloosi.open_last_ranges() returns int
 language sql

@@ -7,7 +7,7 @@ as $$
         and (payback.reason <> 'status_contradiction' or payback.settled_by is null)
 $$;
 comment on function foloosi.money_went_back(foloosi.paybacks) is
-'Did settling this payback mean that the money went back? Not if it was withdrawn; and of a contradiction that a person settled, nobody knows but him.';
+'Did settling this payback mean that the money went back? Not if it was withdrawn; and of a contradiction that a person settled, only that person knows.';
 
 create or replace function foloosi.settle_payback(id bigint, note text default null) returns foloosi.paybacks
 language plpgsql security definer

@@ -89,7 +89,7 @@ begin
         )::foloosi.element)
       into decided
     from (
-        -- what follows from the verdict
+        -- what follows from rule and review_reason
         select v.*,
                case when v.rule = 3 and v.t_status = 'success' -- what succeeded is not rewritten
                     then case when v.learns then 'learn' end
@@ -100,15 +100,15 @@ begin
                case when v.rule = 10 or v.rule between 12 and 15
                     then case when v.o_state is null then 'insert' else 'update' end end as order_write,
                -- what the provider took though it said failed pays the order after all
-               case when v.rule between 12 and 15 and v.verdict is null and v.waits is null and v.p_reason = 'captured_though_failed'
+               case when v.rule between 12 and 15 and v.review_reason is null and v.waits is null and v.p_reason = 'captured_though_failed'
                     then 'withdraw' else v.payback_write end as payback_writes,
                case when v.rule = 10 then 'cancelled'
-                    when v.rule between 12 and 15 and v.verdict is null then v.paid_state
+                    when v.rule between 12 and 15 and v.review_reason is null then v.paid_state
                     when v.rule between 12 and 15 then 'review'
                     else v.o_state end as order_state,
                case when v.rule in (1, 5) then 'duplicate'
                     when v.rule = 2 then case when v.payback_write = 'settle' then 'recorded' else 'ignored' end
-                    when v.rule in (3, 4, 6, 7, 9, 16, 18, 19) or v.rule between 12 and 15 and v.verdict is not null then 'review'
+                    when v.rule in (3, 4, 6, 7, 9, 16, 18, 19) or v.rule between 12 and 15 and v.review_reason is not null then 'review'
                     else 'recorded' end as outcome,
                case v.rule
                     when 2 then case when v.payback_write = 'settle' then 'refunded' else 'status' end
@@ -121,25 +121,25 @@ begin
                     when 17 then 'double_payment'
                     when 18 then 'order_' || case v.o_state when 'review' then 'in_review' else 'verifying' end
                     when 19 then 'reference_conflict'
-                    when 12 then coalesce(v.verdict, v.waits)
+                    when 12 then coalesce(v.review_reason, v.waits)
                     when 13 then v.waits
-                    when 14 then v.verdict
-                    when 15 then coalesce(v.verdict, v.waits, 'late')
+                    when 14 then v.review_reason
+                    when 15 then coalesce(v.review_reason, v.waits, 'late')
                end as reason,
-               case when v.verdict in ('amount_differs', 'currency_differs')
+               case when v.review_reason in ('amount_differs', 'currency_differs')
                     then format('expected %s %s, got %s %s', v.o_amount, v.o_currency, v.amount, v.currency)
                     when v.rule = 6 then format('known as %s %s, now %s %s', v.t_amount, v.t_currency, v.amount, v.currency)
                     when v.rule = 4 then format('transaction %s belongs to order %s', v.t_id, v.t_order_ref)
                     when v.rule = 2 then 'status ' || v.status
                end as detail
         from (
-            -- the verdict of rows 12-15: null pays, anything else is the reason of the review
+            -- review_reason of rows 12-15; null: it pays
             select n.*,
                    case when n.rule = 12 or n.rule = 15 and not (n.o_registered or n.late_success = 'review')
                              then case when n.unknown_orders = 'review' then 'unknown_order' end
                         when n.rule = 15 and n.late_success = 'review' then 'late_success'
                         when n.rule in (14, 15) and n.currency <> n.o_currency then 'currency_differs'
-                        when n.rule in (14, 15) and n.amount <> n.o_amount then 'amount_differs' end as verdict,
+                        when n.rule in (14, 15) and n.amount <> n.o_amount then 'amount_differs' end as review_reason,
                    case when n.verify = 'callback' then 'verifying' else 'paid' end as paid_state,
                    case when n.verify = 'callback' then 'verifying' end as waits,
                    -- one open case a transaction, and none for money that went back; where a person settled a

@@ -1,13 +1,13 @@
 -- erase_customer(): a data-protection request. One customer's personal fields, and the raw bytes that
 -- hold them, go; amounts, orders and the ledger of digests stay.
 --
--- The hard part is to find the customer without missing him and without hitting his neighbour. A value
+-- The hard part is to find all of the customer's data and nothing of another customer's. A value
 -- is looked for as a word: "ann@x.org" is not found in "joann@x.org" nor in "ann@x.org.uk".
 -- It is looked for everywhere that text from outside is kept, rejected bytes included, and in any case of
 -- letters; where JSON may have hidden it behind an escape, in what the escape means.
 --
 -- There is no index for that: it reads the tables once, some minutes for tens of millions of rows,
--- with no lock that anybody waits for; the rows that were found are changed after that, at once.
+-- with no lock that another session waits for; the rows that were found are changed after that, at once.
 
 create or replace function foloosi.customer_pattern(customers text[]) returns text
 language plpgsql immutable
@@ -106,4 +106,4 @@ begin
     return done;
 end $$;
 comment on function foloosi.erase_customer(text[], text, boolean) is
-'Take a customer''s personal data out: mask the transactions that name him, delete the raw bytes that do, blank him in notes, details and messages; keep the books and the digests. Parameters: customers: his e-mail addresses and phone numbers as the payload spells them, in any case; note for the audit row, which must not name him; dry_run: only count. Returns the row of foloosi.erasures; its id is null if nothing was written, because it was a dry run or nothing was found. An order''s own number stays. Errors: what is neither address nor number; the note. Calls: customer_pattern, body_text, unless_personal. Tables: transactions, bodies, deliveries, decisions, paybacks, erasures (written).';
+'Take a customer''s personal data out: mask the transactions that name the customer, delete the raw bytes that do, blank the name in notes, details and messages; keep the books and the digests. Parameters: customers: e-mail addresses and phone numbers as the payload spells them, in any case; note for the audit row, which must not name the customer; dry_run: only count. Returns the row of foloosi.erasures; its id is null if nothing was written, because it was a dry run or nothing was found. An order''s own number stays. Errors: what is neither address nor number; the note. Calls: customer_pattern, body_text, unless_personal. Tables: transactions, bodies, deliveries, decisions, paybacks, erasures (written).';

@@ -6,9 +6,9 @@
 -- looked into again until no transaction runs that may have drawn its ids: those are older
 -- than a number that the database gave out after the gap was seen, because
 --   * ids are drawn one at a time in ascending order (the sequence's cache is 1, as tests/sql sees to), and
---   * whoever writes an event has written something before, so it had its transaction number
+--   * a session that writes an event has written something before, so it had its transaction number
 --     before it drew the id.
--- Within an order nobody overtakes: events of an order are written under its lock, which is held until
+-- The events of one order keep their order: they of an order are written under its lock, which is held until
 -- the commit, so an earlier one is visible before the id of the next is drawn.
 --
 -- What was found becomes rows of dispatches. They are handed out with SKIP LOCKED and a lease, so that
@@ -167,7 +167,7 @@ begin
     if not found then
         return 0;
     end if;
-    -- One at a time; who comes second takes what is there already.
+    -- One session at a time; the second takes what is there already.
     select * into c from foloosi.consumers x where x.id = p_id for no key update skip locked;
     if not found then
         return 0;
@@ -430,4 +430,4 @@ begin
     return settled;
 end $$;
 comment on function foloosi.settle_events(text, bigint[], int[], text[], boolean[], int[], int[], text[]) is
-'What became of events that foloosi-worker posted. Parameters: the consumer''s name; parallel arrays: ids; attempts as next_events() numbered them; verdicts: done, refused (the endpoint works and does not take it), failed (the endpoint is out of order), gone (410: disables the consumer); dead: no further attempt; delays in milliseconds before the next one; HTTP statuses, null: no answer; reasons. Returns how many are done. Failures in a row open the circuit, the first that is heard closes it. Error: no such consumer. Calls: known_consumer, finish_events, push_back. Tables: dispatches, consumers (written).';
+'What became of events that foloosi-worker posted. Parameters: the consumer''s name; parallel arrays: ids; attempts as next_events() numbered them; verdicts: done, refused (the endpoint works and does not take it), failed (the endpoint is out of order), gone (410: disables the consumer); dead: no further attempt; delays in milliseconds before the next one; HTTP statuses, null: no answer; reasons. Returns how many are done. Failures in a row open the circuit, the first answer closes it. Error: no such consumer. Calls: known_consumer, finish_events, push_back. Tables: dispatches, consumers (written).';

@@ -1,9 +1,9 @@
--- Locks: who may touch which order and transaction, decided before anything is read.
+-- Locks of orders and transactions, taken before anything is read.
 --
 -- A delivery needs its order, its transaction (by number and by reference, as either
 -- may name it) or, with neither, its digest. A new order has no row that could be
 -- locked, so the key itself is locked, with an advisory lock of this transaction;
--- rows that exist are locked as well, so that somebody who holds one by hand
+-- rows that exist are locked as well, so that a session that holds one by hand
 -- (SELECT ... FOR UPDATE) is respected. Both are tried, never waited for: what is
 -- not free at once comes back busy. So no batch waits for a lock, none can
 -- deadlock, and one stuck order stops no other.
@@ -66,7 +66,7 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off s
 as $$
 #variable_conflict use_column
 declare
-    denied       bigint[]; -- keys that somebody else holds
+    denied       bigint[]; -- keys that another session holds
     transactions boolean;  -- some are known
     orders       boolean;
     deliveries   boolean;
@@ -115,7 +115,7 @@ begin
                 select t.id, t.order_ref from foloosi.transactions t where t.id in (select m.id from match m)
                 order by t.id for no key update skip locked
             )
-            -- distinct, for number and reference mostly find the same one; twice, it would be its own relative
+            -- distinct, for number and reference mostly find the same one; twice, it would be related to itself
             select m.i, array_agg(distinct foloosi.lock_key('transaction', '', m.id::text)) as keys,
                    bool_and(h.id is not null) as free,
                    -- as decide() chooses: the number's transaction, else the one that came first with the reference
@@ -195,40 +195,40 @@ set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
-    previous int[];   -- position of the nearest earlier relative; null: none
-    loner    boolean[]; -- names no order, and an earlier relative may say which it concerns: must stand alone
-    family   int[];     -- first element that may speak of the same transaction
+    previous int[];   -- position of the nearest earlier related element; null: none
+    single   boolean[]; -- names no order, and an earlier related element may give it one: a segment of its own
+    linked   int[];     -- first element that may speak of the same transaction
     wider    int[];
     starts   int[] := '{1}';
     start    int := 1;
 begin
-    -- One element may say that a number and a reference are one transaction. So what names the
-    -- transaction in any way makes a family, spread from neighbour to neighbour until it grows no more.
-    select array_agg(n order by n) into family from generate_subscripts(batch, 1) n;
+    -- One element may say that a number and a reference are one transaction. So all elements
+    -- that share a number, a reference or a digest are linked, transitively: repeat until nothing changes.
+    select array_agg(n order by n) into linked from generate_subscripts(batch, 1) n;
     loop
         select array_agg(s.first order by s.n) into wider
         from (select p.n, min(p.first) as first
-              from (select e.n, min(family[e.n]) over (partition by k) as first
+              from (select e.n, min(linked[e.n]) over (partition by k) as first
                     from (select row_number() over (order by i) as n, keys,
                                  foloosi.lock_key('order', merchant, coalesce(order_ref, own_order_ref)) as order_key
                           from unnest(batch)) e, unnest(e.keys) k
                     where k is distinct from e.order_key) p
               group by p.n) s;
-        exit when wider = family;
-        family := wider;
+        exit when wider = linked;
+        linked := wider;
     end loop;
 
-    select array_agg(s.previous order by s.n), array_agg(s.loner order by s.n) into previous, loner
+    select array_agg(s.previous order by s.n), array_agg(s.single order by s.n) into previous, single
     from (
         select p.n, max(p.previous) as previous,
-               bool_or(p.previous is not null and p.keyless) as loner
+               bool_or(p.previous is not null and p.keyless) as single
         from (select e.n, k, e.keyless, lag(e.n) over (partition by k order by e.n) as previous
               from (select row_number() over (order by i) as n, keys,
                            order_ref is null as keyless
-                    from unnest(batch)) e, unnest(e.keys || family[e.n]::bigint) k) p
+                    from unnest(batch)) e, unnest(e.keys || linked[e.n]::bigint) k) p
         group by p.n) s;
     for n in 2 .. coalesce(array_length(batch, 1), 1) loop
-        if previous[n] >= start or loner[n] or loner[n - 1] then
+        if previous[n] >= start or single[n] or single[n - 1] then
             start := n;
             starts := starts || n;
         end if;

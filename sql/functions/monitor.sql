@@ -18,7 +18,7 @@ declare
 begin
     return query select 'foloosi_schema_version', null::text, null::text, foloosi.schema_version()::float8;
 
-    -- Zeros too, or nobody can tell "none waits" from "nobody looked".
+    -- Zeros too: a missing row would not tell "none waits" from "not measured".
     return query
         with w as materialized (
             select a.merchant::text as merchant, a.kind, count(*) as n, min(a.created_at) as oldest
@@ -48,7 +48,7 @@ begin
         union all
         select 'foloosi_paybacks_oldest_seconds', t.merchant, t.state, greatest(t.age, 0) from t;
 
-    -- From the order on, for a transaction that nobody has asked about yet has no row in verifications.
+    -- From the order on, for a transaction that was not asked about yet has no row in verifications.
     return query
         with t as materialized (
             select o.merchant::text as merchant, count(*)::float8 as n,

@@ -129,7 +129,7 @@ begin
                    exists (select from foloosi.deliveries d
                            where d.digest = substr(sha256(b.body), 1, 16) and d.merchant = run.merchant and d.outcome = 'ignored')
                    and not (w.status = 'refund' and exists (
-                           select from foloosi.paybacks p where p.transaction_id = t.id and p.state <> 'settled')) as told
+                           select from foloosi.paybacks p where p.transaction_id = t.id and p.state <> 'settled')) as known
             from words w
             left join foloosi.transactions t on t.transaction_no = w.no and t.merchant = run.merchant
             -- the text of jsonb is canonical: names in a fixed order, blanks alike
@@ -142,7 +142,7 @@ begin
                    array_agg(j.digest) as digests, array_agg(j.body) as bodies, array_agg('reconcile'::text) as sources,
                    array_agg(j.status) as statuses, array_agg(j.no) as nos, array_agg(j.amount) as amounts,
                    array_agg(j.currency) as currencies, array_agg(null::text) as nulls
-            from judged j where j.doubt is null and j.verdict <> 'matched' and not j.told
+            from judged j where j.doubt is null and j.verdict <> 'matched' and not j.known
         ), fed as materialized (
             select r.ordinal, r.outcome, r.reason, r.delivery_id
             from batch b, foloosi.record_deliveries(b.ordinals, b.merchants, b.order_refs, b.digests, b.bodies, b.nulls, b.sources,
@@ -163,7 +163,7 @@ begin
         select v.i, v.verdict, v.outcome from verdicts v order by v.i;
 end $$;
 comment on function foloosi.record_reconciled(bigint, text[], text[], numeric[], text[], text[], text[]) is
-'Feed what never arrived or differs, through record_deliveries(), and keep the verdict. Parameters: the run; parallel arrays of at most 256 elements, each number once: number; status, amount, currency and order as the provider has them (order null: he does not say); fault, not null: it could not be read, or not be believed, and is not fed. Returns for each position that this run had not had the verdict (matched, missing, differed, other, unclear) and the outcome of its delivery (null: none was made; busy: somebody holds its order, nothing was kept, call again). Errors: no such run. Calls: known_reconciliation, same_transaction, transactions_of, record_deliveries. Tables: reconciled (written), transactions, deliveries, paybacks (read).';
+'Feed what never arrived or differs, through record_deliveries(), and keep the verdict. Parameters: the run; parallel arrays of at most 256 elements, each number once: number; status, amount, currency and order as the provider has them (order null: not in its list); fault, not null: it could not be read, or not be believed, and is not fed. Returns for each position that this run had not had the verdict (matched, missing, differed, other, unclear) and the outcome of its delivery (null: none was made; busy: another session holds its order, nothing was kept, call again). Errors: no such run. Calls: known_reconciliation, same_transaction, transactions_of, record_deliveries. Tables: reconciled (written), transactions, deliveries, paybacks (read).';
 
 create or replace function foloosi.advance_reconciliation(reconciliation bigint, day date, page int) returns void
 language plpgsql security definer

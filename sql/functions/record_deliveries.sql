@@ -119,7 +119,7 @@ begin
 end $$;
 comment on function foloosi.record_deliveries(int[], text[], text[], bytea[], bytea[], text[], text[], text[], text[], text[], numeric[],
     text[], text[], text[], text[], text[], text[], text[], text[]) is
-'Record deliveries. Parameters: parallel arrays of at most 256 elements (none: only prepares the session); ordinals are the caller''s own numbers, digests SHA-256 of the bodies, faults not null for what the handler rejected, sources null for a webhook, the other fields null where the transfer has none. Returns for each ordinal the outcome (recorded, duplicate, ignored, review, rejected, or busy: somebody holds its order or transaction, nothing was recorded), the order and its state, the reason, the delivery''s id (null: nothing was kept), and whether the merchant has a row. Calls: need_read_committed, try_locks, decide_and_write, write_rejected. Tables: bodies (written).';
+'Record deliveries. Parameters: parallel arrays of at most 256 elements (none: only prepares the session); ordinals are the caller''s own numbers, digests SHA-256 of the bodies, faults not null for what the handler rejected, sources null for a webhook, the other fields null where the transfer has none. Returns for each ordinal the outcome (recorded, duplicate, ignored, review, rejected, or busy: another session holds its order or transaction, nothing was recorded), the order and its state, the reason, the delivery''s id (null: nothing was kept), and whether the merchant has a row. Calls: need_read_committed, try_locks, decide_and_write, write_rejected. Tables: bodies (written).';
 
 create or replace function foloosi.decide_and_write(free foloosi.element[], relatives boolean, known int[] default null)
 returns foloosi.element[]
@@ -135,8 +135,8 @@ declare
     state    text;
     message  text;
     context  text;
-    culprit  text; -- schema of the object that refused
-    hooked   boolean; -- it happened in somebody else's function
+    refuser  text; -- schema of the object that raised the error
+    hooked   boolean; -- it happened in a function that is not ours
 begin
     if relatives and n > 1 then
         starts := foloosi.cut(free);
@@ -155,12 +155,12 @@ begin
         set constraints all immediate;
         return done;
     exception when others or assert_failure then -- "others" leaves out a trigger's assert
-        get stacked diagnostics state = returned_sqlstate, message = message_text, context = pg_exception_context, culprit = schema_name;
-        context := split_part(context, 'decide_and_write(', 1); -- what we called, not who called us
-        -- our own functions are found by the search path, so a qualified name in the context is somebody else's
+        get stacked diagnostics state = returned_sqlstate, message = message_text, context = pg_exception_context, refuser = schema_name;
+        context := split_part(context, 'decide_and_write(', 1); -- what this function called, not its callers
+        -- our own functions are found by the search path, so a qualified name in the context is not ours
         hooked := context ~ 'function (?!foloosi[.])[^ (]+[.][^ (]+[(]' or context ~ '(^|\n)(SQL function|PL/(?!pgSQL))';
         -- What befell the server (connection, wrong kind of transaction, conflict, resources, lock, stop, system): the
-        -- caller tries again. Said by a trigger, it is the trigger that failed.
+        -- caller tries again. Said by a trigger, the trigger failed.
         if not hooked and state ~ '^(08|25|40|53|55|57|58|XX)' then
             raise;
         end if;
@@ -174,11 +174,11 @@ begin
         return done;
     end if;
     return array[foloosi.write_refused(free[1],
-        case when hooked or culprit not in ('', 'foloosi') or state ~ '^(P0|09)' then 'hook_failed' else 'refused' end,
+        case when hooked or refuser not in ('', 'foloosi') or state ~ '^(P0|09)' then 'hook_failed' else 'refused' end,
         state || ' ' || message)];
 end $$;
 comment on function foloosi.decide_and_write(foloosi.element[], boolean, int[]) is
-'Decide and write elements whose locks are taken; contain what their data or a merchant''s trigger breaks. Parameters: free, in queue order; relatives: they may concern each other; known: as decide(), before anything is written. Returns them decided. Calls: cut, decide, write, write_refused.';
+'Decide and write elements whose locks are taken; an error of their data or of a merchant''s trigger stays with its element. Parameters: free, in queue order; relatives: they may concern each other; known: as decide(), before anything is written. Returns them decided. Calls: cut, decide, write, write_refused.';
 
 create or replace function foloosi.write_refused(element foloosi.element, p_reason text, p_detail text) returns foloosi.element
 language plpgsql

@@ -26,7 +26,7 @@ begin
     loop
         continue when p.order_ref is not null and not pg_try_advisory_xact_lock(foloosi.lock_key('order', p.merchant, p.order_ref));
         update foloosi.paybacks x set reminders = x.reminders + 1, reminded_at = now()
-        where x.id = p.id and x.state in ('due', 'check') and x.reminders = p.reminders -- nobody was faster
+        where x.id = p.id and x.state in ('due', 'check') and x.reminders = p.reminders -- no other session was faster
         returning * into again;
         continue when not found;
         insert into foloosi.events (merchant, type, order_ref, transaction_id, payback_id, reason)

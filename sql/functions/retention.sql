@@ -7,14 +7,14 @@
 --   what, subject   what is done, to what
 --   amount          how much of it this call did (or, dry_run, found)
 --   next            what the next call gets as p_after; the first gets 0
---   state           more; done; or busy: somebody holds what is needed, the same call may be tried again
+--   state           more; done; or busy: another session holds what is needed, the same call may be tried again
 --
 -- DROP of a partition needs ACCESS EXCLUSIVE on foloosi.bodies for a moment, and while it waits for
 -- that, every delivery waits behind it. (DETACH CONCURRENTLY would not, but PostgreSQL refuses it
 -- beside a default partition, and the default is what keeps a delivery when no month was made for it.)
 -- So it waits 50 ms at most, far below the handler's lock_timeout, and comes back busy.
 --
--- Rows that somebody holds are passed over, as a delivery would, and met again by the next run.
+-- Rows that another session holds are passed over, as a delivery would, and met again by the next run.
 
 create or replace function foloosi.set_retention(bodies_days int default 400, personal_days int default 90) returns foloosi.retention
 language sql security definer

@@ -1,6 +1,6 @@
 -- Function: foloosi.schema_version()
 --
---   Tells which schema this is, so that a program refuses to work on one that
+--   The version of this schema, so that a program refuses to work on one that
 --   it does not know.
 --
 -- Parameters: none

@@ -52,7 +52,7 @@ begin
         returning v.transaction_id, v.merchant::text, t.transaction_no::text, v.attempts;
 end $$;
 comment on function foloosi.next_verifications(text[], int, interval) is
-'Transactions that the provider is to be asked about now. Parameters: merchants; how many at most; lease: after that time without a word they come again. Returns transaction, merchant, the provider''s number (null: it cannot be asked, which verify_transaction() is told by a null status), attempt. Calls: add_consumer, next_events, finish_events. Tables: verifications (written), orders, merchants, events, transactions (read).';
+'Transactions that the provider is to be asked about now. Parameters: merchants; how many at most; lease: after that time without an answer they are offered again. Returns transaction, merchant, the provider''s number (null: it cannot be asked, which verify_transaction() is told by a null status), attempt. Calls: add_consumer, next_events, finish_events. Tables: verifications (written), orders, merchants, events, transactions (read).';
 
 create or replace function foloosi.postpone_verification(transaction_id bigint, later interval, reason text) returns void
 language sql security definer
@@ -80,7 +80,7 @@ declare
     t       foloosi.transactions;
     o       foloosi.orders;
     was     text;
-    verdict text; -- null: all is as the webhook said
+    difference text; -- null: all is as the webhook said
     said    text;
     outcome text := 'confirmed';
     payback bigint;
@@ -92,7 +92,7 @@ begin
     if p_status = 'success' and (p_amount is null or p_currency is null) then
         raise exception 'verify_transaction: a success has amount and currency' using errcode = 'null_value_not_allowed';
     end if;
-    perform set_config('synchronous_commit', 'on', true); -- what the merchant is told must stay true
+    perform set_config('synchronous_commit', 'on', true); -- what was sent to the merchant must stay true
     if t.order_ref is not null then
         perform foloosi.lock_order(t.merchant, t.order_ref);
     end if;
@@ -103,13 +103,13 @@ begin
                  else concat_ws(', ', 'the provider says ' || p_status, trim_scale(p_amount) || ' ' || p_currency, 'order ' || p_order_ref) end;
 
     if t.state = 'verifying' and o.state = 'verifying' and o.transaction_id = p_id then
-        verdict := case
+        difference := case
             when p_status is null then 'unverifiable'
             when p_status <> 'success' then 'not_captured'
             when p_order_ref <> t.order_ref then 'order_differs'
             when p_currency <> t.currency or o.registered_at is not null and p_currency <> o.currency then 'currency_differs'
             when p_amount <> t.amount or o.registered_at is not null and p_amount <> o.amount then 'amount_differs' end;
-        if verdict is not null then
+        if difference is not null then
             outcome := case when p_status is null then 'unverifiable' else 'differs' end;
             said := concat_ws('; ', said, format('the webhook said success, %s %s, order %s', trim_scale(t.amount), t.currency, t.order_ref),
                 case when o.registered_at is not null then format('expected were %s %s', trim_scale(o.amount), o.currency) end);
@@ -121,11 +121,11 @@ begin
             where x.transaction_id = p_id and x.state = 'check' and x.reason = 'captured_though_failed';
         end if;
         update foloosi.orders x
-        set state = case when verdict is null then 'paid' else 'review' end, updated_at = now(),
-            reason = coalesce(verdict, case when x.late then 'late' end)
+        set state = case when difference is null then 'paid' else 'review' end, updated_at = now(),
+            reason = coalesce(difference, case when x.late then 'late' end)
         where x.order_ref = t.order_ref and x.merchant = t.merchant returning * into o;
-        perform foloosi.emit(t.merchant, case when verdict is null then 'order.success' else 'order.review' end, t.order_ref, p_id, o.reason);
-        if verdict is null then -- what row 18 kept waiting
+        perform foloosi.emit(t.merchant, case when difference is null then 'order.success' else 'order.review' end, t.order_ref, p_id, o.reason);
+        if difference is null then -- what row 18 kept waiting
             perform foloosi.open_paybacks(t.merchant, t.order_ref, p_id, 'double_payment');
         end if;
     elsif t.state = 'failed' and p_status = 'success' then

@@ -75,7 +75,7 @@ begin
         where e.order_write = 'update' and o.order_ref = e.order_named and o.merchant = e.merchant
           and o.state = e.order_state_before;
         get diagnostics written = row_count;
-        if written <> has.orders then -- somebody wrote past the locks: decide anew
+        if written <> has.orders then -- another session wrote without the locks: decide anew
             raise exception 'an order is not in the state that was decided upon' using errcode = 'serialization_failure';
         end if;
     end if;
@@ -212,4 +212,4 @@ begin
     end loop;
 end $$;
 comment on function foloosi.write_rejected(foloosi.element[]) is
-'Keep what the handler rejected, up to the merchant''s quota of the hour; beyond it only count. Parameters: batch. Returns it with outcome and delivery_id (null: only counted; busy: somebody else is counting). Tables: rejections, deliveries (written), merchants, orders (read).';
+'Keep what the handler rejected, up to the merchant''s quota of the hour; beyond it only count. Parameters: batch. Returns it with outcome and delivery_id (null: only counted; busy: another session is counting). Tables: rejections, deliveries (written), merchants, orders (read).';

@@ -45,7 +45,7 @@ struct line {
 struct check {
 	const char *conninfo, *path, *url;
 	struct config *config; /* owned; NULL: it cannot be read */
-	struct store *store;   /* owned; NULL: no connection */
+	struct pg *pg;         /* owned; NULL: no connection */
 	struct line *lines;    /* owned */
 	size_t count;
 };
@@ -86,21 +86,21 @@ look_at_database(struct check *c)
 	static const char sql[] = "select format('as %s, database %s, PostgreSQL %s, schema "
 				  "version %s', current_user, current_database(),"
 				  " current_setting('server_version'), foloosi.schema_version())";
-	struct store_rows rows;
+	struct pg_rows rows;
 
-	c->store = store_new(c->conninfo);
-	store_for_person(c->store);
-	if (store_ready(c->store) && store_ask(c->store, sql, 0, NULL, &rows) == STORE_OK) {
-		say(c, GREEN, "database", xstrdup(store_text(&rows, 0, 0)), NULL);
-		store_rows_free(&rows);
+	c->pg = pg_client_new(c->conninfo);
+	pg_for_person(c->pg);
+	if (pg_ready(c->pg) && pg_query(c->pg, sql, 0, NULL, &rows) == PG_OK) {
+		say(c, GREEN, "database", xstrdup(pg_value(&rows, 0, 0)), NULL);
+		pg_rows_free(&rows);
 		return;
 	}
-	say(c, RED, "database", xstrdup(store_said(c->store)),
+	say(c, RED, "database", xstrdup(pg_client_error(c->pg)),
 	    xstrdup("is PostgreSQL running? --database, or PGHOST, PGDATABASE and "
 		    "PGUSER=foloosi_operator, say where it is; "
 		    "README, \"Install\", has the lines for pg_hba.conf"));
-	store_free(c->store);
-	c->store = NULL;
+	pg_client_free(c->pg);
+	c->pg = NULL;
 }
 
 /* Looks that are a query: each row is a line (0 ok, 1 warning, 2 red; text; remedy). $1: the configuration's merchants. */
@@ -172,38 +172,38 @@ static const struct {
 
 /* The merchants of the configuration as an array, for $1. */
 static void
-merchants(const struct check *c, struct array *names)
+merchants(const struct check *c, struct pg_array *names)
 {
 	for (size_t i = 0; c->config != NULL && i < c->config->merchant_count; i++)
-		array_add(names, c->config->merchants[i].name);
+		pg_array_add(names, c->config->merchants[i].name);
 }
 
 static void
 look_into_database(struct check *c)
 {
-	struct array names = {0};
+	struct pg_array names = {0};
 	const char *values[1];
 
 	merchants(c, &names);
-	values[0] = array_text(&names);
-	for (size_t i = 0; c->store != NULL && i < sizeof looks / sizeof *looks; i++) {
-		struct store_rows rows;
+	values[0] = pg_array_text(&names);
+	for (size_t i = 0; c->pg != NULL && i < sizeof looks / sizeof *looks; i++) {
+		struct pg_rows rows;
 
-		if (store_ask(c->store, looks[i].sql, 1, values, &rows) != STORE_OK) {
-			say(c, RED, looks[i].what, xstrdup(store_said(c->store)),
+		if (pg_query(c->pg, looks[i].sql, 1, values, &rows) != PG_OK) {
+			say(c, RED, looks[i].what, xstrdup(pg_client_error(c->pg)),
 			    xstrdup("connect as foloosi_operator, who may read everything"));
 			continue;
 		}
 		for (size_t r = 0; r < rows.count; r++) {
-			const char *remedy = store_text(&rows, r, 2);
+			const char *remedy = pg_value(&rows, r, 2);
 
-			say(c, (enum light)(store_text(&rows, r, 0)[0] - '0'), looks[i].what,
-			    xstrdup(store_text(&rows, r, 1)),
+			say(c, (enum light)(pg_value(&rows, r, 0)[0] - '0'), looks[i].what,
+			    xstrdup(pg_value(&rows, r, 1)),
 			    remedy != NULL ? xstrdup(remedy) : NULL);
 		}
-		store_rows_free(&rows);
+		pg_rows_free(&rows);
 	}
-	array_free(&names);
+	pg_array_free(&names);
 }
 
 /* Does the connection that a program's configuration names lead in, and as whom? */
@@ -213,28 +213,28 @@ look_at_connection(struct check *c, const char *what, const char *conninfo, cons
 	bool monitor = strcmp(role, "foloosi_monitor") == 0; /* may call one function only */
 	const char *sql = monitor ? "select current_user, (select count(*) from foloosi.monitor())"
 				  : "select current_user";
-	struct store *s = store_new(conninfo);
-	struct store_rows rows = {0};
+	struct pg *s = pg_client_new(conninfo);
+	struct pg_rows rows = {0};
 
-	store_for_person(s);
+	pg_for_person(s);
 	if (monitor)
-		store_for_role_without_version(s);
-	if (!store_ready(s) || store_ask(s, sql, 0, NULL, &rows) != STORE_OK)
-		say(c, RED, what, xstrdup(store_said(s)),
+		pg_without_version(s);
+	if (!pg_ready(s) || pg_query(s, sql, 0, NULL, &rows) != PG_OK)
+		say(c, RED, what, xstrdup(pg_client_error(s)),
 		    xasprintf(
 			"is PostgreSQL running there? If it is, and this is not the program's "
 			"user: sudo -u foloosi-webhook foloosictl check; "
 			"else let it in as %s (README, \"Install\": pg_hba.conf, pg_ident.conf)",
 			role));
-	else if (strcmp(store_text(&rows, 0, 0), role) != 0)
-		say(c, YELLOW, what, xasprintf("connects as %s", store_text(&rows, 0, 0)),
+	else if (strcmp(pg_value(&rows, 0, 0), role) != 0)
+		say(c, YELLOW, what, xasprintf("connects as %s", pg_value(&rows, 0, 0)),
 		    xasprintf("user=%s in its connection string: that role may do what is needed "
 			      "and nothing else",
 			role));
 	else
 		say(c, GREEN, what, xasprintf("connects as %s", role), NULL);
-	store_rows_free(&rows);
-	store_free(s);
+	pg_rows_free(&rows);
+	pg_client_free(s);
 }
 
 static void
@@ -481,7 +481,7 @@ run(int argc, char **argv)
 		free(c.lines[i].remedy);
 	}
 	free(c.lines);
-	store_free(c.store);
+	pg_client_free(c.pg);
 	config_unref(c.config);
 	return code;
 }

@@ -85,9 +85,9 @@ static const char *const rules[] = {
 };
 
 struct subject {
-	struct store_rows stored; /* the row of a delivery that is stored */
-	const char *id;           /* NULL: it is a file's */
-	char *body;               /* owned */
+	struct pg_rows stored; /* the row of a delivery that is stored */
+	const char *id;        /* NULL: it is a file's */
+	char *body;            /* owned */
 	size_t len;
 	const struct merchant *merchant;
 	struct transfer transfer;
@@ -98,7 +98,7 @@ struct subject {
 static void
 subject_free(struct subject *s)
 {
-	store_rows_free(&s->stored);
+	pg_rows_free(&s->stored);
 	free(s->body);
 	transfer_free(&s->transfer);
 	free(s->fault);
@@ -139,19 +139,19 @@ nibble(char c)
 
 /* A delivery of the database, by its id. False after a sentence. */
 static bool
-read_stored(struct subject *s, struct store *store, const char *id)
+read_stored(struct subject *s, struct pg *pg, const char *id)
 {
 	const char *hex;
 
-	if (store_ask(store, stored_sql, 1, &id, &s->stored) != STORE_OK) {
-		warnx("%s", store_said(store));
+	if (pg_query(pg, stored_sql, 1, &id, &s->stored) != PG_OK) {
+		warnx("%s", pg_client_error(pg));
 		return false;
 	}
 	if (s->stored.count == 0) {
 		warnx("there is no delivery %s", id);
 		return false;
 	}
-	if ((hex = store_text(&s->stored, 0, 1)) == NULL) {
+	if ((hex = pg_value(&s->stored, 0, 1)) == NULL) {
 		warnx("the bytes of delivery %s are gone", id);
 		return false;
 	}
@@ -209,10 +209,10 @@ fill(const struct subject *s, const char *values[P__MAX])
 }
 
 static int
-replay(struct store *store, const struct subject *s, bool json)
+replay(struct pg *pg, const struct subject *s, bool json)
 {
 	const char *values[P__MAX];
-	struct store_rows rows;
+	struct pg_rows rows;
 	const char *outcome, *reason;
 	int code = CTL_OK;
 
@@ -223,18 +223,18 @@ replay(struct store *store, const struct subject *s, bool json)
 	}
 	fill(s, values);
 	values[P_SUBJECT] = s->id;
-	if (store_ask(store, replay_sql, P_BODY, values, &rows) != STORE_OK) {
-		warnx("nothing was changed: %s", store_said(store));
+	if (pg_query(pg, replay_sql, P_BODY, values, &rows) != PG_OK) {
+		warnx("nothing was changed: %s", pg_client_error(pg));
 		return CTL_FAILED;
 	}
-	outcome = store_text(&rows, 0, 1);
-	reason = store_text(&rows, 0, 2);
+	outcome = pg_value(&rows, 0, 1);
+	reason = pg_value(&rows, 0, 2);
 	if (strcmp(outcome, "busy") == 0) {
 		warnx("nothing was changed: somebody holds its order or transaction; try again");
 		code = CTL_FAILED;
 	} else {
 		if (json) {
-			table_json(stdout, store_text(&rows, 0, REPLAY_JSON));
+			table_json(stdout, pg_value(&rows, 0, REPLAY_JSON));
 			putchar('\n');
 		} else {
 			ctl_print_rows(stdout, &rows, REPLAY_JSON, true);
@@ -245,7 +245,7 @@ replay(struct store *store, const struct subject *s, bool json)
 			code = CTL_FAILED;
 		}
 	}
-	store_rows_free(&rows);
+	pg_rows_free(&rows);
 	return code;
 }
 
@@ -267,25 +267,25 @@ print_stored(const struct subject *s)
 
 	printf("delivery %s of merchant %s, as it is stored:\n", s->id, s->merchant->name);
 	for (int i = 0; i < 5; i++)
-		if (store_text(&s->stored, 0, 2 + i) != NULL) {
+		if (pg_value(&s->stored, 0, 2 + i) != NULL) {
 			printf("  %-10s ", names[i]);
-			table_text(stdout, &style, store_text(&s->stored, 0, 2 + i));
+			table_text(stdout, &style, pg_value(&s->stored, 0, 2 + i));
 			putchar('\n');
 		}
 	fputs("  ", stdout);
-	print_rule(stdout, store_text(&s->stored, 0, 3));
+	print_rule(stdout, pg_value(&s->stored, 0, 3));
 	puts("\nIf it came now:");
 }
 
 /* The rule by which the rows of an explanation were decided; NULL: none was. */
 static const char *
-rule_of(const struct store_rows *rows)
+rule_of(const struct pg_rows *rows)
 {
 	const char *rule = NULL;
 
 	for (size_t r = 0; r < rows->count; r++) {
-		const char *relation = store_text(rows, r, 0), *column = store_text(rows, r, 3),
-			   *after = store_text(rows, r, 5);
+		const char *relation = pg_value(rows, r, 0), *column = pg_value(rows, r, 3),
+			   *after = pg_value(rows, r, 5);
 
 		if (strcmp(relation, "deliveries") == 0 && strcmp(column, "rule") == 0 &&
 		    after != NULL)
@@ -299,32 +299,32 @@ rule_of(const struct store_rows *rows)
 }
 
 static int
-explain(struct store *store, const struct subject *s, bool json)
+explain(struct pg *pg, const struct subject *s, bool json)
 {
 	const char *values[P__MAX];
-	struct store_rows rows;
+	struct pg_rows rows;
 
 	fill(s, values);
 	values[P_SUBJECT] = s->merchant->name;
 	values[P_BODY] = s->digits;
 	values[P_FAULT] = s->fault;
 	values[P_REPLAY] =
-	    s->id != NULL && strcmp(store_text(&s->stored, 0, 7), "t") == 0 ? "yes" : "no";
+	    s->id != NULL && strcmp(pg_value(&s->stored, 0, 7), "t") == 0 ? "yes" : "no";
 	if (json)
-		return ctl_print(
-			   stdout, store, explain_json_sql, P__MAX, values, true, false, NULL) < 0
+		return ctl_print(stdout, pg, explain_json_sql, P__MAX, values, true, false, NULL) <
+			       0
 			   ? CTL_FAILED
 			   : CTL_OK;
-	if (store_ask(store, explain_sql, P__MAX, values, &rows) != STORE_OK) {
-		warnx("%s", store_said(store));
+	if (pg_query(pg, explain_sql, P__MAX, values, &rows) != PG_OK) {
+		warnx("%s", pg_client_error(pg));
 		return CTL_FAILED;
 	}
 	if (s->id != NULL)
 		print_stored(s);
 	print_rule(stdout, rule_of(&rows));
-	ctl_print_rows(stdout, &rows, store_columns(&rows), false);
+	ctl_print_rows(stdout, &rows, pg_columns(&rows), false);
 	puts("\nNothing was changed: this was rolled back.");
-	store_rows_free(&rows);
+	pg_rows_free(&rows);
 	return CTL_OK;
 }
 
@@ -345,7 +345,7 @@ run_delivery(const struct subcommand *self, int argc, char **argv)
 	bool json = false, explains = self == &explain_subcommand, read;
 	struct subject subject = {0};
 	struct config *config = NULL;
-	struct store *store;
+	struct pg *pg;
 	int option, code = CTL_FAILED;
 
 	while ((option = getopt_long(argc, argv, "d:jc:", known, NULL)) != -1)
@@ -370,20 +370,20 @@ run_delivery(const struct subcommand *self, int argc, char **argv)
 	what = argv[optind];
 	if ((config = ctl_config(path)) == NULL)
 		return CTL_FAILED;
-	if ((store = ctl_connect(conninfo)) == NULL)
+	if ((pg = ctl_connect(conninfo)) == NULL)
 		goto out;
-	read = is_id(what) ? read_stored(&subject, store, what)
+	read = is_id(what) ? read_stored(&subject, pg, what)
 			   : read_file(&subject, what, config->body_limit);
 	if (read)
-		subject.merchant = ctl_merchant(
-		    config, is_id(what) ? store_text(&subject.stored, 0, 0) : merchant);
+		subject.merchant =
+		    ctl_merchant(config, is_id(what) ? pg_value(&subject.stored, 0, 0) : merchant);
 	if (subject.merchant != NULL) {
 		decode(&subject);
-		code = explains ? explain(store, &subject, json) : replay(store, &subject, json);
+		code = explains ? explain(pg, &subject, json) : replay(pg, &subject, json);
 	}
 	subject_free(&subject);
 out:
-	store_free(store);
+	pg_client_free(pg);
 	config_unref(config);
 	return code;
 }

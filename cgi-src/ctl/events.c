@@ -12,8 +12,8 @@
 
 #include "ctl.h"
 #include "mem.h"
+#include "pg_query.h"
 #include "query.h"
-#include "store.h"
 
 struct action {
 	const char *name;
@@ -50,26 +50,26 @@ const struct subcommand events_subcommand = {
 };
 
 static int
-act(struct store *s, const struct action *a, const char *consumer, char **ids, int count)
+act(struct pg *s, const struct action *a, const char *consumer, char **ids, int count)
 {
-	struct array array = {0};
+	struct pg_array array = {0};
 	const char *values[] = {consumer, NULL};
-	struct store_rows rows;
-	enum store_status status;
+	struct pg_rows rows;
+	enum pg_status status;
 
 	for (int i = 0; i < count; i++)
-		array_add(&array, ids[i]);
+		pg_array_add(&array, ids[i]);
 	if (count > 0)
-		values[1] = array_text(&array);
-	status = store_ask(s, a->sql, a->takes_ids ? 2 : 1, values, &rows);
-	array_free(&array);
-	if (status != STORE_OK) {
-		warnx("%s", store_said(s));
+		values[1] = pg_array_text(&array);
+	status = pg_query(s, a->sql, a->takes_ids ? 2 : 1, values, &rows);
+	pg_array_free(&array);
+	if (status != PG_OK) {
+		warnx("%s", pg_client_error(s));
 		return CTL_FAILED;
 	}
 	if (a->said != NULL)
-		printf("%s %s\n", store_text(&rows, 0, 0), a->said);
-	store_rows_free(&rows);
+		printf("%s %s\n", pg_value(&rows, 0, 0), a->said);
+	pg_rows_free(&rows);
 	return CTL_OK;
 }
 
@@ -80,7 +80,7 @@ run(int argc, char **argv)
 	    CTL_OPTION_DATABASE, CTL_OPTION_JSON, {NULL, 0, NULL, 0}};
 	const char *conninfo = "";
 	const struct action *action = NULL;
-	struct store *s;
+	struct pg *s;
 	bool json = false;
 	int option, code;
 
@@ -110,6 +110,6 @@ run(int argc, char **argv)
 		return CTL_FAILED;
 	code = action == NULL ? ctl_list_consumers(s, json)
 			      : act(s, action, argv[1], argv + 2, argc - 2);
-	store_free(s);
+	pg_client_free(s);
 	return code;
 }

@@ -15,8 +15,8 @@
  * sql/install.sql does the same for psql. Lock number, session settings and the
  * two tables (migrations/0000_ledger.sql) are common to both.
  *
- * db.c and store.c are the other files that call libpq. The handler talks to the
- * database through db.c alone, and a program that faces the internet is not to
+ * pg_record.c and pg_query.c are the other files that call libpq. The handler talks to the
+ * database through pg_record.c alone, and a program that faces the internet is not to
  * be linked with the power to run scripts.
  */
 #include <sys/stat.h>

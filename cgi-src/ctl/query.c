@@ -546,27 +546,27 @@ static const char newest_sql[] =
 
 /* ---- the answer ---- */
 
-struct store *
+struct pg *
 ctl_connect(const char *conninfo)
 {
-	struct store *s = store_new(conninfo);
+	struct pg *s = pg_client_new(conninfo);
 
-	store_for_person(s);
-	if (store_ready(s))
+	pg_for_person(s);
+	if (pg_ready(s))
 		return s;
-	warnx("database: %s", store_said(s));
-	store_free(s);
+	warnx("database: %s", pg_client_error(s));
+	pg_client_free(s);
 	return NULL;
 }
 
 /* How a column is printed, by its type and, for what is text in SQL, its name. */
 static enum table_kind
-kind_of(const struct store_rows *rows, int column)
+kind_of(const struct pg_rows *rows, int column)
 {
-	const char *name = store_column_name(rows, column);
+	const char *name = pg_column_name(rows, column);
 	size_t len = strlen(name);
 
-	if (store_column_is_number(rows, column) || strcmp(name, "amount") == 0)
+	if (pg_column_is_number(rows, column) || strcmp(name, "amount") == 0)
 		return TABLE_NUMBER;
 	if ((len > 3 && strcmp(name + len - 3, "_at") == 0) || strcmp(name, "at") == 0 ||
 	    strcmp(name, "since") == 0 || strcmp(name, "oldest") == 0)
@@ -576,15 +576,15 @@ kind_of(const struct store_rows *rows, int column)
 
 /* Copy rows to the end of a table; an empty one gets the columns first. */
 static void
-fill(struct table *t, const struct store_rows *rows, int columns)
+fill(struct table *t, const struct pg_rows *rows, int columns)
 {
 	const char **texts = xcalloc((size_t)columns, sizeof *texts);
 
 	for (int c = 0; t->rows == 0 && t->columns < (size_t)columns; c++)
-		table_column(t, store_column_name(rows, c), kind_of(rows, c));
+		table_column(t, pg_column_name(rows, c), kind_of(rows, c));
 	for (size_t r = 0; r < rows->count; r++) {
 		for (int c = 0; c < columns; c++)
-			texts[c] = store_text(rows, r, c);
+			texts[c] = pg_value(rows, r, c);
 		table_row(t, texts);
 	}
 	free(texts);
@@ -624,26 +624,25 @@ as_json(const char *sql)
 	return xasprintf("select row_to_json(q)::text from (%s) q", sql);
 }
 
-/* Ask, and add the rows to a table. False: store_said() says why. */
+/* Ask, and add the rows to a table. False: pg_client_error() says why. */
 static bool
-ask(struct store *s, const char *sql, size_t n, const char *const *values, bool json,
-    struct table *t)
+ask(struct pg *s, const char *sql, size_t n, const char *const *values, bool json, struct table *t)
 {
 	char *question = json ? as_json(sql) : xstrdup(sql);
-	struct store_rows rows;
-	bool ok = store_ask(s, question, n, values, &rows) == STORE_OK;
+	struct pg_rows rows;
+	bool ok = pg_query(s, question, n, values, &rows) == PG_OK;
 
 	free(question);
 	if (!ok)
 		return false;
-	fill(t, &rows, store_columns(&rows));
-	store_rows_free(&rows);
+	fill(t, &rows, pg_columns(&rows));
+	pg_rows_free(&rows);
 	return true;
 }
 
 long
-ctl_print(FILE *out, struct store *s, const char *sql, size_t n, const char *const *values,
-    bool json, bool records, const char *empty)
+ctl_print(FILE *out, struct pg *s, const char *sql, size_t n, const char *const *values, bool json,
+    bool records, const char *empty)
 {
 	struct table t = {0};
 	long count = -1;
@@ -654,14 +653,14 @@ ctl_print(FILE *out, struct store *s, const char *sql, size_t n, const char *con
 			putc('\n', out);
 		count = (long)t.rows;
 	} else {
-		warnx("%s", store_said(s));
+		warnx("%s", pg_client_error(s));
 	}
 	table_free(&t);
 	return count;
 }
 
 void
-ctl_print_rows(FILE *out, const struct store_rows *rows, int columns, bool records)
+ctl_print_rows(FILE *out, const struct pg_rows *rows, int columns, bool records)
 {
 	struct table t = {0};
 
@@ -685,8 +684,7 @@ add_condition(FILE *sql, const char *condition, size_t number)
 
 /* One question of a list: its SQL with the conditions for all values that are given. */
 static bool
-ask_part(
-    struct store *s, const struct part *p, const char *const *values, bool json, struct table *t)
+ask_part(struct pg *s, const struct part *p, const char *const *values, bool json, struct table *t)
 {
 	const char *given[VALUE__MAX + 1];
 	size_t n = 0, len;
@@ -715,25 +713,25 @@ ask_part(
 	return ok;
 }
 
-/* One number, or fallback for none. False: store_said() says why. */
+/* One number, or fallback for none. False: pg_client_error() says why. */
 static bool
-ask_number(struct store *s, const char *sql, const char *value, int64_t fallback, int64_t *number)
+ask_number(struct pg *s, const char *sql, const char *value, int64_t fallback, int64_t *number)
 {
-	struct store_rows rows;
+	struct pg_rows rows;
 
-	if (store_ask(s, sql, value != NULL, &value, &rows) != STORE_OK)
+	if (pg_query(s, sql, value != NULL, &value, &rows) != PG_OK)
 		return false;
 	*number = fallback;
-	if (rows.count == 1 && store_text(&rows, 0, 0) != NULL)
-		*number = strtoll(store_text(&rows, 0, 0), NULL, 10);
-	store_rows_free(&rows);
+	if (rows.count == 1 && pg_value(&rows, 0, 0) != NULL)
+		*number = strtoll(pg_value(&rows, 0, 0), NULL, 10);
+	pg_rows_free(&rows);
 	return true;
 }
 
 /* From the newest down, in windows that double, until there is enough or the floor is reached. */
 static bool
 ask_windows(
-    struct store *s, const struct part *p, const char *const *given, bool json, struct table *t)
+    struct pg *s, const struct part *p, const char *const *given, bool json, struct table *t)
 {
 	const char *values[VALUE__MAX];
 	char before[24], from[24], limit[24];
@@ -763,8 +761,7 @@ ask_windows(
 }
 
 static bool
-list_part(
-    struct store *s, const struct part *p, const char *const *values, bool json, struct table *t)
+list_part(struct pg *s, const struct part *p, const char *const *values, bool json, struct table *t)
 {
 	return p->windowed && values[V_ORDER] == NULL ? ask_windows(s, p, values, json, t)
 						      : ask_part(s, p, values, json, t);
@@ -783,15 +780,15 @@ say_more(const struct subcommand *self, const struct part *p, const char *const 
 }
 
 static int
-list(const struct subcommand *self, struct store *s, const struct view *v,
-    const char *const *values, bool json)
+list(const struct subcommand *self, struct pg *s, const struct view *v, const char *const *values,
+    bool json)
 {
 	for (size_t i = 0; i < v->count; i++) {
 		const struct part *p = &v->parts[i];
 		struct table t = {0};
 
 		if (!list_part(s, p, values, json, &t)) {
-			warnx("%s", store_said(s));
+			warnx("%s", pg_client_error(s));
 			table_free(&t);
 			return CTL_FAILED;
 		}
@@ -918,7 +915,7 @@ fits(const struct view *v, const struct act *a, const char *const *values)
  * *rows, which the caller ends. False after a sentence.
  */
 static bool
-find_order(struct store *s, const char **values, struct store_rows *rows)
+find_order(struct pg *s, const char **values, struct pg_rows *rows)
 {
 	static const char by_id[] =
 	    "select o.merchant, o.order_ref from foloosi.orders o where o.id = $1";
@@ -929,14 +926,14 @@ find_order(struct store *s, const char **values, struct store_rows *rows)
 	    values[V_ID] != NULL ? values[V_ID] : values[V_ORDER], values[V_MERCHANT]};
 	struct table_style style = table_style(stderr);
 
-	if (store_ask(s, values[V_ID] != NULL ? by_id : by_name, values[V_ID] != NULL ? 1 : 2,
-		asked, rows) != STORE_OK) {
-		warnx("%s", store_said(s));
+	if (pg_query(s, values[V_ID] != NULL ? by_id : by_name, values[V_ID] != NULL ? 1 : 2, asked,
+		rows) != PG_OK) {
+		warnx("%s", pg_client_error(s));
 		return false;
 	}
 	if (rows->count == 1) {
-		values[V_MERCHANT] = store_text(rows, 0, 0);
-		values[V_ORDER] = store_text(rows, 0, 1);
+		values[V_MERCHANT] = pg_value(rows, 0, 0);
+		values[V_ORDER] = pg_value(rows, 0, 1);
 		return true;
 	}
 	if (rows->count == 0) {
@@ -947,19 +944,19 @@ find_order(struct store *s, const char **values, struct store_rows *rows)
 		table_text(stderr, &style, asked[0]);
 		fputs(": say --merchant", stderr);
 		for (size_t i = 0; i < rows->count; i++)
-			fprintf(stderr, "%s %s", i > 0 ? " or" : "", store_text(rows, i, 0));
+			fprintf(stderr, "%s %s", i > 0 ? " or" : "", pg_value(rows, i, 0));
 	}
 	putc('\n', stderr);
-	store_rows_free(rows);
+	pg_rows_free(rows);
 	return false;
 }
 
 static int
-act(const struct subcommand *self, struct store *s, const struct act *a, const char **values,
+act(const struct subcommand *self, struct pg *s, const struct act *a, const char **values,
     bool json)
 {
 	const char *parameters[8];
-	struct store_rows order = {0};
+	struct pg_rows order = {0};
 	long count;
 
 	if (((const struct view *)self->arg)->of_order && !find_order(s, values, &order))
@@ -967,7 +964,7 @@ act(const struct subcommand *self, struct store *s, const struct act *a, const c
 	for (size_t i = 0; i < a->count; i++)
 		parameters[i] = values[a->values[i]];
 	count = ctl_print(stdout, s, a->sql, a->count, parameters, json, true, NULL);
-	store_rows_free(&order);
+	pg_rows_free(&order);
 	if (count == 0) /* only a merchant's */
 		warnx("nothing was changed: \"%s\" is %s", values[V_MERCHANT],
 		    strcmp(a->word, "add") == 0
@@ -1011,9 +1008,9 @@ run_query(const struct subcommand *self, int argc, char **argv)
 	const char *values[VALUE__MAX] = {[V_LIMIT] = LIMIT_DEFAULT, [V_SINCE] = v->since};
 	const char *conninfo = "";
 	const struct act *a = NULL;
-	struct store_rows order = {0};
+	struct pg_rows order = {0};
 	char *after = NULL, floor[24];
-	struct store *s;
+	struct pg *s;
 	bool json = false;
 	int64_t id;
 	int option, code = CTL_FAILED;
@@ -1040,7 +1037,7 @@ run_query(const struct subcommand *self, int argc, char **argv)
 	if (values[V_SINCE] != NULL) {
 		values[V_SINCE] = after = since(values[V_SINCE]);
 		if (!ask_number(s, floor_sql, after, 0, &id)) {
-			warnx("--since: %s", store_said(s));
+			warnx("--since: %s", pg_client_error(s));
 			goto out;
 		}
 		snprintf(floor, sizeof floor, "%" PRId64, id);
@@ -1049,17 +1046,17 @@ run_query(const struct subcommand *self, int argc, char **argv)
 	if (v->of_order && !find_order(s, values, &order))
 		goto out;
 	code = list(self, s, v, values, json);
-	store_rows_free(&order);
+	pg_rows_free(&order);
 out:
 	free(after);
-	store_free(s);
+	pg_client_free(s);
 	return code;
 }
 
 /* ---- for foloosictl events, and top ---- */
 
 int
-ctl_list_consumers(struct store *s, bool json)
+ctl_list_consumers(struct pg *s, bool json)
 {
 	static const struct view view = {.parts = &stats_parts[STATS_CONSUMERS], .count = 1};
 	const char *values[VALUE__MAX] = {0};
@@ -1071,7 +1068,7 @@ ctl_list_consumers(struct store *s, bool json)
 }
 
 const char *
-ctl_glance(enum ctl_glance which, struct store *s, int limit, struct table *t)
+ctl_glance(enum ctl_glance which, struct pg *s, int limit, struct table *t)
 {
 	static const struct part *const parts[GLANCE__MAX] = {
 	    [GLANCE_RATES] = &rates_part,

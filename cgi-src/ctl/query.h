@@ -8,7 +8,7 @@
 #include <stdio.h>
 
 #include "ctl.h"
-#include "store.h"
+#include "pg_query.h"
 #include "table.h"
 
 /* Options that all of them have, for getopt_long(). */
@@ -18,8 +18,8 @@
 	"  -d, --database CONNECTION  how libpq connects (default: by its environment)\n"
 #define HELP_JSON "  -j, --json                 print JSON\n"
 
-/* A connection for a person, or NULL after a sentence. The caller ends it by store_free(). */
-struct store *ctl_connect(const char *conninfo);
+/* A connection for a person, or NULL after a sentence. The caller ends it by pg_client_free(). */
+struct pg *ctl_connect(const char *conninfo);
 
 /*
  * Ask, and print the answer: rows as a table or, with json, as an array of objects.
@@ -27,14 +27,14 @@ struct store *ctl_connect(const char *conninfo);
  *   empty    a sentence for no rows; NULL: none
  * Returns the number of rows, or -1 after a sentence on stderr.
  */
-long ctl_print(FILE *, struct store *, const char *sql, size_t n, const char *const *values,
-    bool json, bool records, const char *empty);
+long ctl_print(FILE *, struct pg *, const char *sql, size_t n, const char *const *values, bool json,
+    bool records, const char *empty);
 
 /* Print the first columns of an answer that is there already. */
-void ctl_print_rows(FILE *, const struct store_rows *, int columns, bool records);
+void ctl_print_rows(FILE *, const struct pg_rows *, int columns, bool records);
 
 /* List all who get events, as "foloosictl stats" does; the exit code. */
-int ctl_list_consumers(struct store *, bool json);
+int ctl_list_consumers(struct pg *, bool json);
 
 /* The parts of "foloosictl top", see top.c. */
 enum ctl_glance {
@@ -45,7 +45,7 @@ enum ctl_glance {
 	GLANCE__MAX
 };
 
-/* The title of a part, and its rows as they are now, at most limit. False: see store_said(). */
-const char *ctl_glance(enum ctl_glance, struct store *, int limit, struct table *);
+/* The title of a part, and its rows as they are now, at most limit. False: see pg_client_error(). */
+const char *ctl_glance(enum ctl_glance, struct pg *, int limit, struct table *);
 
 #endif

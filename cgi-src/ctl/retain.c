@@ -18,7 +18,7 @@
 #include "ctl.h"
 #include "log.h"
 #include "mem.h"
-#include "store.h"
+#include "pg_query.h"
 
 #define WAIT_DEFAULT_MS 60000
 #define PAUSE_FIRST_MS 100 /* before a busy call is tried again; doubled each time … */
@@ -81,7 +81,7 @@ pause_ms(int64_t ms)
 
 /* Call until the step is done. False: after a sentence. */
 static bool
-walk(struct store *s, struct run *run, const struct step *step)
+walk(struct pg *s, struct run *run, const struct step *step)
 {
 	char next[24] = "0", what[64] = "", subject[128] = "";
 	int64_t amount = 0, pause = PAUSE_FIRST_MS, give_up = clock_ms() + run->wait_ms;
@@ -90,28 +90,28 @@ walk(struct store *s, struct run *run, const struct step *step)
 	while (more) {
 		const char *values[] = {step->personal ? run->personal_days : run->bodies_days,
 		    next, run->dry_run ? "true" : "false"};
-		struct store_rows rows;
+		struct pg_rows rows;
 		const char *state, *now;
 		bool busy;
 
-		if (store_ask(s, step->sql, 3, values, &rows) != STORE_OK) {
+		if (pg_query(s, step->sql, 3, values, &rows) != PG_OK) {
 			warnx("the database refused: do you connect as foloosi_retention?");
 			ok = false;
 			break;
 		}
-		now = store_text(&rows, 0, 1);
+		now = pg_value(&rows, 0, 1);
 		if (now != NULL && strcmp(now, subject) != 0) {
 			report(run, step, what, subject, amount);
 			amount = 0;
 			snprintf(subject, sizeof subject, "%s", now);
-			snprintf(what, sizeof what, "%s", store_text(&rows, 0, 0));
+			snprintf(what, sizeof what, "%s", pg_value(&rows, 0, 0));
 		}
-		amount += strtoll(store_text(&rows, 0, 2), NULL, 10);
-		snprintf(next, sizeof next, "%s", store_text(&rows, 0, 3));
-		state = store_text(&rows, 0, 4);
+		amount += strtoll(pg_value(&rows, 0, 2), NULL, 10);
+		snprintf(next, sizeof next, "%s", pg_value(&rows, 0, 3));
+		state = pg_value(&rows, 0, 4);
 		busy = strcmp(state, "busy") == 0;
 		more = busy || strcmp(state, "more") == 0;
-		store_rows_free(&rows);
+		pg_rows_free(&rows);
 
 		if (!busy) {
 			pause = PAUSE_FIRST_MS;
@@ -146,7 +146,7 @@ retain(int argc, char **argv)
 	    {"wait", required_argument, NULL, 'w'}, {NULL, 0, NULL, 0}};
 	struct run run = {.wait_ms = WAIT_DEFAULT_MS};
 	const char *conninfo = "", *wait = NULL;
-	struct store *s;
+	struct pg *s;
 	int option, code = CTL_OK;
 
 	while ((option = getopt_long(argc, argv, "d:jn", known, NULL)) != -1)
@@ -179,15 +179,15 @@ retain(int argc, char **argv)
 	if (wait != NULL)
 		run.wait_ms = atol(wait) * 1000;
 
-	s = store_new(conninfo);
-	if (!store_ready(s)) {
-		store_free(s);
+	s = pg_client_new(conninfo);
+	if (!pg_ready(s)) {
+		pg_client_free(s);
 		return CTL_FAILED;
 	}
 	for (size_t i = 0; i < STEPS; i++)
 		if (!walk(s, &run, &steps[i]))
 			code = CTL_FAILED;
-	store_free(s);
+	pg_client_free(s);
 	if (run.json)
 		puts(run.printed > 0 ? "\n]" : "[]");
 	else if (run.printed == 0 && code == CTL_OK)
@@ -199,19 +199,19 @@ retain(int argc, char **argv)
 
 /* Add a customer, or with "-" the lines of standard input. */
 static void
-add_customer(struct array *customers, const char *customer)
+add_customer(struct pg_array *customers, const char *customer)
 {
 	char *line = NULL;
 	size_t size = 0;
 
 	if (strcmp(customer, "-") != 0) {
-		array_add(customers, customer);
+		pg_array_add(customers, customer);
 		return;
 	}
 	while (getline(&line, &size, stdin) > 0) {
 		line[strcspn(line, "\r\n")] = '\0';
 		if (*line != '\0')
-			array_add(customers, line);
+			pg_array_add(customers, line);
 	}
 	free(line);
 }
@@ -228,9 +228,9 @@ erase(int argc, char **argv)
 	    "$3::boolean)";
 	const char *conninfo = "", *id;
 	const char *values[] = {NULL, NULL, "false"};
-	struct array customers = {0};
-	struct store_rows rows;
-	struct store *s = NULL;
+	struct pg_array customers = {0};
+	struct pg_rows rows;
+	struct pg *s = NULL;
 	bool json = false, dry_run, found;
 	int option, code = CTL_FAILED;
 
@@ -257,45 +257,44 @@ erase(int argc, char **argv)
 	if (optind != argc || customers.len == 0)
 		goto usage;
 	dry_run = strcmp(values[2], "true") == 0;
-	values[0] = array_text(&customers);
+	values[0] = pg_array_text(&customers);
 
-	s = store_new(conninfo);
-	if (!store_ready(s))
+	s = pg_client_new(conninfo);
+	if (!pg_ready(s))
 		goto out;
-	if (store_ask(s, sql, 3, values, &rows) != STORE_OK) {
+	if (pg_query(s, sql, 3, values, &rows) != PG_OK) {
 		warnx(
 		    "nothing was changed: is each an e-mail address, or a phone number of at least "
 		    "6 "
 		    "digits? Does the note name none of them? Do you connect as foloosi_operator?");
 		goto out;
 	}
-	id = store_text(&rows, 0, 0);
+	id = pg_value(&rows, 0, 0);
 	found = id != NULL;
 	for (int c = 1; c <= 3; c++)
-		found |= strcmp(store_text(&rows, 0, c), "0") != 0;
+		found |= strcmp(pg_value(&rows, 0, c), "0") != 0;
 	if (json)
 		printf("{\"erasure\": %s, \"dry_run\": %s, \"transactions\": %s, \"bodies\": %s, "
 		       "\"texts\": %s}\n",
-		    id != NULL ? id : "null", values[2], store_text(&rows, 0, 1),
-		    store_text(&rows, 0, 2), store_text(&rows, 0, 3));
+		    id != NULL ? id : "null", values[2], pg_value(&rows, 0, 1),
+		    pg_value(&rows, 0, 2), pg_value(&rows, 0, 3));
 	else if (found)
 		printf("%s transactions %smasked\n%s raw bodies %sdeleted\n%s notes, details and "
 		       "messages %sblanked\n",
-		    store_text(&rows, 0, 1), dry_run ? "would be " : "", store_text(&rows, 0, 2),
-		    dry_run ? "would be " : "", store_text(&rows, 0, 3),
-		    dry_run ? "would be " : "");
+		    pg_value(&rows, 0, 1), dry_run ? "would be " : "", pg_value(&rows, 0, 2),
+		    dry_run ? "would be " : "", pg_value(&rows, 0, 3), dry_run ? "would be " : "");
 	if (!json && id != NULL)
 		printf("noted as erasure %s\n", id);
 	if (!found)
 		warnx("nothing here names this customer: nothing was changed");
 	code = found ? CTL_OK : CTL_FAILED;
-	store_rows_free(&rows);
+	pg_rows_free(&rows);
 	goto out;
 usage:
 	code = ctl_usage(&erase_subcommand);
 out:
-	store_free(s);
-	array_free(&customers);
+	pg_client_free(s);
+	pg_array_free(&customers);
 	return code;
 }
 

@@ -65,7 +65,7 @@ screen_rows(void)
 /* One part of the screen. Returns how many rows of the screen are left. */
 static int
 print_glance(
-    FILE *out, const struct table_style *style, struct store *s, enum ctl_glance which, int left)
+    FILE *out, const struct table_style *style, struct pg *s, enum ctl_glance which, int left)
 {
 	struct table t = {0};
 	const char *title;
@@ -75,7 +75,7 @@ print_glance(
 	title = ctl_glance(which, s, left - 3, &t);
 	if (title == NULL) {
 		fputs("\n", out);
-		table_text(out, style, store_said(s));
+		table_text(out, style, pg_client_error(s));
 		fputs("\n", out);
 		left -= 2;
 	} else {
@@ -96,7 +96,7 @@ print_glance(
 
 /* The screen as it is now, owned. */
 static char *
-draw(struct store *s)
+draw(struct pg *s)
 {
 	struct table_style style = table_style(stdout);
 	int left =
@@ -111,9 +111,9 @@ draw(struct store *s)
 		abort();
 	strftime(clock, sizeof clock, "%FT%TZ", gmtime_r(&now, &tm));
 	fprintf(out, "foloosi-webhook  %s  q ends\n", clock);
-	if (!store_ready(s)) {
+	if (!pg_ready(s)) {
 		fputs("\nThe database is away: ", out);
-		table_text(out, &style, store_said(s));
+		table_text(out, &style, pg_client_error(s));
 		putc('\n', out);
 	} else {
 		for (int which = 0; which < GLANCE__MAX; which++)
@@ -157,7 +157,7 @@ run(int argc, char **argv)
 	static const struct option known[] = {CTL_OPTION_DATABASE, {NULL, 0, NULL, 0}};
 	struct termios before, raw;
 	const char *conninfo = "";
-	struct store *s;
+	struct pg *s;
 	int option;
 
 	while ((option = getopt_long(argc, argv, "d:", known, NULL)) != -1) {
@@ -187,7 +187,7 @@ run(int argc, char **argv)
 	fputs(LEAVE, stdout);
 	fflush(stdout);
 	tcsetattr(STDIN_FILENO, TCSANOW, &before);
-	store_free(s);
+	pg_client_free(s);
 	return CTL_OK;
 }
 

@@ -17,7 +17,7 @@
  *                     │   spool.c   files that hold deliveries while the database is away
  *                     │     │
  *                     │   drain.c   the way back from there
- *                   db.c        one conversation with PostgreSQL, with a deadline    (libpq)
+ *                   pg_record.c        one conversation with PostgreSQL, with a deadline    (libpq)
  *
  * Beside the stairs, ops.c answers the operator's own requests: /healthz, /readyz and
  * /metrics, which writes what stats.c counts.

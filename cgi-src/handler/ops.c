@@ -22,7 +22,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "db.h"
+#include "pg_record.h"
 #include "log.h"
 #include "mem.h"
 #include "ops.h"
@@ -61,11 +61,11 @@ struct ops {
 	size_t errand_count;
 
 	/* the thread's own */
-	struct db *database;
-	enum db_status status; /* of the last round trip … */
+	struct pg *database;
+	enum pg_status status; /* of the last round trip … */
 	int64_t took, at;      /* … in ms, and when it ended; 0: there was none */
-	struct db *monitor;    /* NULL: it is not asked */
-	struct db_fact *facts; /* owned; NULL: it has not answered */
+	struct pg *monitor;    /* NULL: it is not asked */
+	struct pg_fact *facts; /* owned; NULL: it has not answered */
 	size_t fact_count;
 	int64_t asked;                 /* when; 0: never */
 	bool failing, monitor_failing; /* and the log knows */
@@ -108,14 +108,14 @@ serve_healthz(struct ops *o, struct http_request *q, int64_t deadline)
 
 /* Tell the log when one of our connections begins to fail, and when it works again. */
 static void
-report(const char *event, const struct db *db, enum db_status status, bool *complained)
+report(const char *event, const struct pg *pg, enum pg_status status, bool *complained)
 {
-	if (status != DB_OK)
+	if (status != PG_OK)
 		log_event(*complained ? LOG_DEBUG : LOG_WARNING, event, "state", "down", "error",
-		    db_error(db), (const char *)NULL);
+		    pg_error(pg), (const char *)NULL);
 	else if (*complained)
 		log_event(LOG_INFO, event, "state", "up", (const char *)NULL);
-	*complained = status != DB_OK;
+	*complained = status != PG_OK;
 }
 
 /* A round trip to the database, if the last one is too old. */
@@ -123,14 +123,14 @@ static void
 ping(struct ops *o, int64_t deadline)
 {
 	int64_t begin = clock_ms();
-	bool open = db_connected(o->database);
+	bool open = pg_connected(o->database);
 
 	if (o->at != 0 && begin - o->at < FRESH)
 		return;
-	o->status = db_ping(o->database, deadline);
+	o->status = pg_ping(o->database, deadline);
 	/* The server may have restarted since the last time. */
-	if (o->status == DB_DOWN && open && clock_ms() < deadline)
-		o->status = db_ping(o->database, deadline);
+	if (o->status == PG_DOWN && open && clock_ms() < deadline)
+		o->status = pg_ping(o->database, deadline);
 	o->at = clock_ms();
 	o->took = o->at - begin;
 	report("readyz", o->database, o->status, &o->failing);
@@ -155,11 +155,11 @@ serve_readyz(struct ops *o, struct http_request *q, int64_t deadline)
 		spool = spool_usage(o->options.spool);
 		trouble = spool_trouble(o->options.spool);
 	}
-	ok = o->status == DB_OK && writer.up && trouble == NULL;
+	ok = o->status == PG_OK && writer.up && trouble == NULL;
 	fprintf(out, "{\"status\":\"%s\",\"checks\":{\"database\":{\"ok\":%s,\"ms\":%jd%s}",
-	    ok ? "ready" : "not ready", o->status == DB_OK ? "true" : "false", (intmax_t)o->took,
-	    o->status == DB_OK       ? ""
-	    : o->status == DB_SCHEMA ? ",\"reason\":\"schema\""
+	    ok ? "ready" : "not ready", o->status == PG_OK ? "true" : "false", (intmax_t)o->took,
+	    o->status == PG_OK       ? ""
+	    : o->status == PG_SCHEMA ? ",\"reason\":\"schema\""
 				     : ",\"reason\":\"database\"");
 	fprintf(out, ",\"writer\":{\"ok\":%s,\"queued\":%ju}", writer.up ? "true" : "false",
 	    (uintmax_t)writer.queued);
@@ -183,14 +183,14 @@ static void
 ask_monitor(struct ops *o)
 {
 	int64_t now = clock_ms();
-	enum db_status status;
+	enum pg_status status;
 
 	if (o->monitor == NULL || (o->asked != 0 && now - o->asked < MONITOR_FRESH))
 		return;
 	free(o->facts);
-	status = db_monitor(o->monitor, now + MONITOR_CALL, &o->facts, &o->fact_count);
+	status = pg_monitor(o->monitor, now + MONITOR_CALL, &o->facts, &o->fact_count);
 	report("monitor", o->monitor, status, &o->monitor_failing);
-	db_close(o->monitor);
+	pg_close(o->monitor);
 	o->asked = clock_ms();
 }
 
@@ -315,10 +315,10 @@ rest(struct ops *o)
 	const struct timespec until = {
 	    .tv_sec = (time_t)(end / 1000), .tv_nsec = (long)(end % 1000 * 1000000)};
 
-	if (!db_connected(o->database))
+	if (!pg_connected(o->database))
 		pthread_cond_wait(&o->wake, &o->mutex);
 	else if (pthread_cond_clockwait(&o->wake, &o->mutex, CLOCK_MONOTONIC, &until) != 0)
-		db_close(o->database);
+		pg_close(o->database);
 }
 
 static void *
@@ -355,9 +355,9 @@ ops_start(const struct ops_options *options)
 	struct ops *o = xcalloc(1, sizeof *o);
 
 	o->options = *options;
-	o->database = db_new(options->database);
+	o->database = pg_new(options->database);
 	if (options->monitor != NULL)
-		o->monitor = db_new(options->monitor);
+		o->monitor = pg_new(options->monitor);
 	o->options.database = o->options.monitor = NULL;
 	for (o->spare_count = 0; o->spare_count < SPARES; o->spare_count++)
 		o->spares[o->spare_count] = http_request_new(options->listen_fd);
@@ -380,8 +380,8 @@ ops_stop(struct ops *o)
 	pthread_join(o->thread, NULL);
 	for (size_t i = 0; i < o->spare_count; i++)
 		http_request_free(o->spares[i]);
-	db_free(o->database);
-	db_free(o->monitor);
+	pg_free(o->database);
+	pg_free(o->monitor);
 	free(o->facts);
 	pthread_cond_destroy(&o->wake);
 	pthread_mutex_destroy(&o->mutex);

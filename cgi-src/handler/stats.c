@@ -257,7 +257,7 @@ static void
 write_facts(FILE *out, const struct family *f, const struct stats_sample *s)
 {
 	for (size_t i = 0; i < s->fact_count; i++) {
-		const struct db_fact *fact = &s->facts[i];
+		const struct pg_fact *fact = &s->facts[i];
 		const char *between = "";
 
 		if (strcmp(fact->metric, f->name) != 0)

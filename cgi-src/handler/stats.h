@@ -12,7 +12,7 @@
 #include <stdio.h>
 
 #include "config.h"
-#include "db.h"
+#include "pg_record.h"
 #include "delivery.h"
 #include "writer.h"
 
@@ -59,7 +59,7 @@ struct stats_sample {
 
 	bool monitored;  /* the database is asked for the rest … */
 	bool monitor_up; /* … and has said it: */
-	const struct db_fact *facts;
+	const struct pg_fact *facts;
 	size_t fact_count;
 };
 

@@ -33,7 +33,7 @@
  * has nobody to hold up: its main lane tries again by itself, on the connection that it has.
  *
  * Deadlines. A call's deadline is the smallest of its deliveries' less a margin,
- * and db.c keeps it whatever happens; so a lane answers in time all that it has in
+ * and pg_record.c keeps it whatever happens; so a lane answers in time all that it has in
  * hand. It takes nothing that has less time left than a call needs (it would cut the
  * call short for the others), and it has nothing in hand while it connects, which
  * may block in the resolver, or backs off. What stands in the queue meanwhile is
@@ -59,7 +59,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "db.h"
+#include "pg_record.h"
 #include "log.h"
 #include "mem.h"
 #include "stats.h"
@@ -92,7 +92,7 @@ struct lane {
 	struct writer *writer;
 	const char *name;
 	pthread_t thread;
-	struct db *db;
+	struct pg *pg;
 	bool eager; /* connects before there is anything to do */
 
 	/* under the mutex */
@@ -469,14 +469,14 @@ ask_again(struct lane *lane, size_t n)
 
 /* The word for the log and the answer. */
 static const char *
-reason_of(enum db_status status)
+reason_of(enum pg_status status)
 {
 	switch (status) {
-	case DB_LOST:
+	case PG_LOST:
 		return "in_doubt";
-	case DB_DATA:
+	case PG_DATA:
 		return "refused";
-	case DB_SCHEMA:
+	case PG_SCHEMA:
 		return "schema";
 	default:
 		return "database";
@@ -485,9 +485,9 @@ reason_of(enum db_status status)
 
 /* Refuse all that is queued and all that will come, until a probe connects. Mutex held. */
 static void
-go_down(struct lane *lane, enum db_status status)
+go_down(struct lane *lane, enum pg_status status)
 {
-	lane->down = status == DB_SCHEMA ? "schema" : "database";
+	lane->down = status == PG_SCHEMA ? "schema" : "database";
 	lane->up = false;
 	while (lane->first != NULL)
 		refuse(lane->writer, unqueue(lane, &lane->first), lane->down);
@@ -496,21 +496,21 @@ go_down(struct lane *lane, enum db_status status)
 
 /* A call has ended like this after so many ms. */
 static void
-hangs(struct lane *lane, enum db_status status, int64_t ms)
+hangs(struct lane *lane, enum pg_status status, int64_t ms)
 {
-	if (status == DB_OK)
+	if (status == PG_OK)
 		lane->hung = 0;
-	else if (status == DB_LOST && ms >= HUNG && ++lane->hung >= 2)
+	else if (status == PG_LOST && ms >= HUNG && ++lane->hung >= 2)
 		lane->backoff = lane->hung < 7 ? HUNG_FIRST << (lane->hung - 2) : HUNG_LAST;
 }
 
 /* Commit the n in hand. Mutex not held. */
-static enum db_status
+static enum pg_status
 record(struct lane *lane, size_t n)
 {
 	struct writer_stats *stats = &lane->writer->stats;
 	int64_t deadline = NEVER, begin, took;
-	enum db_status status;
+	enum pg_status status;
 	uint64_t busy = 0;
 
 	for (size_t i = 0; i < n; i++) {
@@ -519,35 +519,35 @@ record(struct lane *lane, size_t n)
 			deadline = lane->batch[i]->deadline;
 	}
 	begin = clock_ms();
-	status = db_record(lane->db, lane->batch, n, deadline - MARGIN);
+	status = pg_record(lane->pg, lane->batch, n, deadline - MARGIN);
 	took = clock_ms() - begin;
 	hangs(lane, status, took);
-	for (size_t i = 0; status == DB_OK && i < n; i++)
+	for (size_t i = 0; status == PG_OK && i < n; i++)
 		busy += lane->batch[i]->outcome == OUTCOME_BUSY;
 
 	pthread_mutex_lock(&lane->writer->mutex);
-	stats->batches += status == DB_OK;
-	stats->deliveries += status == DB_OK ? n : 0;
+	stats->batches += status == PG_OK;
+	stats->deliveries += status == PG_OK ? n : 0;
 	stats->busy += busy;
-	stats->failures += status != DB_OK;
+	stats->failures += status != PG_OK;
 	pthread_mutex_unlock(&lane->writer->mutex);
 
-	if (status == DB_OK) {
+	if (status == PG_OK) {
 		stats_observe(STATS_BATCH_SIZE, (int64_t)n);
 		stats_observe(STATS_COMMIT_MS, took);
 	} else {
-		stats_count(STATS_BATCH_FAILED, status == DB_LOCKED ? "locked" : reason_of(status));
+		stats_count(STATS_BATCH_FAILED, status == PG_LOCKED ? "locked" : reason_of(status));
 	}
-	if (status == DB_OK)
+	if (status == PG_OK)
 		lane->backoff = BACKOFF_FIRST;
-	else if (status == DB_DATA && n == 1)
+	else if (status == PG_DATA && n == 1)
 		log_event(LOG_ERROR, "refused", "lane", lane->name, "request",
-		    lane->batch[0]->request_id, "error", db_error(lane->db), NULL);
+		    lane->batch[0]->request_id, "error", pg_error(lane->pg), NULL);
 	else
-		log_event(status == DB_LOCKED ? LOG_INFO : LOG_WARNING, "batch_failed", "lane",
+		log_event(status == PG_LOCKED ? LOG_INFO : LOG_WARNING, "batch_failed", "lane",
 		    lane->name, "deliveries", log_number((int64_t)n), "reason",
-		    status == DB_LOCKED ? "locked" : reason_of(status), "error", db_error(lane->db),
-		    "remedy", db_remedy(lane->db), NULL);
+		    status == PG_LOCKED ? "locked" : reason_of(status), "error", pg_error(lane->pg),
+		    "remedy", pg_remedy(lane->pg), NULL);
 	return status;
 }
 
@@ -555,7 +555,7 @@ record(struct lane *lane, size_t n)
 static void
 commit(struct lane *lane, size_t n)
 {
-	enum db_status status = record(lane, n);
+	enum pg_status status = record(lane, n);
 	bool single = n == 1;
 	size_t answers = 0;
 	bool done;
@@ -563,13 +563,13 @@ commit(struct lane *lane, size_t n)
 	/* Who waits is woken behind the mutex, or all would run into it: until then they move to
 	 * the front of the hand. */
 	pthread_mutex_lock(&lane->writer->mutex);
-	if (status == DB_LOST && ask_again(lane, n))
+	if (status == PG_LOST && ask_again(lane, n))
 		n = 0;
 	for (size_t i = 0; i < n; i++) {
 		struct waiting *w = lane->hand[i];
 		bool busy =
-		    status == DB_LOCKED || (status == DB_OK && w->d->outcome == OUTCOME_BUSY);
-		bool suspect = (status == DB_LOCKED || status == DB_DATA) && !single;
+		    status == PG_LOCKED || (status == PG_OK && w->d->outcome == OUTCOME_BUSY);
+		bool suspect = (status == PG_LOCKED || status == PG_DATA) && !single;
 		int pause = busy ? jitter(lane, w->pause) : 0;
 
 		if (busy) {
@@ -581,7 +581,7 @@ commit(struct lane *lane, size_t n)
 			continue;
 		if (busy || suspect)
 			unavailable(w->d, w->in_doubt ? "in_doubt" : lane->writer->beside->down);
-		else if (status != DB_OK)
+		else if (status != PG_OK)
 			unavailable(w->d, w->in_doubt ? "in_doubt" : reason_of(status));
 		if (w->unattended)
 			finish(lane->writer, w);
@@ -589,7 +589,7 @@ commit(struct lane *lane, size_t n)
 			lane->hand[answers++] = w;
 	}
 	done = lane->writer->done != NULL;
-	if (n > 0 && !db_connected(lane->db))
+	if (n > 0 && !pg_connected(lane->pg))
 		go_down(lane, status);
 	pthread_mutex_unlock(&lane->writer->mutex);
 	if (done)
@@ -602,12 +602,12 @@ commit(struct lane *lane, size_t n)
 static void
 complain(struct lane *lane)
 {
-	const char *remedy = db_remedy(lane->db); /* the same words are the same pointer */
+	const char *remedy = pg_remedy(lane->pg); /* the same words are the same pointer */
 	int64_t now = clock_ms();
 	bool known = lane->complained && lane->remedy == remedy && now - lane->told < TELL_AGAIN;
 
 	log_event(known ? LOG_DEBUG : LOG_ERROR, "database", "lane", lane->name, "state", "down",
-	    "error", db_error(lane->db), "remedy", remedy, NULL);
+	    "error", pg_error(lane->pg), "remedy", remedy, NULL);
 	if (!known)
 		lane->told = now;
 	lane->remedy = remedy;
@@ -618,7 +618,7 @@ static void
 connect_lane(struct lane *lane)
 {
 	pthread_mutex_t *mutex = &lane->writer->mutex;
-	enum db_status status;
+	enum pg_status status;
 
 	if (lane->down != NULL) {
 		int64_t then = clock_ms() + jitter(lane, lane->backoff);
@@ -631,14 +631,14 @@ connect_lane(struct lane *lane)
 			    lane->backoff * 2 < BACKOFF_LAST ? lane->backoff * 2 : BACKOFF_LAST;
 	}
 	pthread_mutex_unlock(mutex);
-	status = db_connect(lane->db, clock_ms() + CONNECT);
-	if (status == DB_OK)
+	status = pg_connect(lane->pg, clock_ms() + CONNECT);
+	if (status == PG_OK)
 		log_event(LOG_INFO, "database", "lane", lane->name, "state", "up", NULL);
 	else
 		complain(lane);
-	lane->complained = status != DB_OK;
+	lane->complained = status != PG_OK;
 	pthread_mutex_lock(mutex);
-	if (status == DB_OK) {
+	if (status == PG_OK) {
 		lane->down = NULL;
 		lane->up = true;
 		lane->writer->stats.connects++;
@@ -661,7 +661,7 @@ run(void *arg)
 	pthread_mutex_lock(&writer->mutex);
 	while (!writer->stop) {
 		lane->expected = clock_ms();
-		if (!db_connected(lane->db) &&
+		if (!pg_connected(lane->pg) &&
 		    (lane->eager || lane->down != NULL || lane->first != NULL)) {
 			connect_lane(lane);
 		} else if ((n = take(lane, &wake)) == 0) {
@@ -697,7 +697,7 @@ start_lane(struct writer *writer, struct lane *lane, const char *name, const cha
 
 	lane->writer = writer;
 	lane->name = name;
-	lane->db = db_new(database);
+	lane->pg = pg_new(database);
 	lane->last = &lane->first;
 	lane->expected = clock_ms();
 	lane->backoff = BACKOFF_FIRST;
@@ -776,7 +776,7 @@ stop_lane(struct lane *lane)
 	pthread_join(lane->thread, NULL);
 	assert(lane->first == NULL); /* who still waits would wait for ever */
 	pthread_cond_destroy(&lane->work);
-	db_free(lane->db);
+	pg_free(lane->pg);
 }
 
 void

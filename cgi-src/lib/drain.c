@@ -32,7 +32,7 @@
 #include <time.h>
 
 #include "auth.h"
-#include "db.h"
+#include "pg_record.h"
 #include "drain.h"
 #include "log.h"
 #include "mem.h"
@@ -64,7 +64,7 @@ struct item {
 
 struct drain {
 	struct spool *spool;
-	struct db *db;
+	struct pg *pg;
 	int rate;
 
 	pthread_t thread;
@@ -345,27 +345,27 @@ static bool
 commit(struct drain *dr, size_t from, size_t n)
 {
 	struct delivery *batch[BATCH];
-	enum db_status status;
+	enum pg_status status;
 	int64_t deadline;
 
 	for (size_t i = 0; i < n; i++)
 		batch[i] = &dr->items[from + i].delivery;
 	deadline = clock_ms() + CALL;
-	status = db_record(dr->db, batch, n, deadline);
-	dr->hangs = status == DB_LOST && clock_ms() >= deadline;
+	status = pg_record(dr->pg, batch, n, deadline);
+	dr->hangs = status == PG_LOST && clock_ms() >= deadline;
 	switch (status) {
-	case DB_OK:
+	case PG_OK:
 		dr->at_once = dr->at_once * 2 < BATCH ? dr->at_once * 2 : BATCH;
 		dr->failures = dr->fruitless = 0;
 		for (size_t i = 0; i < n; i++)
 			finish(dr, &dr->items[from + i]);
 		return true;
-	case DB_LOCKED:
-	case DB_DATA:
+	case PG_LOCKED:
+	case PG_DATA:
 		if (n == 1) {
-			if (status == DB_DATA)
+			if (status == PG_DATA)
 				stays(dr, &dr->items[from].name, "the database refuses a delivery",
-				    db_error(dr->db));
+				    pg_error(dr->pg));
 			else
 				count_left(dr);
 			dr->failures = 0;
@@ -375,13 +375,13 @@ commit(struct drain *dr, size_t from, size_t n)
 			if (!commit(dr, from + i, 1))
 				return false;
 		return true;
-	case DB_LOST:
-	case DB_DOWN:
+	case PG_LOST:
+	case PG_DOWN:
 		if (n == 1 && ++dr->failures >= PATIENCE) {
 			memcpy(dr->after, dr->items[from].name.text, sizeof dr->after);
 			dr->failures = 0;
 			stays(dr, &dr->items[from].name,
-			    "the database fails each time at a delivery", db_error(dr->db));
+			    "the database fails each time at a delivery", pg_error(dr->pg));
 		}
 		dr->fruitless++;
 		dr->at_once = 1;
@@ -520,7 +520,7 @@ turn(struct drain *dr)
 		return true;
 	dr->hangs = false;
 	done =
-	    db_connect(dr->db, clock_ms() + CONNECT) == DB_OK && pass(dr) && dr->result.left == 0;
+	    pg_connect(dr->pg, clock_ms() + CONNECT) == PG_OK && pass(dr) && dr->result.left == 0;
 	spool_unlock(dr->spool);
 	return done;
 }
@@ -556,7 +556,7 @@ run(void *arg)
 		}
 		remind(dr, &usage);
 		if (usage.files == 0) {
-			db_close(dr->db);
+			pg_close(dr->pg);
 			if (clock_ms() - dr->tidied >= REMIND)
 				tidy(dr);
 			again = AGAIN_FIRST;
@@ -584,7 +584,7 @@ make(const struct drain_options *options)
 	pthread_condattr_t attributes;
 
 	dr->spool = options->spool;
-	dr->db = db_new(options->database);
+	dr->pg = pg_new(options->database);
 	dr->rate = options->rate;
 	dr->at_once = BATCH;
 	dr->complained = dr->tidied = -REMIND;
@@ -606,7 +606,7 @@ unmake(struct drain *dr)
 	for (size_t i = 0; i < BATCH; i++)
 		transfer_free(&dr->items[i].delivery.transfer);
 	free(dr->done);
-	db_free(dr->db);
+	pg_free(dr->pg);
 	pthread_cond_destroy(&dr->room);
 	pthread_cond_destroy(&dr->removal);
 	pthread_cond_destroy(&dr->wake);
@@ -646,7 +646,7 @@ drain_stop(struct drain *dr)
 static bool
 insist(struct drain *dr)
 {
-	while (db_connect(dr->db, clock_ms() + CONNECT) == DB_OK) {
+	while (pg_connect(dr->pg, clock_ms() + CONNECT) == PG_OK) {
 		int before = dr->fruitless;
 
 		if (pass(dr))
@@ -670,7 +670,7 @@ drain_once(const struct drain_options *options, struct drain_result *result, cha
 		drained = DRAIN_DONE;
 		if (!insist(dr)) {
 			drained = DRAIN_FAILED;
-			*error = xstrdup(db_error(dr->db));
+			*error = xstrdup(pg_error(dr->pg));
 		}
 		*result = dr->result;
 		spool_unlock(dr->spool);

@@ -7,7 +7,7 @@
  *                ├─ reconcile.c his books against ours: a command that ends, not a part of the loop
  *                │    └─ provider.c   how his answers read                      (json-c)
  *                ├─ courier.c   many HTTP requests and mails at the same time  (libcurl)
- *                └─ store.c     its conversation with PostgreSQL                 (libpq)
+ *                └─ pg_query.c     its conversation with PostgreSQL                 (libpq)
  *     config.c, auth.c, url.c, backoff.c, log.c and mem.h below all of them
  *
  * One thread for HTTP, and one for mail, if there is any: libcurl waits for the answer to a mail's
@@ -39,7 +39,7 @@
 #include "notify.h"
 #include "push.h"
 #include "reconcile.h"
-#include "store.h"
+#include "pg_query.h"
 #include "verify.h"
 
 #ifndef VERSION
@@ -176,7 +176,7 @@ next_signal(int fd)
 
 /* What one thread does during one configuration's life. */
 struct shift {
-	struct store *store;
+	struct pg *pg;
 	struct courier *courier;
 	struct push *push;
 	struct verify *verify; /* NULL: it asks nobody */
@@ -191,11 +191,11 @@ static void
 begin(struct shift *s, enum way way, const struct config *config, int bell)
 {
 	*s = (struct shift){
-	    .store = store_new(config->worker.database), .courier = courier_new(), .bell = bell};
-	s->push = push_new(way, config, s->store, s->courier);
+	    .pg = pg_client_new(config->worker.database), .courier = courier_new(), .bell = bell};
+	s->push = push_new(way, config, s->pg, s->courier);
 	s->remind_at = INT64_MAX;
 	if (way == WAY_HTTP) {
-		s->verify = verify_new(config, s->store, s->courier);
+		s->verify = verify_new(config, s->pg, s->courier);
 		s->remind_at = 0;
 		s->watched = true;
 	}
@@ -209,7 +209,7 @@ end(struct shift *s)
 	courier_free(s->courier);
 	push_free(s->push);
 	verify_free(s->verify);
-	store_free(s->store);
+	pg_client_free(s->pg);
 }
 
 static int
@@ -219,7 +219,7 @@ wait_ms(const struct shift *s, int64_t now, bool more)
 	int64_t verify = more && s->verify != NULL ? verify_due(s->verify) : push;
 	int64_t ms = (push < verify ? push : verify) - now;
 
-	if (!store_ready(s->store))
+	if (!pg_ready(s->pg))
 		return AWAY_MS;
 	return ms < 0 ? 0 : (int)ms;
 }
@@ -228,10 +228,10 @@ wait_ms(const struct shift *s, int64_t now, bool more)
 static void
 remind(struct shift *s)
 {
-	if (clock_ms() < s->remind_at || !store_ready(s->store))
+	if (clock_ms() < s->remind_at || !pg_ready(s->pg))
 		return;
 	s->remind_at = clock_ms() + REMIND_MS;
-	store_ask(s->store, "select foloosi.remind_paybacks()", 0, NULL, NULL);
+	pg_query(s->pg, "select foloosi.remind_paybacks()", 0, NULL, NULL);
 }
 
 /* Often enough for the service manager. */

@@ -64,8 +64,8 @@ enum {
 
 struct endpoint;
 
-static void post(struct endpoint *, const struct store_rows *, size_t row);
-static void mail(struct endpoint *, const struct store_rows *, size_t row);
+static void post(struct endpoint *, const struct pg_rows *, size_t row);
+static void mail(struct endpoint *, const struct pg_rows *, size_t row);
 
 /* What is different from way to way. */
 static const struct {
@@ -74,7 +74,7 @@ static const struct {
 	const char *next_sql; /* id and attempt first, then what send() wants */
 	const char *settle_sql;
 	int gather_ms; /* how long a report waits for others */
-	void (*send)(struct endpoint *, const struct store_rows *, size_t row);
+	void (*send)(struct endpoint *, const struct pg_rows *, size_t row);
 } ways[WAY__MAX] = {
     [WAY_HTTP] = {"HTTP", NULL,
 	"select id, attempt, type, payload::text"
@@ -110,7 +110,7 @@ struct endpoint {
 	int under_way;  /* posts without an answer */
 	int64_t ask_at; /* clock_ms() */
 
-	struct array report[A__MAX];
+	struct pg_array report[A__MAX];
 	int reported;      /* in it */
 	int refusals;      /* of it, in a row */
 	int64_t report_at; /* clock_ms(): when it is sent at the latest */
@@ -118,7 +118,7 @@ struct endpoint {
 
 struct push {
 	const struct config *config;
-	struct store *store;
+	struct pg *pg;
 	struct courier *courier;
 	struct endpoint *endpoints;
 	size_t count;
@@ -198,13 +198,13 @@ add_endpoint(struct push *p, const struct merchant *m, const char *url, char *co
 }
 
 struct push *
-push_new(enum way way, const struct config *config, struct store *store, struct courier *courier)
+push_new(enum way way, const struct config *config, struct pg *pg, struct courier *courier)
 {
 	struct push *p = xcalloc(1, sizeof *p);
 
 	p->way = way;
 	p->config = config;
-	p->store = store;
+	p->pg = pg;
 	p->courier = courier;
 	p->timeout_ms =
 	    way == WAY_HTTP ? config->worker.event_timeout_ms : config->worker.smtp_timeout_ms;
@@ -236,7 +236,7 @@ push_free(struct push *p)
 		return;
 	for (struct endpoint *e = p->endpoints; e < p->endpoints + p->count; e++) {
 		for (int a = 0; a < A__MAX; a++)
-			array_free(&e->report[a]);
+			pg_array_free(&e->report[a]);
 		free(e->consumer);
 		free(e->site);
 	}
@@ -250,7 +250,7 @@ static void
 note(struct endpoint *e, const char *texts[A__MAX])
 {
 	for (int a = 0; a < A__MAX; a++)
-		array_add(&e->report[a], texts[a]);
+		pg_array_add(&e->report[a], texts[a]);
 	if (e->reported++ == 0)
 		e->report_at = clock_ms() + ways[e->push->way].gather_ms;
 }
@@ -300,18 +300,18 @@ static void
 report(struct endpoint *e)
 {
 	const char *values[1 + A__MAX] = {e->consumer};
-	enum store_status status;
+	enum pg_status status;
 
 	for (int a = 0; a < A__MAX; a++)
-		values[1 + a] = array_text(&e->report[a]);
-	status = store_ask(e->push->store, ways[e->push->way].settle_sql, 1 + A__MAX, values, NULL);
-	if (status == STORE_AWAY || (status == STORE_REFUSED && ++e->refusals < REPORT_TRIES)) {
+		values[1 + a] = pg_array_text(&e->report[a]);
+	status = pg_query(e->push->pg, ways[e->push->way].settle_sql, 1 + A__MAX, values, NULL);
+	if (status == PG_LOST || (pg_refused(status) && ++e->refusals < REPORT_TRIES)) {
 		e->report_at = clock_ms() + 1000;
 		return;
 	}
 	/* Told; or the consumer was dropped, or something is wrong for longer: their leases run out. */
 	for (int a = 0; a < A__MAX; a++)
-		array_clear(&e->report[a]);
+		pg_array_clear(&e->report[a]);
 	e->reported = e->refusals = 0;
 }
 
@@ -333,16 +333,16 @@ sign(const struct credentials *secrets, const char *id, const char *timestamp, c
 }
 
 static void
-send_off(struct endpoint *e, const struct store_rows *rows, size_t row, struct courier_request *r)
+send_off(struct endpoint *e, const struct pg_rows *rows, size_t row, struct courier_request *r)
 {
 	struct post *p = xcalloc(1, sizeof *p);
 
 	*p = (struct post){.endpoint = e,
-	    .id = strtoll(store_text(rows, row, C_ID), NULL, 10),
-	    .attempt = atoi(store_text(rows, row, C_ATTEMPT)),
+	    .id = strtoll(pg_value(rows, row, C_ID), NULL, 10),
+	    .attempt = atoi(pg_value(rows, row, C_ATTEMPT)),
 	    .sent_at = clock_ms()};
 	log_event(LOG_DEBUG, "posting", "consumer", e->consumer, "id", log_number(p->id), "type",
-	    store_text(rows, row, C_TYPE), (const char *)NULL);
+	    pg_value(rows, row, C_TYPE), (const char *)NULL);
 	r->url = e->url;
 	r->timeout_ms = e->push->timeout_ms;
 	r->done = on_answer;
@@ -352,14 +352,14 @@ send_off(struct endpoint *e, const struct store_rows *rows, size_t row, struct c
 }
 
 static void
-post(struct endpoint *e, const struct store_rows *rows, size_t row)
+post(struct endpoint *e, const struct pg_rows *rows, size_t row)
 {
-	const char *body = store_text(rows, row, C_PAYLOAD);
+	const char *body = pg_value(rows, row, C_PAYLOAD);
 	char signatures[SIGNATURES_SIZE], event_id[32], timestamp[32];
 	char *headers[5];
 	size_t len = strlen(body);
 
-	snprintf(event_id, sizeof event_id, "evt_%s", store_text(rows, row, C_ID));
+	snprintf(event_id, sizeof event_id, "evt_%s", pg_value(rows, row, C_ID));
 	snprintf(timestamp, sizeof timestamp, "%lld", (long long)time(NULL));
 	sign(&e->merchant->event_credentials, event_id, timestamp, body, len, signatures);
 	headers[0] = xstrdup("Content-Type: application/json");
@@ -376,9 +376,9 @@ post(struct endpoint *e, const struct store_rows *rows, size_t row)
 
 /* Why there is nothing to mail; NULL: there is. */
 static const char *
-no_mail(const struct endpoint *e, const struct store_rows *rows, size_t row, enum mail_kind kind)
+no_mail(const struct endpoint *e, const struct pg_rows *rows, size_t row, enum mail_kind kind)
 {
-	const char *address = store_text(rows, row, C_ADDRESS);
+	const char *address = pg_value(rows, row, C_ADDRESS);
 
 	if (e->merchant->mails[kind].body == NULL)
 		return "there is no template for it";
@@ -386,20 +386,19 @@ no_mail(const struct endpoint *e, const struct store_rows *rows, size_t row, enu
 		return "the transaction has no address";
 	if (!mail_address_ok(address))
 		return "what the transaction has for an address is none";
-	if (atoi(store_text(rows, row, C_ATTEMPT)) == 1 &&
-	    time(NULL) - strtoll(store_text(rows, row, C_SECONDS), NULL, 10) > MAIL_AGE_S)
+	if (atoi(pg_value(rows, row, C_ATTEMPT)) == 1 &&
+	    time(NULL) - strtoll(pg_value(rows, row, C_SECONDS), NULL, 10) > MAIL_AGE_S)
 		return "it is too old";
 	return NULL;
 }
 
 static void
-mail(struct endpoint *e, const struct store_rows *rows, size_t row)
+mail(struct endpoint *e, const struct pg_rows *rows, size_t row)
 {
 	const struct merchant *m = e->merchant;
-	enum mail_kind kind = strcmp(store_text(rows, row, C_TYPE), "order.success") == 0
-				  ? MAIL_SUCCESS
-				  : MAIL_CANCEL;
-	const char *id = store_text(rows, row, C_ID), *seconds = store_text(rows, row, C_SECONDS);
+	enum mail_kind kind =
+	    strcmp(pg_value(rows, row, C_TYPE), "order.success") == 0 ? MAIL_SUCCESS : MAIL_CANCEL;
+	const char *id = pg_value(rows, row, C_ID), *seconds = pg_value(rows, row, C_SECONDS);
 	const char *values[MAIL_FIELD__MAX];
 	const char *why = no_mail(e, rows, row, kind);
 	char *message_id, *subject, *body, *message;
@@ -408,20 +407,20 @@ mail(struct endpoint *e, const struct store_rows *rows, size_t row)
 		log_event(LOG_INFO, "no_mail", "consumer", e->consumer, "id", id, "reason", why,
 		    (const char *)NULL);
 		note(e, (const char *[A__MAX]){[A_ID] = id,
-			    [A_ATTEMPT] = store_text(rows, row, C_ATTEMPT),
+			    [A_ATTEMPT] = pg_value(rows, row, C_ATTEMPT),
 			    [A_VERDICT] = verdict_names[VERDICT_DONE],
 			    [A_DEAD] = "false",
 			    [A_DELAY] = "0"});
 		return;
 	}
 	for (int f = 0; f < MAIL_FIELD__MAX; f++)
-		values[f] = store_text(rows, row, C_FIELDS + f);
-	message_id = xasprintf("%s.%s.%s%s", id, seconds, store_text(rows, row, C_MICROSECONDS),
+		values[f] = pg_value(rows, row, C_FIELDS + f);
+	message_id = xasprintf("%s.%s.%s%s", id, seconds, pg_value(rows, row, C_MICROSECONDS),
 	    strrchr(m->mail_from, '@'));
 	subject = mail_fill(m->mails[kind].subject, values);
 	body = mail_fill(m->mails[kind].body, values);
 	message = mail_compose(&(struct mail){.from = m->mail_from,
-	    .to = store_text(rows, row, C_ADDRESS),
+	    .to = pg_value(rows, row, C_ADDRESS),
 	    .name = m->mail_name,
 	    .id = message_id,
 	    .date = (time_t)strtoll(seconds, NULL, 10),
@@ -431,7 +430,7 @@ mail(struct endpoint *e, const struct store_rows *rows, size_t row)
 	    &(struct courier_request){.body = message,
 		.len = strlen(message),
 		.mail = &(struct courier_mail){.from = m->mail_from,
-		    .to = store_text(rows, row, C_ADDRESS),
+		    .to = pg_value(rows, row, C_ADDRESS),
 		    .user = e->push->config->worker.smtp_user,
 		    .password = e->push->config->worker.smtp_password,
 		    .ca_file = e->push->config->worker.smtp_ca_file,
@@ -447,7 +446,7 @@ make_known(struct endpoint *e)
 {
 	const char *values[] = {e->consumer, e->merchant->name, ways[e->push->way].types, e->site};
 
-	e->known = e->known || store_ask(e->push->store, add_sql, 4, values, NULL) == STORE_OK;
+	e->known = e->known || pg_query(e->push->pg, add_sql, 4, values, NULL) == PG_OK;
 	return e->known;
 }
 
@@ -456,21 +455,20 @@ take(struct endpoint *e, int room)
 {
 	const struct config *c = e->push->config;
 	const char *values[] = {e->consumer, log_number(room), e->push->lease};
-	struct store_rows rows;
+	struct pg_rows rows;
 
 	e->more = false;
 	e->ask_at = clock_ms() + c->worker.poll_ms;
 	if (!make_known(e))
 		return;
-	if (store_ask(e->push->store, ways[e->push->way].next_sql, 3, values, &rows) ==
-	    STORE_REFUSED) {
+	if (pg_refused(pg_query(e->push->pg, ways[e->push->way].next_sql, 3, values, &rows))) {
 		e->known = false; /* dropped by a person, perhaps */
 		e->ask_at = clock_ms() + 1000;
 	}
 	for (size_t i = 0; i < rows.count; i++)
 		ways[e->push->way].send(e, &rows, i);
 	e->more = rows.count == (size_t)room;
-	store_rows_free(&rows);
+	pg_rows_free(&rows);
 }
 
 /* How many events to ask for now; 0: none. Few at a time only as often as one polls. */
@@ -487,7 +485,7 @@ room_now(const struct endpoint *e, int64_t now)
 void
 push_work(struct push *p, bool more)
 {
-	bool ready = store_ready(p->store);
+	bool ready = pg_ready(p->pg);
 
 	for (struct endpoint *e = p->endpoints; ready && e < p->endpoints + p->count; e++) {
 		int64_t now = clock_ms();
@@ -498,7 +496,7 @@ push_work(struct push *p, bool more)
 			report(e);
 		if (more && (room = room_now(e, now)) > 0)
 			take(e, room);
-		ready = store_ready(p->store);
+		ready = pg_ready(p->pg);
 	}
 }
 

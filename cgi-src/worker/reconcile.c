@@ -28,7 +28,7 @@
 #include "mem.h"
 #include "provider.h"
 #include "reconcile.h"
-#include "store.h"
+#include "pg_query.h"
 
 #define TIMEOUT_MS 30000
 #define UNDER_WAY 8          /* questions at the same time */
@@ -59,7 +59,7 @@ static const char end_sql[] =
 struct sweep {
 	const struct config *config;
 	const struct merchant *merchant;
-	struct store *store;
+	struct pg *pg;
 	struct courier *courier;
 	int signals;
 	const char *from, *to; /* YYYY-MM-DD */
@@ -244,22 +244,22 @@ ask_all(struct sweep *s, struct question *questions, size_t count)
 
 /* Ask it until it answers; false: the sweep is stopped. */
 static bool
-tell(struct sweep *s, const char *sql, size_t n, const char *const *values, struct store_rows *rows)
+tell(struct sweep *s, const char *sql, size_t n, const char *const *values, struct pg_rows *rows)
 {
-	*rows = (struct store_rows){0};
+	*rows = (struct pg_rows){0};
 	while (s->stopped == NULL) {
-		enum store_status status = STORE_AWAY;
+		enum pg_status status = PG_LOST;
 
-		if (store_ready(s->store))
-			status = store_ask(s->store, sql, n, values, rows);
-		if (status == STORE_OK) {
+		if (pg_ready(s->pg))
+			status = pg_query(s->pg, sql, n, values, rows);
+		if (status == PG_OK) {
 			s->trouble_at = 0;
 			return true;
 		}
 		/* a refusal may be a lock that was not free in time */
 		if (patient(s, LOOK_MS,
-			status == STORE_AWAY ? "the database does not answer"
-					     : "the database refuses; the log has its SQLSTATE"))
+			status == PG_LOST ? "the database does not answer"
+					  : "the database refuses; the log has its SQLSTATE"))
 			wait_ms(s, LOOK_MS);
 	}
 	return false;
@@ -352,46 +352,46 @@ ask_about(struct sweep *s, struct finding *findings, size_t count)
 static void
 record(struct sweep *s, const struct finding *findings, size_t count)
 {
-	struct array numbers = {0}, statuses = {0}, amounts = {0}, currencies = {0}, orders = {0},
-		     faults = {0};
-	struct store_rows rows;
+	struct pg_array numbers = {0}, statuses = {0}, amounts = {0}, currencies = {0},
+			orders = {0}, faults = {0};
+	struct pg_rows rows;
 	bool busy = count > 0;
 
 	for (const struct finding *f = findings; f < findings + count; f++) {
 		const struct provider_word *w =
 		    f->asked && f->word.status != NULL ? &f->word : &f->row->word;
 
-		array_add(&numbers, f->key);
-		array_add(&statuses, w->status != NULL ? w->status : "");
-		array_add(&amounts, w->amount);
-		array_add(&currencies, w->currency);
-		array_add(&orders, order_of(s->merchant, f));
-		array_add(&faults, f->fault);
+		pg_array_add(&numbers, f->key);
+		pg_array_add(&statuses, w->status != NULL ? w->status : "");
+		pg_array_add(&amounts, w->amount);
+		pg_array_add(&currencies, w->currency);
+		pg_array_add(&orders, order_of(s->merchant, f));
+		pg_array_add(&faults, f->fault);
 	}
 	while (busy && s->stopped == NULL) {
-		const char *values[] = {s->id, array_text(&numbers), array_text(&statuses),
-		    array_text(&amounts), array_text(&currencies), array_text(&orders),
-		    array_text(&faults)};
+		const char *values[] = {s->id, pg_array_text(&numbers), pg_array_text(&statuses),
+		    pg_array_text(&amounts), pg_array_text(&currencies), pg_array_text(&orders),
+		    pg_array_text(&faults)};
 
 		busy = false;
 		if (!tell(s, record_sql, 7, values, &rows))
 			break;
 		for (size_t i = 0; i < rows.count; i++) {
-			const char *outcome = store_text(&rows, i, 2);
+			const char *outcome = pg_value(&rows, i, 2);
 
 			busy |= outcome != NULL && strcmp(outcome, "busy") == 0;
 			s->fed += outcome != NULL && strcmp(outcome, "busy") != 0;
 		}
-		store_rows_free(&rows);
+		pg_rows_free(&rows);
 		if (busy && patient(s, LOOK_MS, "somebody holds an order of a transaction"))
 			wait_ms(s, LOOK_MS);
 	}
-	array_free(&numbers);
-	array_free(&statuses);
-	array_free(&amounts);
-	array_free(&currencies);
-	array_free(&orders);
-	array_free(&faults);
+	pg_array_free(&numbers);
+	pg_array_free(&statuses);
+	pg_array_free(&amounts);
+	pg_array_free(&currencies);
+	pg_array_free(&orders);
+	pg_array_free(&faults);
 }
 
 /* Which rows does the database not know like that? The number of rows that this run had not seen. */
@@ -399,25 +399,25 @@ static size_t
 compare(struct sweep *s, const struct provider_row *rows, size_t count, struct finding *findings,
     size_t *found)
 {
-	struct array numbers = {0}, statuses = {0}, amounts = {0}, currencies = {0};
-	struct store_rows verdicts;
+	struct pg_array numbers = {0}, statuses = {0}, amounts = {0}, currencies = {0};
+	struct pg_rows verdicts;
 	const struct provider_row **sent = xcalloc(count, sizeof(struct provider_row *));
 	size_t n = 0, fresh = 0;
 
 	for (const struct provider_row *r = rows; r < rows + count; r++)
 		if (r->word.fault == NULL) {
-			array_add(&numbers, r->number);
-			array_add(&statuses, r->word.status);
-			array_add(&amounts, r->word.amount);
-			array_add(&currencies, r->word.currency);
+			pg_array_add(&numbers, r->number);
+			pg_array_add(&statuses, r->word.status);
+			pg_array_add(&amounts, r->word.amount);
+			pg_array_add(&currencies, r->word.currency);
 			sent[n++] = r;
 		}
-	const char *values[] = {s->id, array_text(&numbers), array_text(&statuses),
-	    array_text(&amounts), array_text(&currencies)};
+	const char *values[] = {s->id, pg_array_text(&numbers), pg_array_text(&statuses),
+	    pg_array_text(&amounts), pg_array_text(&currencies)};
 	if (tell(s, compare_sql, 5, values, &verdicts))
 		for (size_t i = 0; i < verdicts.count; i++) {
-			const char *verdict = store_text(&verdicts, i, 1);
-			size_t at = strtoul(store_text(&verdicts, i, 0), NULL, 10) - 1;
+			const char *verdict = pg_value(&verdicts, i, 1);
+			size_t at = strtoul(pg_value(&verdicts, i, 0), NULL, 10) - 1;
 
 			fresh += strcmp(verdict, "seen") != 0;
 			if (at >= n ||
@@ -429,12 +429,12 @@ compare(struct sweep *s, const struct provider_row *rows, size_t count, struct f
 			    findings[*found].key, sizeof findings->key, "%s", sent[at]->number);
 			++*found;
 		}
-	store_rows_free(&verdicts);
+	pg_rows_free(&verdicts);
 	free(sent);
-	array_free(&numbers);
-	array_free(&statuses);
-	array_free(&amounts);
-	array_free(&currencies);
+	pg_array_free(&numbers);
+	pg_array_free(&statuses);
+	pg_array_free(&amounts);
+	pg_array_free(&currencies);
 	return fresh;
 }
 
@@ -534,10 +534,10 @@ static void
 advance(struct sweep *s, const char *day, int page)
 {
 	const char *values[] = {s->id, day, log_number(page)};
-	struct store_rows rows;
+	struct pg_rows rows;
 
 	if (tell(s, advance_sql, 3, values, &rows))
-		store_rows_free(&rows);
+		pg_rows_free(&rows);
 }
 
 /* All pages of a day from this one on; then the first again, as long as it brings something new. */
@@ -571,14 +571,14 @@ static bool
 begin(struct sweep *s, char day[static 11], int *page)
 {
 	const char *values[] = {s->merchant->name, s->from, s->to};
-	struct store_rows rows;
+	struct pg_rows rows;
 
 	if (!tell(s, begin_sql, 3, values, &rows))
 		return false;
-	snprintf(s->id, sizeof s->id, "%s", store_text(&rows, 0, 0));
-	snprintf(day, 11, "%s", store_text(&rows, 0, 1));
-	*page = atoi(store_text(&rows, 0, 2));
-	store_rows_free(&rows);
+	snprintf(s->id, sizeof s->id, "%s", pg_value(&rows, 0, 0));
+	snprintf(day, 11, "%s", pg_value(&rows, 0, 1));
+	*page = atoi(pg_value(&rows, 0, 2));
+	pg_rows_free(&rows);
 	return true;
 }
 
@@ -589,35 +589,35 @@ report(struct sweep *s)
 	static const char *const words[] = {"matched", "missing", "differed", "other", "unclear"};
 	bool finished = s->stopped == NULL;
 	const char *values[] = {s->id, finished ? "true" : "false", s->stopped};
-	struct store_rows rows = {0};
-	bool known = *s->id != '\0' && store_ready(s->store) &&
-		     store_ask(s->store, end_sql, 3, values, &rows) == STORE_OK;
+	struct pg_rows rows = {0};
+	bool known = *s->id != '\0' && pg_ready(s->pg) &&
+		     pg_query(s->pg, end_sql, 3, values, &rows) == PG_OK;
 	bool wrong = false, unclear = false;
 
 	if (s->progress)
 		fputs("\r\033[K", stderr);
 	printf("%s: %s to %s: ", s->merchant->name, s->from, s->to);
 	if (known) {
-		printf("%s transactions", store_text(&rows, 0, 7));
+		printf("%s transactions", pg_value(&rows, 0, 7));
 		for (int i = 0; i < 5; i++) {
-			printf("%s %s %s", i == 0 ? ":" : ",", store_text(&rows, 0, i), words[i]);
-			wrong |= i > 0 && strcmp(store_text(&rows, 0, i), "0") != 0;
+			printf("%s %s %s", i == 0 ? ":" : ",", pg_value(&rows, 0, i), words[i]);
+			wrong |= i > 0 && strcmp(pg_value(&rows, 0, i), "0") != 0;
 		}
-		unclear = strcmp(store_text(&rows, 0, 4), "0") != 0;
+		unclear = strcmp(pg_value(&rows, 0, 4), "0") != 0;
 	} else {
 		fputs("no result", stdout);
 	}
 	if (!finished)
 		printf("; stopped at %s, page %s: %s; the same command goes on there",
-		    known ? store_text(&rows, 0, 5) : s->from,
-		    known ? store_text(&rows, 0, 6) : "1", s->stopped);
+		    known ? pg_value(&rows, 0, 5) : s->from, known ? pg_value(&rows, 0, 6) : "1",
+		    s->stopped);
 	putchar('\n');
 	if (wrong)
 		printf("  select * from foloosi.reconciled where reconciliation_id = %s and "
 		       "verdict <> 'matched'\n",
 		    s->id);
 	fflush(stdout);
-	store_rows_free(&rows);
+	pg_rows_free(&rows);
 	return !finished ? RECONCILE_STOPPED : unclear ? RECONCILE_UNCLEAR : RECONCILE_OK;
 }
 
@@ -671,7 +671,7 @@ enum reconcile_status
 reconcile(const struct config *config, const struct reconcile_options *o, int signals)
 {
 	enum reconcile_status worst = RECONCILE_OK;
-	struct store *store = store_new(config->worker.database);
+	struct pg *pg = pg_client_new(config->worker.database);
 	char today[11], first[11];
 	time_t now = time(NULL);
 	struct tm tm;
@@ -689,7 +689,7 @@ reconcile(const struct config *config, const struct reconcile_options *o, int si
 	    m < config->merchants + config->merchant_count; m++) {
 		struct sweep s = {.config = config,
 		    .merchant = m,
-		    .store = store,
+		    .pg = pg,
 		    .signals = signals,
 		    .from = o->from != NULL ? o->from : first,
 		    .to = o->to != NULL ? o->to : today};
@@ -705,7 +705,7 @@ reconcile(const struct config *config, const struct reconcile_options *o, int si
 		if (s.told)
 			break;
 	}
-	store_free(store);
+	pg_client_free(pg);
 	if (!any)
 		fatal("no merchant to reconcile has a provider_url; add it and "
 		      "provider_secret_file to its section");

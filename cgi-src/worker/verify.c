@@ -37,7 +37,7 @@ struct asker {
 };
 
 struct verify {
-	struct store *store;
+	struct pg *pg;
 	struct courier *courier;
 	struct asker *askers;
 	size_t count;
@@ -50,11 +50,11 @@ struct question {
 };
 
 struct verify *
-verify_new(const struct config *config, struct store *store, struct courier *courier)
+verify_new(const struct config *config, struct pg *pg, struct courier *courier)
 {
 	struct verify *v = xcalloc(1, sizeof *v);
 
-	v->store = store;
+	v->pg = pg;
 	v->courier = courier;
 	v->askers = xcalloc(config->merchant_count, sizeof *v->askers);
 	for (size_t i = 0; i < config->merchant_count; i++)
@@ -83,8 +83,7 @@ postpone(const struct question *q, int64_t at_least_ms, const char *reason)
 	log_event(LOG_WARNING, "verification_postponed", "merchant", q->asker->merchant->name,
 	    "transaction", values[0], "attempt", log_number(q->attempt), "reason", reason,
 	    (const char *)NULL);
-	store_ask(
-	    q->asker->verify->store, postpone_sql, 3, values, NULL); /* else its lease runs out */
+	pg_query(q->asker->verify->pg, postpone_sql, 3, values, NULL); /* else its lease runs out */
 }
 
 /* Hand the word to the database. w->status NULL: the provider cannot be asked. */
@@ -93,21 +92,21 @@ apply(const struct question *q, const struct provider_word *w)
 {
 	const char *values[] = {
 	    log_number(q->transaction), w->status, w->amount, w->currency, w->order};
-	struct store_rows rows;
+	struct pg_rows rows;
 
-	switch (store_ask(q->asker->verify->store, verify_sql, 5, values, &rows)) {
-	case STORE_OK:
+	switch (pg_query(q->asker->verify->pg, verify_sql, 5, values, &rows)) {
+	case PG_OK:
 		log_event(LOG_INFO, "verified", "merchant", q->asker->merchant->name, "transaction",
-		    values[0], "attempt", log_number(q->attempt), "outcome",
-		    store_text(&rows, 0, 0), (const char *)NULL);
+		    values[0], "attempt", log_number(q->attempt), "outcome", pg_value(&rows, 0, 0),
+		    (const char *)NULL);
 		break;
-	case STORE_REFUSED:
+	case PG_LOST: /* the lease runs out, and it is asked again */
+		break;
+	default:
 		postpone(q, 0, "the database refused to apply the answer");
 		break;
-	case STORE_AWAY: /* the lease runs out, and it is asked again */
-		break;
 	}
-	store_rows_free(&rows);
+	pg_rows_free(&rows);
 }
 
 static void
@@ -175,15 +174,15 @@ look(struct asker *a, int64_t now)
 	int most = (per_minute + 59) / 60;
 	int room = UNDER_WAY - a->under_way < most ? UNDER_WAY - a->under_way : most;
 	const char *values[] = {a->merchant->name, log_number(room)};
-	struct store_rows rows;
+	struct pg_rows rows;
 
 	a->ask_at = now + LOOK_MS;
-	store_ask(a->verify->store, next_sql, 2, values, &rows);
+	pg_query(a->verify->pg, next_sql, 2, values, &rows);
 	for (size_t i = 0; i < rows.count; i++)
-		ask(a, store_text(&rows, i, 0), store_text(&rows, i, 1), store_text(&rows, i, 2));
+		ask(a, pg_value(&rows, i, 0), pg_value(&rows, i, 1), pg_value(&rows, i, 2));
 	if (rows.count > 0)
 		a->ask_at = now + (int64_t)rows.count * 60000 / per_minute;
-	store_rows_free(&rows);
+	pg_rows_free(&rows);
 }
 
 void
@@ -191,7 +190,7 @@ verify_work(struct verify *v)
 {
 	int64_t now = clock_ms();
 
-	if (v->count == 0 || !store_ready(v->store))
+	if (v->count == 0 || !pg_ready(v->pg))
 		return;
 	for (struct asker *a = v->askers; a < v->askers + v->count; a++)
 		if (now >= a->ask_at && a->under_way < UNDER_WAY)

@@ -9,12 +9,12 @@
 
 #include "config.h"
 #include "courier.h"
-#include "store.h"
+#include "pg_query.h"
 
 struct verify;
 
 /* The three arguments must live as long as it does. Owned, for verify_free(). */
-struct verify *verify_new(const struct config *, struct store *, struct courier *);
+struct verify *verify_new(const struct config *, struct pg *, struct courier *);
 void verify_free(struct verify *); /* after courier_free(); NULL is ignored */
 
 /* Ask, for merchants that have a provider_url. */

@@ -1,13 +1,13 @@
 // objects: lib/outcome.c lib/log.c
 /*
  * The arrays that the database is sent: whatever the elements, a reader that knows only PostgreSQL's
- * array_recv() finds the same again, and nothing else. db.c is included, for its encoder is its own.
+ * array_recv() finds the same again, and nothing else. pg_record.c is included, for its encoder is its own.
  *
  * The input: a byte for each element's length, 255 for null; then the elements' bytes.
  */
 #include <stdint.h>
 
-#include "../../cgi-src/lib/db.c"
+#include "../../cgi-src/lib/pg_record.c"
 
 #define ELEMENTS 16
 

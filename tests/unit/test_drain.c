@@ -1,7 +1,7 @@
-// objects: lib/drain.c handler/stats.c lib/spool.c lib/outcome.c lib/transfer.c lib/rfc8259.c lib/money.c lib/auth.c lib/log.c fake_db.c
+// objects: lib/drain.c handler/stats.c lib/spool.c lib/outcome.c lib/transfer.c lib/rfc8259.c lib/money.c lib/auth.c lib/log.c fake_pg.c
 /*
  * A file goes when its delivery is committed, and not before, whatever the database does. Against a
- * database that fails on command: see fake_db.h.
+ * database that fails on command: see fake_pg.h.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #include "drain.h"
-#include "fake_db.h"
+#include "fake_pg.h"
 #include "log.h"
 #include "mem.h"
 
@@ -139,13 +139,13 @@ all_in_batches_oldest_first(void **state)
 static void
 nothing_goes_without_a_commit(void **state)
 {
-	static const enum db_status failures[] = {DB_LOST, DB_LOCKED, DB_DATA, DB_DOWN, DB_SCHEMA};
+	static const enum pg_status failures[] = {PG_LOST, PG_LOCKED, PG_DATA, PG_DOWN, PG_SCHEMA};
 
 	(void)state;
 	keep("shop", 3);
 	for (size_t i = 0; i < sizeof failures / sizeof *failures; i++) {
-		bool answered = failures[i] == DB_LOCKED || failures[i] == DB_DATA;
-		int tried = failures[i] == DB_SCHEMA ? 0 : 3; /* one by one, in the end */
+		bool answered = failures[i] == PG_LOCKED || failures[i] == PG_DATA;
+		int tried = failures[i] == PG_SCHEMA ? 0 : 3; /* one by one, in the end */
 
 		fake_reset();
 		fake_records(&(struct fake_step){failures[i], 0}, 1);
@@ -153,7 +153,7 @@ nothing_goes_without_a_commit(void **state)
 		assert_int_equal(files(), 3);
 	}
 	fake_reset();
-	fake_connects(&(struct fake_step){DB_DOWN, 0}, 1);
+	fake_connects(&(struct fake_step){PG_DOWN, 0}, 1);
 	drain(DRAIN_FAILED);
 	assert_int_equal(files(), 3);
 	fake_reset();
@@ -238,8 +238,8 @@ a_killer_stops_no_other_once(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < 6; i++)
-		records[i] = (struct fake_step){DB_LOST, 0};
-	records[6] = (struct fake_step){DB_OK, 0};
+		records[i] = (struct fake_step){PG_LOST, 0};
+	records[6] = (struct fake_step){PG_OK, 0};
 	keep("shop", 100);
 	fake_records(records, 7);
 	result = drain(DRAIN_DONE);
@@ -265,8 +265,8 @@ static void
 the_thread_comes_back_with_the_database(void **state)
 {
 	const struct fake_step connects[] = {
-	    {DB_DOWN, 0}, {DB_SCHEMA, 0}, {DB_DOWN, 0}, {DB_OK, 0}};
-	const struct fake_step records[] = {{DB_LOST, 0}, {DB_DOWN, 0}, {DB_OK, 0}};
+	    {PG_DOWN, 0}, {PG_SCHEMA, 0}, {PG_DOWN, 0}, {PG_OK, 0}};
+	const struct fake_step records[] = {{PG_LOST, 0}, {PG_DOWN, 0}, {PG_OK, 0}};
 	struct drain *d;
 
 	(void)state;
@@ -283,7 +283,7 @@ the_thread_comes_back_with_the_database(void **state)
 
 /* One that fails like this each time is passed over at last. */
 static void
-stops_no_other(enum db_status failure)
+stops_no_other(enum pg_status failure)
 {
 	struct fake_step records[1 + 5 + 1];
 	const struct fake_call *calls;
@@ -292,7 +292,7 @@ stops_no_other(enum db_status failure)
 
 	for (size_t i = 0; i < 6; i++)
 		records[i] = (struct fake_step){failure, 0};
-	records[6] = (struct fake_step){DB_OK, 0};
+	records[6] = (struct fake_step){PG_OK, 0};
 	keep("shop", 3);
 	fake_records(records, 7);
 	d = drain_start(&options);
@@ -312,7 +312,7 @@ static void
 a_killer_stops_no_other(void **state)
 {
 	(void)state;
-	stops_no_other(DB_LOST);
+	stops_no_other(PG_LOST);
 }
 
 /* The server says each time that it cannot, because of a damaged page, say. */
@@ -320,7 +320,7 @@ static void
 one_that_the_server_cannot_take_stops_no_other(void **state)
 {
 	(void)state;
-	stops_no_other(DB_DOWN);
+	stops_no_other(PG_DOWN);
 }
 
 /* What is committed is not recorded at each pass, and counted as a repeat, until its file can go. */

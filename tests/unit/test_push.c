@@ -10,53 +10,52 @@
 
 /* Nobody is asked here. */
 bool
-store_ready(struct store *s)
+pg_ready(struct pg *s)
 {
 	(void)s;
 	return false;
 }
 
-enum store_status
-store_ask(
-    struct store *s, const char *sql, size_t n, const char *const *values, struct store_rows *rows)
+enum pg_status
+pg_query(struct pg *s, const char *sql, size_t n, const char *const *values, struct pg_rows *rows)
 {
 	(void)s, (void)sql, (void)n, (void)values, (void)rows;
-	return STORE_AWAY;
+	return PG_LOST;
 }
 
 const char *
-store_text(const struct store_rows *rows, size_t row, int column)
+pg_value(const struct pg_rows *rows, size_t row, int column)
 {
 	(void)rows, (void)row, (void)column;
 	return NULL;
 }
 
 void
-store_rows_free(struct store_rows *rows)
+pg_rows_free(struct pg_rows *rows)
 {
 	(void)rows;
 }
 
 void
-array_add(struct array *a, const char *element)
+pg_array_add(struct pg_array *a, const char *element)
 {
 	(void)a, (void)element;
 }
 
 const char *
-array_text(struct array *a)
+pg_array_text(struct pg_array *a)
 {
 	return a->text;
 }
 
 void
-array_clear(struct array *a)
+pg_array_clear(struct pg_array *a)
 {
 	(void)a;
 }
 
 void
-array_free(struct array *a)
+pg_array_free(struct pg_array *a)
 {
 	(void)a;
 }

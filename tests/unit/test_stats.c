@@ -186,7 +186,7 @@ nothing_is_lost_between_threads(void **state)
 static void
 what_is_not_there_is_left_out(void **state)
 {
-	const struct db_fact facts[] = {
+	const struct pg_fact facts[] = {
 	    {.metric = "foloosi_attention", .merchant = "a", .detail = "order", .value = 3},
 	    {.metric = "foloosi_schema_version", .value = 12},
 	    {.metric = "foloosi_events_backlog",

@@ -1,4 +1,4 @@
-// objects: handler/writer.c handler/stats.c lib/outcome.c lib/log.c fake_db.c
+// objects: handler/writer.c handler/stats.c lib/outcome.c lib/log.c fake_pg.c
 /*
  * The writer against a database that fails on command. Times are asserted with room
  * for a busy machine: what must be fast is compared with what would be slow.
@@ -20,7 +20,7 @@
 
 #include "../../cgi-src/lib/log.h"
 #include "../../cgi-src/handler/writer.h"
-#include "fake_db.h"
+#include "fake_pg.h"
 
 #define SENDERS 40
 #define LONG 5000 /* a deadline that no test should reach, ms */
@@ -230,7 +230,7 @@ batches_form_while_one_commits(void **state)
 	size_t n;
 
 	(void)state;
-	RECORDS({DB_OK, FAKE_GATE}, {DB_OK, 0});
+	RECORDS({PG_OK, FAKE_GATE}, {PG_OK, 0});
 	start();
 	begin(0, "shop", LONG);
 	pass(100);
@@ -252,7 +252,7 @@ batch_is_bounded_by_bytes(void **state)
 	size_t n;
 
 	(void)state;
-	RECORDS({DB_OK, FAKE_GATE}, {DB_OK, 0});
+	RECORDS({PG_OK, FAKE_GATE}, {PG_OK, 0});
 	start();
 	begin(0, "shop", LONG);
 	pass(100);
@@ -341,7 +341,7 @@ poison_hurts_only_itself(void **state)
 	size_t n;
 
 	(void)state;
-	RECORDS({DB_OK, FAKE_GATE}, {DB_OK, 0});
+	RECORDS({PG_OK, FAKE_GATE}, {PG_OK, 0});
 	start();
 	begin(0, "shop", LONG);
 	pass(100);
@@ -382,7 +382,7 @@ locked_batch_is_tried_singly(void **state)
 {
 	(void)state;
 	fake_hold(true);
-	RECORDS({DB_OK, FAKE_GATE}, {DB_OK, 0});
+	RECORDS({PG_OK, FAKE_GATE}, {PG_OK, 0});
 	start();
 	begin(0, "shop", LONG);
 	pass(100);
@@ -420,7 +420,7 @@ lost_reply_is_asked_again(void **state)
 	size_t n;
 
 	(void)state;
-	RECORDS({DB_LOST, 0}, {DB_OK, 0});
+	RECORDS({PG_LOST, 0}, {PG_OK, 0});
 	start();
 	assert_recorded(record(0, "shop", LONG));
 	fake_calls(&n);
@@ -435,7 +435,7 @@ lost_batch_keeps_its_order(void **state)
 	size_t n;
 
 	(void)state;
-	RECORDS({DB_OK, FAKE_GATE}, {DB_LOST, 0}, {DB_OK, 0});
+	RECORDS({PG_OK, FAKE_GATE}, {PG_LOST, 0}, {PG_OK, 0});
 	start();
 	begin(0, "shop", LONG);
 	pass(100);
@@ -454,7 +454,7 @@ static void
 lost_twice_is_in_doubt(void **state)
 {
 	(void)state;
-	RECORDS({DB_LOST, 0}, {DB_LOST, 0}, {DB_OK, 0});
+	RECORDS({PG_LOST, 0}, {PG_LOST, 0}, {PG_OK, 0});
 	start();
 	struct sender *s = record(0, "shop", LONG);
 	assert_unavailable(s, "in_doubt");
@@ -468,8 +468,8 @@ static void
 lost_and_no_way_back_is_in_doubt(void **state)
 {
 	(void)state;
-	CONNECTS({DB_OK, 0}, {DB_DOWN, 0});
-	RECORDS({DB_LOST, 0});
+	CONNECTS({PG_OK, 0}, {PG_DOWN, 0});
+	RECORDS({PG_LOST, 0});
 	start();
 	assert_unavailable(record(0, "shop", LONG), "in_doubt");
 	assert_unavailable(record(1, "shop", LONG), "database");
@@ -481,7 +481,7 @@ lost_then_busy_stays_in_doubt(void **state)
 {
 	(void)state;
 	fake_hold(true);
-	RECORDS({DB_LOST, 0}, {DB_OK, 0});
+	RECORDS({PG_LOST, 0}, {PG_OK, 0});
 	start();
 	assert_unavailable(record(0, "busy", 400), "in_doubt");
 }
@@ -494,7 +494,7 @@ down_fails_fast_and_recovers(void **state)
 	int64_t begun = clock_ms();
 
 	(void)state;
-	CONNECTS({DB_DOWN, 0}, {DB_DOWN, 0}, {DB_DOWN, 0}, {DB_OK, 0});
+	CONNECTS({PG_DOWN, 0}, {PG_DOWN, 0}, {PG_DOWN, 0}, {PG_OK, 0});
 	start();
 	record(0, "shop", LONG); /* may come before the first attempt has failed, or after it */
 	assert_unavailable(&senders[0], "database");
@@ -515,8 +515,8 @@ static void
 down_refuses_what_is_queued(void **state)
 {
 	(void)state;
-	CONNECTS({DB_OK, 0}, {DB_DOWN, 0});
-	RECORDS({DB_DOWN, 300});
+	CONNECTS({PG_OK, 0}, {PG_DOWN, 0});
+	RECORDS({PG_DOWN, 300});
 	start();
 	begin(0, "shop", LONG);
 	pass(100);
@@ -530,7 +530,7 @@ static void
 unknown_schema_has_its_own_reason(void **state)
 {
 	(void)state;
-	CONNECTS({DB_SCHEMA, 0});
+	CONNECTS({PG_SCHEMA, 0});
 	start();
 	pass(50);
 	assert_unavailable(record(0, "shop", LONG), "schema");
@@ -540,7 +540,7 @@ static void
 start_is_waited_for(void **state)
 {
 	(void)state;
-	CONNECTS({DB_OK, 300});
+	CONNECTS({PG_OK, 300});
 	start();
 	struct sender *s = record(0, "shop", LONG);
 	assert_recorded(s);
@@ -552,7 +552,7 @@ static void
 start_that_hangs_keeps_the_deadline(void **state)
 {
 	(void)state;
-	CONNECTS({DB_OK, 1500});
+	CONNECTS({PG_OK, 1500});
 	start();
 	struct sender *s = record(0, "shop", 300);
 	assert_unavailable(s, "database");
@@ -563,7 +563,7 @@ static void
 second_lane_without_connection(void **state)
 {
 	(void)state;
-	CONNECTS({DB_OK, 0}, {DB_DOWN, 0});
+	CONNECTS({PG_OK, 0}, {PG_DOWN, 0});
 	fake_hold(true);
 	start();
 	pass(50);
@@ -578,7 +578,7 @@ static void
 hanging_call_keeps_the_deadline(void **state)
 {
 	(void)state;
-	RECORDS({DB_OK, FAKE_HANG});
+	RECORDS({PG_OK, FAKE_HANG});
 	start();
 	begin(0, "shop", 600);
 	pass(200);
@@ -598,7 +598,7 @@ hanging_calls_become_rare(void **state)
 	size_t n = 0;
 
 	(void)state;
-	RECORDS({DB_OK, FAKE_HANG}, {DB_OK, FAKE_HANG}, {DB_OK, FAKE_HANG}, {DB_OK, 0});
+	RECORDS({PG_OK, FAKE_HANG}, {PG_OK, FAKE_HANG}, {PG_OK, FAKE_HANG}, {PG_OK, 0});
 	start();
 	for (int64_t last = clock_ms() + 60000; n < 4; calls = fake_calls(&n)) {
 		record(0, "shop", 700);
@@ -615,7 +615,7 @@ static void
 neighbour_with_little_time(void **state)
 {
 	(void)state;
-	RECORDS({DB_OK, FAKE_GATE}, {DB_OK, 700}, {DB_OK, 0});
+	RECORDS({PG_OK, FAKE_GATE}, {PG_OK, 700}, {PG_OK, 0});
 	start();
 	begin(0, "shop", LONG);
 	pass(100);
@@ -646,7 +646,7 @@ static void
 stop_does_not_wait_for_the_back_off(void **state)
 {
 	(void)state;
-	CONNECTS({DB_DOWN, 0});
+	CONNECTS({PG_DOWN, 0});
 	start();
 	pass(1200); /* the pauses are long by now */
 	int64_t begun = clock_ms();
@@ -713,22 +713,22 @@ many_threads_and_every_failure(void **state)
 		fake_hold(i % 3 == 0);
 		switch (i % 5) {
 		case 1:
-			RECORDS({DB_LOST, 1}, {DB_OK, 1}, {DB_LOST, 1}, {DB_LOST, 1}, {DB_OK, 1});
+			RECORDS({PG_LOST, 1}, {PG_OK, 1}, {PG_LOST, 1}, {PG_LOST, 1}, {PG_OK, 1});
 			break;
 		case 2:
-			RECORDS({DB_DOWN, 1}, {DB_OK, 2});
-			CONNECTS({DB_DOWN, 5}, {DB_SCHEMA, 1}, {DB_OK, 5});
+			RECORDS({PG_DOWN, 1}, {PG_OK, 2});
+			CONNECTS({PG_DOWN, 5}, {PG_SCHEMA, 1}, {PG_OK, 5});
 			break;
 		case 3:
-			RECORDS({DB_OK, FAKE_HANG}, {DB_DATA, 1}, {DB_LOCKED, 1}, {DB_OK, 1});
+			RECORDS({PG_OK, FAKE_HANG}, {PG_DATA, 1}, {PG_LOCKED, 1}, {PG_OK, 1});
 			break;
 		default:
-			RECORDS({DB_OK, 1});
+			RECORDS({PG_OK, 1});
 		}
 		pass(60);
 	}
-	RECORDS({DB_OK, 0});
-	CONNECTS({DB_OK, 0});
+	RECORDS({PG_OK, 0});
+	CONNECTS({PG_OK, 0});
 	fake_hold(false);
 	for (size_t i = 0; i < HAMMERS; i++)
 		assert_int_equal(pthread_join(threads[i], NULL), 0);
@@ -745,7 +745,7 @@ static void
 a_stuck_lane_is_overdue(void **state)
 {
 	(void)state;
-	RECORDS({DB_OK, 0}, {DB_OK, FAKE_GATE}, {DB_OK, 0});
+	RECORDS({PG_OK, 0}, {PG_OK, FAKE_GATE}, {PG_OK, 0});
 	start();
 	assert_recorded(record(0, "shop", LONG));
 	pass(50);
@@ -764,7 +764,7 @@ static void
 a_lane_that_is_down_is_not_overdue(void **state)
 {
 	(void)state;
-	CONNECTS({DB_DOWN, 0});
+	CONNECTS({PG_DOWN, 0});
 	start();
 	for (int i = 0; i < 40; i++) {
 		pass(10);
@@ -803,7 +803,7 @@ one_thread_lends_many(void **state)
 	size_t n, back = 0;
 
 	(void)state;
-	RECORDS({DB_OK, FAKE_GATE}, {DB_OK, 0});
+	RECORDS({PG_OK, FAKE_GATE}, {PG_OK, 0});
 	writer = writer_start(&(struct writer_options){.database = "nowhere"});
 	for (size_t i = 0; i < SENDERS; i++) {
 		prepare(i, "shop", LONG);
@@ -836,7 +836,7 @@ the_shorter_deadline_comes_back_first(void **state)
 	struct waiting loans[3], *w;
 
 	(void)state;
-	CONNECTS({DB_OK, 2 * SOON});
+	CONNECTS({PG_OK, 2 * SOON});
 	writer = writer_start(&(struct writer_options){.database = "nowhere"});
 	prepare(0, "shop", 4 * SOON);
 	prepare(1, "shop", SOON / 2);
@@ -860,7 +860,7 @@ what_is_refused_is_not_lent(void **state)
 	struct waiting loan;
 
 	(void)state;
-	CONNECTS({DB_SCHEMA, 0});
+	CONNECTS({PG_SCHEMA, 0});
 	writer = writer_start(&(struct writer_options){.database = "nowhere"});
 	pass(50);
 	prepare(0, "shop", LONG);

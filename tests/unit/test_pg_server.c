@@ -1,6 +1,6 @@
-// objects: lib/db.c lib/outcome.c lib/log.c
+// objects: lib/pg_record.c lib/outcome.c lib/log.c
 /*
- * db.c against a real PostgreSQL, a private one in a temporary directory, with a
+ * pg_record.c against a real PostgreSQL, a private one in a temporary directory, with a
  * record_deliveries() of this test's own, which keeps what it gets in table foloosi.seen
  * and, where the merchant's name asks for it, misbehaves. The real one has tests/sql/.
  *
@@ -23,7 +23,7 @@
 
 #include <cmocka.h>
 
-#include "../../cgi-src/lib/db.h"
+#include "../../cgi-src/lib/pg_record.h"
 #include "../../cgi-src/lib/log.h"
 #include "../../cgi-src/lib/mem.h"
 
@@ -36,7 +36,7 @@ static glob_t servers;
 static const char *become;            /* the command prefix that makes an ordinary user of root */
 static char dir[] = "/tmp/fdbXXXXXX"; /* short: a socket's path has 107 bytes */
 static char *conninfo;
-static struct db *db;
+static struct pg *pg;
 
 static const char schema_sql[] =
     "create schema foloosi;\n"
@@ -211,7 +211,7 @@ static int
 setup(void **state)
 {
 	(void)state;
-	db = db_new(conninfo);
+	pg = pg_new(conninfo);
 	sql("truncate foloosi.seen");
 	return 0;
 }
@@ -220,8 +220,8 @@ static int
 teardown(void **state)
 {
 	(void)state;
-	db_free(db);
-	db = NULL;
+	pg_free(pg);
+	pg = NULL;
 	return 0;
 }
 
@@ -257,28 +257,28 @@ in(int ms)
 }
 
 static void
-assert_status(enum db_status got, enum db_status want)
+assert_status(enum pg_status got, enum pg_status want)
 {
 	if (got != want)
-		fail_msg("status %d, not %d: %s", got, want, db_error(db));
-	if (want == DB_LOST || want == DB_DOWN || want == DB_SCHEMA)
-		assert_false(db_connected(db));
+		fail_msg("status %d, not %d: %s", got, want, pg_error(pg));
+	if (want == PG_LOST || want == PG_DOWN || want == PG_SCHEMA)
+		assert_false(pg_connected(pg));
 	else
-		assert_true(db_connected(db));
+		assert_true(pg_connected(pg));
 }
 
 static void
 connected(void)
 {
-	assert_status(db_connect(db, in(LONG)), DB_OK);
+	assert_status(pg_connect(pg, in(LONG)), PG_OK);
 }
 
 /* Record one delivery of a merchant, known by its number. */
-static enum db_status
+static enum pg_status
 record(const char *merchant, unsigned number, int ms)
 {
 	prepare(merchant, 1, number);
-	return db_record(db, batch, 1, in(ms));
+	return pg_record(pg, batch, 1, in(ms));
 }
 
 /* -- what is sent is what arrives -- */
@@ -319,7 +319,7 @@ every_byte_arrives(void **state)
 	deliveries[1].faults = "/data: missing\n/data/x: \"wrong\"";
 	memset(&deliveries[1].transfer, 0, sizeof deliveries[1].transfer);
 	connected();
-	assert_status(db_record(db, batch, 3, in(LONG)), DB_OK);
+	assert_status(pg_record(pg, batch, 3, in(LONG)), PG_OK);
 
 	for (int i = 0; i < 3; i++) {
 		assert_int_equal(deliveries[i].outcome, OUTCOME_RECORDED);
@@ -360,9 +360,9 @@ repeat_is_a_duplicate(void **state)
 {
 	(void)state;
 	connected();
-	assert_status(record("shop", 7, LONG), DB_OK);
+	assert_status(record("shop", 7, LONG), PG_OK);
 	assert_int_equal(deliveries[0].outcome, OUTCOME_RECORDED);
-	assert_status(record("shop", 7, LONG), DB_OK);
+	assert_status(record("shop", 7, LONG), PG_OK);
 	assert_int_equal(deliveries[0].outcome, OUTCOME_DUPLICATE);
 }
 
@@ -380,7 +380,7 @@ largest_batch(void **state)
 		deliveries[i].body_len = size;
 	}
 	connected();
-	assert_status(db_record(db, batch, BATCH_MAX, in(3 * LONG)), DB_OK);
+	assert_status(pg_record(pg, batch, BATCH_MAX, in(3 * LONG)), PG_OK);
 	for (size_t i = 0; i < BATCH_MAX; i++)
 		assert_int_equal(deliveries[i].delivery_id, i + 1);
 	assert_string_equal(
@@ -397,10 +397,10 @@ refused_data_is_not_repeated_in_the_error(void **state)
 	connected();
 	prepare("poison", 1, 3);
 	deliveries[0].order_ref = "4111111111111111\"}";
-	assert_status(db_record(db, batch, 1, in(LONG)), DB_DATA);
-	assert_string_equal(db_error(db), "SQLSTATE 22P02");
+	assert_status(pg_record(pg, batch, 1, in(LONG)), PG_DATA);
+	assert_string_equal(pg_error(pg), "SQLSTATE 22P02");
 	assert_int_equal(deliveries[0].outcome, OUTCOME__MAX); /* no verdict */
-	assert_status(record("shop", 4, LONG), DB_OK);         /* the connection is good */
+	assert_status(record("shop", 4, LONG), PG_OK);         /* the connection is good */
 }
 
 static void
@@ -408,23 +408,23 @@ errors_by_class(void **state)
 {
 	(void)state;
 	connected();
-	assert_status(record("locked", 5, LONG), DB_LOCKED);
-	assert_status(record("internal", 5, LONG), DB_DOWN);
+	assert_status(record("locked", 5, LONG), PG_LOCKED);
+	assert_status(record("internal", 5, LONG), PG_DOWN);
 	connected();
-	assert_status(record("gossip", 5, LONG), DB_DOWN); /* in words that a trigger chose */
-	assert_string_equal(db_error(db), "SQLSTATE 58000");
+	assert_status(record("gossip", 5, LONG), PG_DOWN); /* in words that a trigger chose */
+	assert_string_equal(pg_error(pg), "SQLSTATE 58000");
 	connected();
-	assert_status(record("gone", 5, LONG), DB_SCHEMA);
-	assert_non_null(strstr(db_error(db), "foloosictl migrate"));
+	assert_status(record("gone", 5, LONG), PG_SCHEMA);
+	assert_non_null(strstr(pg_error(pg), "foloosictl migrate"));
 	connected();
-	assert_status(record("riddle", 5, LONG), DB_SCHEMA);
-	assert_non_null(strstr(db_error(db), "does not know"));
+	assert_status(record("riddle", 5, LONG), PG_SCHEMA);
+	assert_non_null(strstr(pg_error(pg), "does not know"));
 	assert_int_equal(deliveries[0].outcome, OUTCOME__MAX);
 	connected();
 	sql("alter role handler set statement_timeout = 100");
-	db_close(db);
+	pg_close(pg);
 	connected();
-	assert_status(record("sleep", 5, LONG), DB_LOCKED);
+	assert_status(record("sleep", 5, LONG), PG_LOCKED);
 	sql("alter role handler reset statement_timeout");
 }
 
@@ -434,8 +434,8 @@ failed_commit_is_not_a_success(void **state)
 {
 	(void)state;
 	connected();
-	assert_status(record("deferred", 6, LONG), DB_DATA);
-	assert_string_equal(db_error(db), "SQLSTATE 23503");
+	assert_status(record("deferred", 6, LONG), PG_DATA);
+	assert_string_equal(pg_error(pg), "SQLSTATE 23503");
 	assert_int_equal(deliveries[0].outcome, OUTCOME__MAX);
 	assert_string_equal(sql("select count(*) from foloosi.seen"), "0");
 }
@@ -445,7 +445,7 @@ warning_of_a_trigger_is_nothing(void **state)
 {
 	(void)state;
 	connected();
-	assert_status(record("warning", 8, LONG), DB_OK);
+	assert_status(record("warning", 8, LONG), PG_OK);
 }
 
 static void *
@@ -476,22 +476,22 @@ commit_without_its_standby_is_not_confirmed(void **state)
 	usleep(300000);
 	/* first: nobody cancels, the deadline does */
 	int64_t begun = clock_ms();
-	enum db_status hung = record("shop", 9, 500);
+	enum pg_status hung = record("shop", 9, 500);
 	int64_t took = clock_ms() - begun;
 	/* then: somebody cancels */
-	enum db_status again = db_connect(db, in(LONG));
+	enum pg_status again = pg_connect(pg, in(LONG));
 	assert_int_equal(pthread_create(&thread, NULL, cancel_the_commit, &conninfo), 0);
 	prepare("shop", 1, 10);
-	enum db_status warned = db_record(db, batch, 1, in(LONG));
+	enum pg_status warned = pg_record(pg, batch, 1, in(LONG));
 	pthread_join(thread, &cancelled);
 	sql("set synchronous_commit = local; alter system reset synchronous_standby_names");
 	sql("select pg_reload_conf()");
-	assert_int_equal(hung, DB_LOST);
+	assert_int_equal(hung, PG_LOST);
 	assert_true(took >= 500 && took < 500 + SLACK);
-	assert_int_equal(again, DB_OK);
+	assert_int_equal(again, PG_OK);
 	assert_non_null(cancelled);
-	assert_status(warned, DB_LOST);
-	assert_non_null(strstr(db_error(db), "not confirmed"));
+	assert_status(warned, PG_LOST);
+	assert_non_null(strstr(pg_error(pg), "not confirmed"));
 }
 
 /* -- a server that goes away -- */
@@ -502,12 +502,12 @@ deadline_is_kept(void **state)
 	(void)state;
 	connected();
 	int64_t begun = clock_ms();
-	assert_status(record("sleep", 11, 300), DB_LOST);
+	assert_status(record("sleep", 11, 300), PG_LOST);
 	assert_true(clock_ms() - begun >= 300 && clock_ms() - begun < 300 + SLACK);
-	assert_string_equal(db_error(db), "no answer before the deadline");
+	assert_string_equal(pg_error(pg), "no answer before the deadline");
 	connected();
 	begun = clock_ms();
-	assert_status(record("shop", 11, -5), DB_LOST); /* a deadline that has passed */
+	assert_status(record("shop", 11, -5), PG_LOST); /* a deadline that has passed */
 	assert_true(clock_ms() - begun < SLACK);
 }
 
@@ -528,22 +528,22 @@ stopped_server_keeps_no_deadline(void **state)
 		deliveries[i].body_len = sizeof body;
 	}
 	int64_t begun = clock_ms();
-	enum db_status sent = db_record(db, batch, BATCH_MAX, in(400));
+	enum pg_status sent = pg_record(pg, batch, BATCH_MAX, in(400));
 	int64_t took = clock_ms() - begun;
 	kill(pid, SIGCONT);
-	assert_status(sent, DB_LOST);
+	assert_status(sent, PG_LOST);
 	assert_true(took >= 400 && took < 400 + SLACK);
 
 	pid = postmaster();
 	kill(pid, SIGSTOP);
 	begun = clock_ms();
-	enum db_status reached = db_connect(db, in(400));
+	enum pg_status reached = pg_connect(pg, in(400));
 	took = clock_ms() - begun;
 	kill(pid, SIGCONT);
-	assert_status(reached, DB_DOWN);
+	assert_status(reached, PG_DOWN);
 	assert_true(took >= 400 && took < 400 + SLACK);
 	connected();
-	assert_status(record("shop", 13, LONG), DB_OK);
+	assert_status(record("shop", 13, LONG), PG_OK);
 }
 
 static void
@@ -551,17 +551,17 @@ restart_between_two_calls(void **state)
 {
 	(void)state;
 	connected();
-	assert_status(record("shop", 14, LONG), DB_OK);
+	assert_status(record("shop", 14, LONG), PG_OK);
 	assert_int_equal(
 	    sh("cd / && %s%s/pg_ctl -D %s/data -l %s/log -m fast -w restart >/dev/null", become,
 		bindir, dir, dir),
 	    0);
-	assert_true(db_connected(db)); /* as far as it knows */
+	assert_true(pg_connected(pg)); /* as far as it knows */
 	int64_t begun = clock_ms();
-	assert_status(record("shop", 15, LONG), DB_LOST);
+	assert_status(record("shop", 15, LONG), PG_LOST);
 	assert_true(clock_ms() - begun < SLACK);
 	connected();
-	assert_status(record("shop", 15, LONG), DB_OK);
+	assert_status(record("shop", 15, LONG), PG_OK);
 }
 
 static void *
@@ -581,10 +581,10 @@ terminated_in_the_middle(void **state)
 	connected();
 	assert_int_equal(pthread_create(&thread, NULL, kill_the_backend, NULL), 0);
 	int64_t begun = clock_ms();
-	enum db_status status = record("sleep", 16, LONG);
+	enum pg_status status = record("sleep", 16, LONG);
 	int64_t took = clock_ms() - begun;
 	pthread_join(thread, NULL);
-	assert_status(status, DB_LOST);
+	assert_status(status, PG_LOST);
 	assert_true(took < LONG / 2);
 }
 
@@ -595,8 +595,8 @@ other(const char *parameters)
 {
 	char *s = xasprintf("host=%s dbname=postgres %s", dir, parameters);
 
-	db_free(db);
-	db = db_new(s);
+	pg_free(pg);
+	pg = pg_new(s);
 	free(s);
 }
 
@@ -605,18 +605,18 @@ no_connection_says_why(void **state)
 {
 	(void)state;
 	other("user=handler dbname=nowhere");
-	assert_status(db_connect(db, in(LONG)), DB_DOWN);
-	assert_non_null(strstr(db_error(db), "\"nowhere\" does not exist"));
+	assert_status(pg_connect(pg, in(LONG)), PG_DOWN);
+	assert_non_null(strstr(pg_error(pg), "\"nowhere\" does not exist"));
 	other("user=handler port=1");
-	assert_status(db_connect(db, in(LONG)), DB_DOWN);
-	assert_non_null(strstr(db_error(db), "failed"));
+	assert_status(pg_connect(pg, in(LONG)), PG_DOWN);
+	assert_non_null(strstr(pg_error(pg), "failed"));
 	other("user=handler nonsense=1");
-	assert_status(db_connect(db, in(LONG)), DB_DOWN);
-	assert_non_null(strstr(db_error(db), "nonsense"));
+	assert_status(pg_connect(pg, in(LONG)), PG_DOWN);
+	assert_non_null(strstr(pg_error(pg), "nonsense"));
 	other("user=nobody_of_this_name password=Xyzzy-secret");
-	assert_status(db_connect(db, in(LONG)), DB_DOWN);
-	assert_null(strstr(db_error(db), "Xyzzy"));
-	assert_null(strchr(db_error(db), '\n'));
+	assert_status(pg_connect(pg, in(LONG)), PG_DOWN);
+	assert_null(strstr(pg_error(pg), "Xyzzy"));
+	assert_null(strchr(pg_error(pg), '\n'));
 }
 
 static void
@@ -624,28 +624,28 @@ privileges_and_schema_are_checked(void **state)
 {
 	(void)state;
 	other("user=stranger");
-	assert_status(db_connect(db, in(LONG)), DB_DOWN);
-	assert_non_null(strstr(db_error(db), "permission denied"));
+	assert_status(pg_connect(pg, in(LONG)), PG_DOWN);
+	assert_non_null(strstr(pg_error(pg), "permission denied"));
 	other("user=handler dbname=template1");
-	assert_status(db_connect(db, in(LONG)), DB_SCHEMA);
-	assert_non_null(strstr(db_error(db), "foloosictl migrate"));
+	assert_status(pg_connect(pg, in(LONG)), PG_SCHEMA);
+	assert_non_null(strstr(pg_error(pg), "foloosictl migrate"));
 
 	other("user=handler");
 	sql("create or replace function foloosi.schema_version() returns int language sql as "
 	    "'select 99'");
-	assert_status(db_connect(db, in(LONG)), DB_SCHEMA);
-	assert_non_null(strstr(db_error(db), "upgrade"));
+	assert_status(pg_connect(pg, in(LONG)), PG_SCHEMA);
+	assert_non_null(strstr(pg_error(pg), "upgrade"));
 	sql("create function foloosi.schema_serves() returns int language sql as 'select 98'");
-	assert_status(db_connect(db, in(LONG)), DB_SCHEMA); /* it wants newer handlers */
-	assert_non_null(strstr(db_error(db), "upgrade"));
+	assert_status(pg_connect(pg, in(LONG)), PG_SCHEMA); /* it wants newer handlers */
+	assert_non_null(strstr(pg_error(pg), "upgrade"));
 	sql("create or replace function foloosi.schema_serves() returns int language sql as "
 	    "'select 1'");
 	connected();
 	other("user=handler");
 	sql("create or replace function foloosi.schema_version() returns int language sql as "
 	    "'select 0'");
-	assert_status(db_connect(db, in(LONG)), DB_SCHEMA);
-	assert_non_null(strstr(db_error(db), "foloosictl migrate"));
+	assert_status(pg_connect(pg, in(LONG)), PG_SCHEMA);
+	assert_non_null(strstr(pg_error(pg), "foloosictl migrate"));
 	sql("create or replace function foloosi.schema_version() returns int language sql as "
 	    "'select 1'");
 	connected();
@@ -657,11 +657,11 @@ standby_is_not_taken_for_the_primary(void **state)
 {
 	(void)state;
 	other("user=reader"); /* its transactions are read-only, as on a standby */
-	assert_status(db_connect(db, in(LONG)), DB_DOWN);
-	assert_non_null(strstr(db_error(db), "read-only"));
+	assert_status(pg_connect(pg, in(LONG)), PG_DOWN);
+	assert_non_null(strstr(pg_error(pg), "read-only"));
 	other("user=reader target_session_attrs=any"); /* the operator's word counts */
 	connected();
-	assert_status(record("shop", 17, LONG), DB_LOST);
+	assert_status(record("shop", 17, LONG), PG_LOST);
 	setenv("PGTARGETSESSIONATTRS", "any", 1); /* and so does the environment's */
 	other("user=reader");
 	connected();
@@ -685,18 +685,18 @@ silent_host_is_passed_by(void **state)
 		filler[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
 		connect(filler[i], (struct sockaddr *)&a, sizeof a);
 	}
-	db_free(db);
+	pg_free(pg);
 	s = xasprintf(
 	    "host=127.0.0.1,%s port=%d,5432 user=handler dbname=postgres", dir, ntohs(a.sin_port));
-	db = db_new(s);
+	pg = pg_new(s);
 	int64_t begun = clock_ms();
-	enum db_status status = db_connect(db, in(LONG));
+	enum pg_status status = pg_connect(pg, in(LONG));
 	print_message("passed by after %d ms\n", (int)(clock_ms() - begun));
 	for (size_t i = 0; i < 4; i++)
 		close(filler[i]);
 	close(listener);
 	free(s);
-	assert_status(status, DB_OK);
+	assert_status(status, PG_OK);
 }
 
 static void
@@ -705,7 +705,7 @@ settings_that_break_the_promise_do_not_stop_us(void **state)
 	(void)state;
 	sql("alter role handler set synchronous_commit = off");
 	connected(); /* logs a warning */
-	assert_status(record("shop", 18, LONG), DB_OK);
+	assert_status(record("shop", 18, LONG), PG_OK);
 	sql("alter role handler reset synchronous_commit");
 }
 
@@ -734,5 +734,5 @@ main(void)
 	    TEST(settings_that_break_the_promise_do_not_stop_us),
 	};
 
-	return cmocka_run_group_tests_name("db_server", tests, start_server, stop_server);
+	return cmocka_run_group_tests_name("pg_server", tests, start_server, stop_server);
 }

@@ -1,18 +1,18 @@
 /*
- * db.c - the one conversation with PostgreSQL; the only includer of libpq-fe.h.
+ * pg_record.c - the one conversation with PostgreSQL; the only includer of libpq-fe.h.
  *
  * The hard part is to know when a batch is committed. A batch is one statement
  * outside any transaction block, so the server commits it by itself, after it has
  * sent the rows. Having the rows therefore proves nothing: the commit may still
  * fail (a deferred constraint), or may be cut while it waits for a synchronous
- * standby, which the server reports as a success with a warning. DB_OK is said
+ * standby, which the server reports as a success with a warning. PG_OK is said
  * only when
  *   1. everything up to the end of the exchange has been read (PQgetResult() is NULL)
  *      and none of it was an error,
  *   2. the session is idle again, outside a transaction,
  *   3. no warning came that is about the commit itself, and
  *   4. every delivery was answered exactly once, in words that we know.
- * Whatever else happens after the first byte was sent is DB_LOST, "perhaps", unless the
+ * Whatever else happens after the first byte was sent is PG_LOST, "perhaps", unless the
  * server said in so many words that it rolled back.
  *
  * Deadlines are kept here, with poll(): the server's own timeouts cover neither
@@ -32,7 +32,7 @@
 
 #include <libpq-fe.h>
 
-#include "db.h"
+#include "pg_record.h"
 #include "log.h"
 #include "mem.h"
 
@@ -55,7 +55,7 @@ static const char record_sql[] =
     " $11, $12, $13, $14, $15, $16, $17, $18, $19)";
 
 /*
- * What a 2xx promises depends on two settings that a role may have been given; see db_connect().
+ * What a 2xx promises depends on two settings that a role may have been given; see pg_connect().
  * The empty batch has the server prepare its session before a batch holds locks, and tells
  * now, not at the first delivery, that we may not call it.
  */
@@ -118,12 +118,12 @@ struct buffer {
 	size_t len, cap;
 };
 
-struct db {
+struct pg {
 	char *conninfo;         /* owned */
 	PGconn *conn;           /* owned; NULL: closed */
 	struct buffer buffer;   /* the encoded parameters */
 	bool warned;            /* a warning about the commit came; see hear() */
-	char error[ERROR_SIZE]; /* db_error() */
+	char error[ERROR_SIZE]; /* pg_error() */
 };
 
 /* One array element. at NULL: the SQL null. */
@@ -134,20 +134,20 @@ struct piece {
 
 /* -- sentences -- */
 
-/* Keep a sentence for db_error(), as one line. */
+/* Keep a sentence for pg_error(), as one line. */
 __attribute__((format(printf, 2, 3))) static void
-explain(struct db *db, const char *format, ...)
+explain(struct pg *pg, const char *format, ...)
 {
 	va_list ap;
 
 	va_start(ap, format);
-	vsnprintf(db->error, sizeof db->error, format, ap);
+	vsnprintf(pg->error, sizeof pg->error, format, ap);
 	va_end(ap);
-	for (char *p = db->error; *p != '\0'; p++)
+	for (char *p = pg->error; *p != '\0'; p++)
 		if ((unsigned char)*p < ' ')
 			*p = ' ';
-	for (size_t n = strlen(db->error); n > 0 && db->error[n - 1] == ' '; n--)
-		db->error[n - 1] = '\0';
+	for (size_t n = strlen(pg->error); n > 0 && pg->error[n - 1] == ' '; n--)
+		pg->error[n - 1] = '\0';
 }
 
 /*
@@ -183,18 +183,18 @@ static const struct {
 };
 
 const char *
-db_remedy(const struct db *db)
+pg_remedy(const struct pg *pg)
 {
 	for (size_t i = 0; i < sizeof remedies / sizeof remedies[0]; i++)
-		if (strstr(db->error, remedies[i].words) != NULL)
+		if (strstr(pg->error, remedies[i].words) != NULL)
 			return remedies[i].remedy;
 	return NULL;
 }
 
 const char *
-db_error(const struct db *db)
+pg_error(const struct pg *pg)
 {
-	return db->error;
+	return pg->error;
 }
 
 /*
@@ -203,39 +203,39 @@ db_error(const struct db *db)
  * then one delivery is to blame, and its neighbours must not suffer.
  *   state  may be NULL: libpq had none, which is how a broken connection looks
  */
-static enum db_status
+static enum pg_status
 classify(const char *state)
 {
 	static const struct {
 		const char *prefix;
-		enum db_status status;
+		enum pg_status status;
 	} rows[] = {
-	    {"08", DB_LOST},      /* connection exception */
-	    {"57P", DB_LOST},     /* the server was shut down, or is starting */
-	    {"25006", DB_LOST},   /* read-only: the primary has become a standby */
-	    {"25P03", DB_LOST},   /* idle_in_transaction_session_timeout */
-	    {"40003", DB_LOST},   /* statement completion unknown */
-	    {"40", DB_LOCKED},    /* serialization failure, deadlock */
-	    {"55P03", DB_LOCKED}, /* lock_timeout */
-	    {"57014", DB_LOCKED}, /* statement_timeout */
-	    {"42883", DB_SCHEMA}, /* no such function */
-	    {"3F", DB_SCHEMA},    /* no such schema */
-	    {"0A", DB_DOWN},      /* feature not supported */
-	    {"28", DB_DOWN},      /* authorization */
-	    {"3D", DB_DOWN},      /* no such database */
-	    {"42", DB_DOWN},      /* privileges, missing objects */
-	    {"53", DB_DOWN},      /* out of disk, memory, connections */
-	    {"57", DB_DOWN},      /* operator intervention */
-	    {"58", DB_DOWN},      /* I/O */
-	    {"XX", DB_DOWN},      /* internal error, corruption */
+	    {"08", PG_LOST},      /* connection exception */
+	    {"57P", PG_LOST},     /* the server was shut down, or is starting */
+	    {"25006", PG_LOST},   /* read-only: the primary has become a standby */
+	    {"25P03", PG_LOST},   /* idle_in_transaction_session_timeout */
+	    {"40003", PG_LOST},   /* statement completion unknown */
+	    {"40", PG_LOCKED},    /* serialization failure, deadlock */
+	    {"55P03", PG_LOCKED}, /* lock_timeout */
+	    {"57014", PG_LOCKED}, /* statement_timeout */
+	    {"42883", PG_SCHEMA}, /* no such function */
+	    {"3F", PG_SCHEMA},    /* no such schema */
+	    {"0A", PG_DOWN},      /* feature not supported */
+	    {"28", PG_DOWN},      /* authorization */
+	    {"3D", PG_DOWN},      /* no such database */
+	    {"42", PG_DOWN},      /* privileges, missing objects */
+	    {"53", PG_DOWN},      /* out of disk, memory, connections */
+	    {"57", PG_DOWN},      /* operator intervention */
+	    {"58", PG_DOWN},      /* I/O */
+	    {"XX", PG_DOWN},      /* internal error, corruption */
 	};
 
 	if (state == NULL)
-		return DB_LOST;
+		return PG_LOST;
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
 		if (strncmp(state, rows[i].prefix, strlen(rows[i].prefix)) == 0)
 			return rows[i].status;
-	return DB_DATA;
+	return PG_DATA;
 }
 
 /*
@@ -243,25 +243,25 @@ classify(const char *state)
  * server and not of values: class 22 and its like quote the data, and what has a
  * context was said in a function, perhaps by a merchant's trigger.
  */
-static enum db_status
-blame(struct db *db, const PGresult *r)
+static enum pg_status
+blame(struct pg *pg, const PGresult *r)
 {
 	static const char *const harmless[] = {
 	    "08", "28", "3D", "3F", "42501", "42883", "53", "57", "58"};
 	const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
 	const char *message = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);
-	enum db_status status = classify(state);
+	enum pg_status status = classify(state);
 	bool quotable = false;
 
 	if (state == NULL) {
-		explain(db, "the connection broke");
+		explain(pg, "the connection broke");
 		return status;
 	}
 	for (size_t i = 0; i < sizeof harmless / sizeof harmless[0]; i++)
 		quotable |= strncmp(state, harmless[i], strlen(harmless[i])) == 0;
 	quotable &= message != NULL && PQresultErrorField(r, PG_DIAG_CONTEXT) == NULL;
-	explain(db, "SQLSTATE %s%s%s%s", state, quotable ? ": " : "", quotable ? message : "",
-	    status == DB_SCHEMA ? ": run foloosictl migrate" : "");
+	explain(pg, "SQLSTATE %s%s%s%s", state, quotable ? ": " : "", quotable ? message : "",
+	    status == PG_SCHEMA ? ": run foloosictl migrate" : "");
 	return status;
 }
 
@@ -273,9 +273,9 @@ blame(struct db *db, const PGresult *r)
  * answer is 0 whatever has arrived: a server that dribbles cannot hold us.
  */
 static int
-await(const struct db *db, short events, int64_t deadline)
+await(const struct pg *pg, short events, int64_t deadline)
 {
-	struct pollfd socket = {.fd = PQsocket(db->conn), .events = events};
+	struct pollfd socket = {.fd = PQsocket(pg->conn), .events = events};
 	int64_t left;
 
 	while ((left = deadline - clock_ms()) > 0) {
@@ -298,7 +298,7 @@ static void
 hear(void *arg, const PGresult *notice)
 {
 	static const char *const idle[] = {"NOTICE", "INFO", "LOG", "DEBUG"};
-	struct db *db = arg;
+	struct pg *pg = arg;
 	const char *severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
 
 	for (size_t i = 0; severity != NULL && i < sizeof idle / sizeof idle[0]; i++)
@@ -307,118 +307,118 @@ hear(void *arg, const PGresult *notice)
 	if (severity != NULL && strcmp(severity, "WARNING") == 0 &&
 	    PQresultErrorField(notice, PG_DIAG_CONTEXT) != NULL)
 		return;
-	db->warned = true;
+	pg->warned = true;
 }
 
 /*
- * Bring a statement that PQsend… has taken to its end. On DB_OK *answer is its
- * one result, for PQclear(); on anything else it is NULL and db_error() says why.
+ * Bring a statement that PQsend… has taken to its end. On PG_OK *answer is its
+ * one result, for PQclear(); on anything else it is NULL and pg_error() says why.
  */
-static enum db_status
-exchange(struct db *db, int64_t deadline, PGresult **answer)
+static enum pg_status
+exchange(struct pg *pg, int64_t deadline, PGresult **answer)
 {
-	enum db_status status = DB_OK;
+	enum pg_status status = PG_OK;
 	PGresult *r;
 	int unsent;
 
 	*answer = NULL;
-	explain(db, "the connection broke");
+	explain(pg, "the connection broke");
 
 	/* Read while sending: a server that has something to say before it has read
 	 * everything must not wait for us while we wait for it. */
-	while ((unsent = PQflush(db->conn)) == 1) {
-		int got = await(db, POLLIN | POLLOUT, deadline);
+	while ((unsent = PQflush(pg->conn)) == 1) {
+		int got = await(pg, POLLIN | POLLOUT, deadline);
 		if (got == 0)
 			goto late;
-		if ((got & ~POLLOUT) != 0 && !PQconsumeInput(db->conn))
+		if ((got & ~POLLOUT) != 0 && !PQconsumeInput(pg->conn))
 			goto lost;
 	}
 	if (unsent != 0)
 		goto lost;
 
 	for (;;) {
-		while (PQisBusy(db->conn)) {
-			if (await(db, POLLIN, deadline) == 0)
+		while (PQisBusy(pg->conn)) {
+			if (await(pg, POLLIN, deadline) == 0)
 				goto late;
-			if (!PQconsumeInput(db->conn))
+			if (!PQconsumeInput(pg->conn))
 				goto lost;
 		}
-		if ((r = PQgetResult(db->conn)) == NULL)
+		if ((r = PQgetResult(pg->conn)) == NULL)
 			break;
 		if (PQresultStatus(r) == PGRES_TUPLES_OK && *answer == NULL) {
 			*answer = r;
 		} else if (PQresultStatus(r) == PGRES_FATAL_ERROR) {
-			if (status == DB_OK)
-				status = blame(db, r); /* behind rows: the commit failed */
+			if (status == PG_OK)
+				status = blame(pg, r); /* behind rows: the commit failed */
 			PQclear(r);
 		} else { /* nothing that this statement could lead to */
 			PQclear(r);
 			goto lost;
 		}
 	}
-	if (PQstatus(db->conn) != CONNECTION_OK || PQtransactionStatus(db->conn) != PQTRANS_IDLE)
+	if (PQstatus(pg->conn) != CONNECTION_OK || PQtransactionStatus(pg->conn) != PQTRANS_IDLE)
 		goto lost;
-	if (status == DB_OK && db->warned) {
-		explain(db, "the server warned: the commit is not confirmed");
+	if (status == PG_OK && pg->warned) {
+		explain(pg, "the server warned: the commit is not confirmed");
 		goto lost;
 	}
-	if (status == DB_OK && *answer == NULL)
+	if (status == PG_OK && *answer == NULL)
 		goto lost;
-	if (status != DB_OK) {
+	if (status != PG_OK) {
 		PQclear(*answer);
 		*answer = NULL;
 	}
 	return status;
 
 late:
-	explain(db, "no answer before the deadline");
+	explain(pg, "no answer before the deadline");
 lost:
 	PQclear(*answer);
 	*answer = NULL;
-	return DB_LOST;
+	return PG_LOST;
 }
 
 /* -- the connection -- */
 
-struct db *
-db_new(const char *conninfo)
+struct pg *
+pg_new(const char *conninfo)
 {
-	struct db *db = xcalloc(1, sizeof *db);
-	db->conninfo = xstrdup(conninfo);
-	return db;
+	struct pg *pg = xcalloc(1, sizeof *pg);
+	pg->conninfo = xstrdup(conninfo);
+	return pg;
 }
 
 /* Never waits: the connection is non-blocking, so the farewell is sent or left unsaid. */
 void
-db_close(struct db *db)
+pg_close(struct pg *pg)
 {
-	PQfinish(db->conn);
-	db->conn = NULL;
+	PQfinish(pg->conn);
+	pg->conn = NULL;
 }
 
 void
-db_free(struct db *db)
+pg_free(struct pg *pg)
 {
-	if (db == NULL)
+	if (pg == NULL)
 		return;
-	db_close(db);
-	free(db->conninfo);
-	free(db->buffer.bytes);
-	free(db);
+	pg_close(pg);
+	free(pg->conninfo);
+	free(pg->buffer.bytes);
+	free(pg);
 }
 
 bool
-db_connected(const struct db *db)
+pg_connected(const struct pg *pg)
 {
-	return db->conn != NULL;
+	return pg->conn != NULL;
 }
 
 /* Close what must not be used again, and pass the status on. */
-static enum db_status
-settle(struct db *db, enum db_status status)
+static enum pg_status
+settle(struct pg *pg, enum pg_status status)
 {
-	if (status == DB_LOST || status == DB_DOWN || status == DB_SCHEMA)
-		db_close(db);
+	if (status == PG_LOST || status == PG_DOWN || status == PG_SCHEMA)
+		pg_close(pg);
 	return status;
 }
 
@@ -479,54 +479,54 @@ start(const char *conninfo)
 	return PQconnectStartParams(keywords, values, 1);
 }
 
-/* Connect. A failure to do so can only be DB_DOWN: nothing was asked yet. */
-static enum db_status
-reach(struct db *db, int64_t deadline)
+/* Connect. A failure to do so can only be PG_DOWN: nothing was asked yet. */
+static enum pg_status
+reach(struct pg *pg, int64_t deadline)
 {
 	PostgresPollingStatusType want = PGRES_POLLING_WRITING;
 
-	db->conn = start(db->conninfo);
-	if (db->conn == NULL)
+	pg->conn = start(pg->conninfo);
+	if (pg->conn == NULL)
 		out_of_memory();
-	PQsetNoticeReceiver(db->conn, hear, db);
-	PQsetErrorVerbosity(db->conn, PQERRORS_VERBOSE); /* its SQLSTATE is in the text then */
-	if (PQstatus(db->conn) == CONNECTION_BAD)
+	PQsetNoticeReceiver(pg->conn, hear, pg);
+	PQsetErrorVerbosity(pg->conn, PQERRORS_VERBOSE); /* its SQLSTATE is in the text then */
+	if (PQstatus(pg->conn) == CONNECTION_BAD)
 		want = PGRES_POLLING_FAILED;
 	while (want != PGRES_POLLING_OK) {
 		if (want == PGRES_POLLING_FAILED) {
-			const char *message = PQerrorMessage(db->conn);
+			const char *message = PQerrorMessage(pg->conn);
 			const char *source = strstr(message, "\nLOCATION:");
 
-			explain(db, "%.*s", (int)(source != NULL ? source - message : ERROR_SIZE),
+			explain(pg, "%.*s", (int)(source != NULL ? source - message : ERROR_SIZE),
 			    message);
-			return DB_DOWN;
+			return PG_DOWN;
 		}
-		if (await(db, want == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline) == 0) {
-			explain(db, "no connection before the deadline");
-			return DB_DOWN;
+		if (await(pg, want == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline) == 0) {
+			explain(pg, "no connection before the deadline");
+			return PG_DOWN;
 		}
-		want = PQconnectPoll(db->conn);
+		want = PQconnectPoll(pg->conn);
 	}
-	if (PQsetnonblocking(db->conn, 1) != 0) {
-		explain(db, "%s", PQerrorMessage(db->conn));
-		return DB_DOWN;
+	if (PQsetnonblocking(pg->conn, 1) != 0) {
+		explain(pg, "%s", PQerrorMessage(pg->conn));
+		return PG_DOWN;
 	}
-	return DB_OK;
+	return PG_OK;
 }
 
-/* A statement without parameters that keeps nothing, so nothing is in doubt: DB_OK, DB_DOWN or DB_SCHEMA. */
-static enum db_status
-ask(struct db *db, const char *sql, int64_t deadline, PGresult **answer)
+/* A statement without parameters that keeps nothing, so nothing is in doubt: PG_OK, PG_DOWN or PG_SCHEMA. */
+static enum pg_status
+ask(struct pg *pg, const char *sql, int64_t deadline, PGresult **answer)
 {
-	enum db_status status = DB_LOST;
+	enum pg_status status = PG_LOST;
 
 	*answer = NULL;
-	db->warned = false;
-	if (PQsendQueryParams(db->conn, sql, 0, NULL, NULL, NULL, NULL, 0))
-		status = exchange(db, deadline, answer);
+	pg->warned = false;
+	if (PQsendQueryParams(pg->conn, sql, 0, NULL, NULL, NULL, NULL, 0))
+		status = exchange(pg, deadline, answer);
 	else
-		explain(db, "%s", PQerrorMessage(db->conn));
-	return status == DB_OK || status == DB_SCHEMA ? status : DB_DOWN;
+		explain(pg, "%s", PQerrorMessage(pg->conn));
+	return status == PG_OK || status == PG_SCHEMA ? status : PG_DOWN;
 }
 
 /*
@@ -534,51 +534,51 @@ ask(struct db *db, const char *sql, int64_t deadline, PGresult **answer)
  * So one may migrate before the handlers are replaced, and go back to older ones.
  */
 static bool
-serves_us(struct db *db, int64_t deadline)
+serves_us(struct pg *pg, int64_t deadline)
 {
 	PGresult *r;
-	bool serves = ask(db, serves_sql, deadline, &r) == DB_OK && PQntuples(r) == 1 &&
+	bool serves = ask(pg, serves_sql, deadline, &r) == PG_OK && PQntuples(r) == 1 &&
 		      atoi(PQgetvalue(r, 0, 0)) <= SCHEMA_NEWEST;
 
 	PQclear(r);
 	return serves;
 }
 
-/* Ask whether this is our schema, in a version that we know. On DB_OK *answer is that of hello_sql. */
-static enum db_status
-ask_hello(struct db *db, int64_t deadline, PGresult **answer)
+/* Ask whether this is our schema, in a version that we know. On PG_OK *answer is that of hello_sql. */
+static enum pg_status
+ask_hello(struct pg *pg, int64_t deadline, PGresult **answer)
 {
-	enum db_status status = ask(db, hello_sql, deadline, answer);
+	enum pg_status status = ask(pg, hello_sql, deadline, answer);
 	int version;
 
-	if (status != DB_OK)
+	if (status != PG_OK)
 		return status;
 	version = PQntuples(*answer) == 1 ? atoi(PQgetvalue(*answer, 0, 0)) : 0;
-	if (version < SCHEMA_OLDEST || (version > SCHEMA_NEWEST && !serves_us(db, deadline))) {
-		explain(db, "the schema is version %d and this program knows %d to %d: %s", version,
+	if (version < SCHEMA_OLDEST || (version > SCHEMA_NEWEST && !serves_us(pg, deadline))) {
+		explain(pg, "the schema is version %d and this program knows %d to %d: %s", version,
 		    SCHEMA_OLDEST, SCHEMA_NEWEST,
 		    version < SCHEMA_OLDEST ? "run foloosictl migrate" : "upgrade foloosi-webhook");
 		PQclear(*answer);
 		*answer = NULL;
-		return DB_SCHEMA;
+		return PG_SCHEMA;
 	}
 	if (atoi(PQgetvalue(*answer, 0, 4)) >= WAITING_MOST) {
-		explain(db, "%s sessions wait for a synchronous standby, and one more would too",
+		explain(pg, "%s sessions wait for a synchronous standby, and one more would too",
 		    PQgetvalue(*answer, 0, 4));
 		PQclear(*answer);
 		*answer = NULL;
-		return DB_DOWN;
+		return PG_DOWN;
 	}
-	return DB_OK;
+	return PG_OK;
 }
 
-static enum db_status
-greet(struct db *db, int64_t deadline)
+static enum pg_status
+greet(struct pg *pg, int64_t deadline)
 {
 	PGresult *r;
-	enum db_status status = ask_hello(db, deadline, &r);
+	enum pg_status status = ask_hello(pg, deadline, &r);
 
-	if (status != DB_OK)
+	if (status != PG_OK)
 		return status;
 	/* Somebody's decision, perhaps, but not one to be made unknowingly. */
 	if (strcmp(PQgetvalue(r, 0, 1), "t") != 0)
@@ -591,35 +591,35 @@ greet(struct db *db, int64_t deadline)
 		    "client_min_messages is error: commits that a standby did not get go unnoticed",
 		    NULL);
 	PQclear(r);
-	return DB_OK;
+	return PG_OK;
 }
 
-enum db_status
-db_connect(struct db *db, int64_t deadline)
+enum pg_status
+pg_connect(struct pg *pg, int64_t deadline)
 {
-	enum db_status status = DB_OK;
+	enum pg_status status = PG_OK;
 
-	if (db->conn == NULL && (status = reach(db, deadline)) == DB_OK)
-		status = greet(db, deadline);
-	return settle(db, status);
+	if (pg->conn == NULL && (status = reach(pg, deadline)) == PG_OK)
+		status = greet(pg, deadline);
+	return settle(pg, status);
 }
 
-enum db_status
-db_ping(struct db *db, int64_t deadline)
+enum pg_status
+pg_ping(struct pg *pg, int64_t deadline)
 {
-	enum db_status status;
+	enum pg_status status;
 	PGresult *r;
 
-	if (db->conn == NULL)
-		return db_connect(db, deadline);
-	status = ask_hello(db, deadline, &r);
+	if (pg->conn == NULL)
+		return pg_connect(pg, deadline);
+	status = ask_hello(pg, deadline, &r);
 	PQclear(r);
-	return settle(db, status);
+	return settle(pg, status);
 }
 
 /* Copy one row of foloosi.monitor(). False: it is longer than anything that we know. */
 static bool
-read_fact(const PGresult *r, int row, struct db_fact *fact)
+read_fact(const PGresult *r, int row, struct pg_fact *fact)
 {
 	char *const to[] = {fact->metric, fact->merchant, fact->detail};
 	const size_t sizes[] = {sizeof fact->metric, sizeof fact->merchant, sizeof fact->detail};
@@ -633,25 +633,25 @@ read_fact(const PGresult *r, int row, struct db_fact *fact)
 	return true;
 }
 
-enum db_status
-db_monitor(struct db *db, int64_t deadline, struct db_fact **facts, size_t *n)
+enum pg_status
+pg_monitor(struct pg *pg, int64_t deadline, struct pg_fact **facts, size_t *n)
 {
-	enum db_status status = DB_OK;
+	enum pg_status status = PG_OK;
 	PGresult *r = NULL;
 
 	*facts = NULL;
 	*n = 0;
-	if (db->conn == NULL)
-		status = reach(db, deadline);
-	if (status == DB_OK)
-		status = ask(db, monitor_sql, deadline, &r);
-	if (status == DB_OK && PQnfields(r) == 4) {
+	if (pg->conn == NULL)
+		status = reach(pg, deadline);
+	if (status == PG_OK)
+		status = ask(pg, monitor_sql, deadline, &r);
+	if (status == PG_OK && PQnfields(r) == 4) {
 		*facts = xcalloc((size_t)PQntuples(r), sizeof **facts);
 		for (int row = 0; row < PQntuples(r); row++)
 			*n += read_fact(r, row, &(*facts)[*n]);
 	}
 	PQclear(r);
-	return settle(db, status);
+	return settle(pg, status);
 }
 
 /* -- a batch on its way -- */
@@ -775,9 +775,9 @@ type_of(int parameter)
 
 /* Encode the batch and hand it to libpq. Ordinals run from 1. False: the connection is broken. */
 static bool
-send_batch(struct db *db, struct delivery *const *batch, size_t n)
+send_batch(struct pg *pg, struct delivery *const *batch, size_t n)
 {
-	struct buffer *b = &db->buffer;
+	struct buffer *b = &pg->buffer;
 	struct piece pieces[BATCH_MAX];
 	unsigned char ordinals[BATCH_MAX][4];
 	size_t start_of[PARAMETERS + 1];
@@ -813,7 +813,7 @@ send_batch(struct db *db, struct delivery *const *batch, size_t n)
 		lengths[p] = (int)(start_of[p + 1] - start_of[p]);
 	}
 	return PQsendQueryParams(
-	    db->conn, record_sql, PARAMETERS, types, values, lengths, formats, 0);
+	    pg->conn, record_sql, PARAMETERS, types, values, lengths, formats, 0);
 }
 
 /* -- and its answer -- */
@@ -872,24 +872,24 @@ understand(const PGresult *r, struct delivery *const *batch, size_t n)
 	return true;
 }
 
-enum db_status
-db_record(struct db *db, struct delivery *const *batch, size_t n, int64_t deadline)
+enum pg_status
+pg_record(struct pg *pg, struct delivery *const *batch, size_t n, int64_t deadline)
 {
-	enum db_status status = DB_LOST;
+	enum pg_status status = PG_LOST;
 	PGresult *r = NULL;
 
 	assert(n >= 1 && n <= BATCH_MAX);
-	assert(db->conn != NULL);
-	db->warned = false;
-	explain(db, "the connection broke"); /* libpq's own words might quote the data */
-	if (send_batch(db, batch, n))
-		status = exchange(db, deadline, &r);
-	if (status == DB_OK && !understand(r, batch, n)) {
-		explain(db,
+	assert(pg->conn != NULL);
+	pg->warned = false;
+	explain(pg, "the connection broke"); /* libpq's own words might quote the data */
+	if (send_batch(pg, batch, n))
+		status = exchange(pg, deadline, &r);
+	if (status == PG_OK && !understand(r, batch, n)) {
+		explain(pg,
 		    "record_deliveries() answered in words that this program does not know: "
 		    "run foloosictl migrate or upgrade foloosi-webhook");
-		status = DB_SCHEMA;
+		status = PG_SCHEMA;
 	}
 	PQclear(r);
-	return settle(db, status);
+	return settle(pg, status);
 }

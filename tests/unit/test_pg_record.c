@@ -1,12 +1,12 @@
 // objects: lib/outcome.c lib/log.c
 /*
- * What db.c does without a server: encode, classify, understand. It is included, for its
+ * What pg_record.c does without a server: encode, classify, understand. It is included, for its
  * functions are static. PQmakeEmptyPGresult() and its like build the answers.
- * test_db_server.c has the rest.
+ * test_pg_server.c has the rest.
  */
 #include <setjmp.h>
 
-#include "../../cgi-src/lib/db.c"
+#include "../../cgi-src/lib/pg_record.c"
 
 #include <cmocka.h>
 
@@ -137,43 +137,43 @@ every_class_has_its_meaning(void **state)
 {
 	static const struct {
 		const char *sqlstate;
-		enum db_status want;
+		enum pg_status want;
 	} rows[] = {
-	    {NULL, DB_LOST}, /* libpq's own errors have none */
-	    {"08006", DB_LOST},
-	    {"08P01", DB_LOST},
-	    {"57P01", DB_LOST},
-	    {"57P02", DB_LOST},
-	    {"57P03", DB_LOST},
-	    {"25006", DB_LOST},
-	    {"25P03", DB_LOST},
-	    {"40003", DB_LOST},
-	    {"40001", DB_LOCKED},
-	    {"40P01", DB_LOCKED},
-	    {"55P03", DB_LOCKED},
-	    {"57014", DB_LOCKED},
-	    {"22P02", DB_DATA},
-	    {"22021", DB_DATA},
-	    {"23505", DB_DATA},
-	    {"23514", DB_DATA},
-	    {"21000", DB_DATA},
-	    {"P0001", DB_DATA},
-	    {"54000", DB_DATA},
-	    {"38000", DB_DATA},
-	    {"SHOP1", DB_DATA}, /* a merchant's trigger may raise what it likes */
-	    {"28000", DB_DOWN},
-	    {"28P01", DB_DOWN},
-	    {"3D000", DB_DOWN},
-	    {"42501", DB_DOWN},
-	    {"42703", DB_DOWN},
-	    {"53100", DB_DOWN},
-	    {"53300", DB_DOWN},
-	    {"58030", DB_DOWN},
-	    {"XX000", DB_DOWN},
-	    {"XX001", DB_DOWN},
-	    {"0A000", DB_DOWN},
-	    {"3F000", DB_SCHEMA},
-	    {"42883", DB_SCHEMA},
+	    {NULL, PG_LOST}, /* libpq's own errors have none */
+	    {"08006", PG_LOST},
+	    {"08P01", PG_LOST},
+	    {"57P01", PG_LOST},
+	    {"57P02", PG_LOST},
+	    {"57P03", PG_LOST},
+	    {"25006", PG_LOST},
+	    {"25P03", PG_LOST},
+	    {"40003", PG_LOST},
+	    {"40001", PG_LOCKED},
+	    {"40P01", PG_LOCKED},
+	    {"55P03", PG_LOCKED},
+	    {"57014", PG_LOCKED},
+	    {"22P02", PG_DATA},
+	    {"22021", PG_DATA},
+	    {"23505", PG_DATA},
+	    {"23514", PG_DATA},
+	    {"21000", PG_DATA},
+	    {"P0001", PG_DATA},
+	    {"54000", PG_DATA},
+	    {"38000", PG_DATA},
+	    {"SHOP1", PG_DATA}, /* a merchant's trigger may raise what it likes */
+	    {"28000", PG_DOWN},
+	    {"28P01", PG_DOWN},
+	    {"3D000", PG_DOWN},
+	    {"42501", PG_DOWN},
+	    {"42703", PG_DOWN},
+	    {"53100", PG_DOWN},
+	    {"53300", PG_DOWN},
+	    {"58030", PG_DOWN},
+	    {"XX000", PG_DOWN},
+	    {"XX001", PG_DOWN},
+	    {"0A000", PG_DOWN},
+	    {"3F000", PG_SCHEMA},
+	    {"42883", PG_SCHEMA},
 	};
 
 	(void)state;
@@ -185,18 +185,18 @@ every_class_has_its_meaning(void **state)
 static void
 sentences_are_lines(void **state)
 {
-	struct db db = {0};
+	struct pg pg = {0};
 
 	(void)state;
-	explain(&db, "%s", "one host failed\nthe other\tfailed\n\n");
-	assert_string_equal(db_error(&db), "one host failed the other failed");
-	explain(&db, "%s", "");
-	assert_string_equal(db_error(&db), "");
+	explain(&pg, "%s", "one host failed\nthe other\tfailed\n\n");
+	assert_string_equal(pg_error(&pg), "one host failed the other failed");
+	explain(&pg, "%s", "");
+	assert_string_equal(pg_error(&pg), "");
 	char long_one[2 * ERROR_SIZE];
 	memset(long_one, 'x', sizeof long_one - 1);
 	long_one[sizeof long_one - 1] = '\0';
-	explain(&db, "%s", long_one);
-	assert_int_equal(strlen(db_error(&db)), ERROR_SIZE - 1);
+	explain(&pg, "%s", long_one);
+	assert_int_equal(strlen(pg_error(&pg)), ERROR_SIZE - 1);
 }
 
 /* -- the answer -- */
@@ -324,5 +324,5 @@ main(void)
 	    cmocka_unit_test(answers_that_are_refused),
 	};
 
-	return cmocka_run_group_tests_name("db", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("pg_record", tests, NULL, NULL);
 }

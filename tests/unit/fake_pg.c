@@ -1,4 +1,4 @@
-/* fake_db.c - see fake_db.h. */
+/* fake_pg.c - see fake_pg.h. */
 #include <assert.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -7,14 +7,14 @@
 
 #include "../../cgi-src/lib/log.h"
 #include "../../cgi-src/lib/mem.h"
-#include "fake_db.h"
+#include "fake_pg.h"
 
 struct script {
 	struct fake_step steps[FAKE_STEPS];
 	size_t n, next;
 };
 
-struct db {
+struct pg {
 	bool connected;
 	int number; /* -1: has not recorded yet */
 };
@@ -122,10 +122,10 @@ pass(int64_t ms)
 }
 
 /* The script's next step, taken: its time has passed, within the deadline. */
-static enum db_status
+static enum pg_status
 step(struct script *script, int64_t deadline)
 {
-	struct fake_step s = {DB_OK, 0};
+	struct fake_step s = {PG_OK, 0};
 
 	pthread_mutex_lock(&mutex);
 	if (script->n > 0) {
@@ -138,37 +138,37 @@ step(struct script *script, int64_t deadline)
 		pass(5);
 	if (s.ms == FAKE_HANG || clock_ms() + s.ms > deadline) {
 		pass(deadline - clock_ms());
-		return DB_LOST;
+		return PG_LOST;
 	}
 	pass(s.ms);
 	return s.status;
 }
 
-struct db *
-db_new(const char *conninfo)
+struct pg *
+pg_new(const char *conninfo)
 {
-	struct db *db = xcalloc(1, sizeof *db);
+	struct pg *pg = xcalloc(1, sizeof *pg);
 
 	(void)conninfo;
-	db->number = -1;
-	return db;
+	pg->number = -1;
+	return pg;
 }
 
-enum db_status
-db_connect(struct db *db, int64_t deadline)
+enum pg_status
+pg_connect(struct pg *pg, int64_t deadline)
 {
-	enum db_status status;
+	enum pg_status status;
 
-	if (db->connected)
-		return DB_OK;
+	if (pg->connected)
+		return PG_OK;
 	pthread_mutex_lock(&mutex);
 	connect_count++;
 	pthread_mutex_unlock(&mutex);
 	status = step(&connects, deadline);
-	if (status == DB_LOST)
-		status = DB_DOWN;
-	if (status == DB_OK) {
-		db->connected = true;
+	if (status == PG_LOST)
+		status = PG_DOWN;
+	if (status == PG_OK) {
+		pg->connected = true;
 		pthread_mutex_lock(&mutex);
 		open_count++;
 		pthread_mutex_unlock(&mutex);
@@ -177,9 +177,9 @@ db_connect(struct db *db, int64_t deadline)
 }
 
 bool
-db_connected(const struct db *db)
+pg_connected(const struct pg *pg)
 {
-	return db->connected;
+	return pg->connected;
 }
 
 static bool
@@ -191,24 +191,24 @@ any(struct delivery *const *batch, size_t n, const char *merchant)
 	return false;
 }
 
-enum db_status
-db_record(struct db *db, struct delivery *const *batch, size_t n, int64_t deadline)
+enum pg_status
+pg_record(struct pg *pg, struct delivery *const *batch, size_t n, int64_t deadline)
 {
 	int64_t at = clock_ms();
-	enum db_status status;
+	enum pg_status status;
 
-	assert(db->connected);
+	assert(pg->connected);
 	assert(n >= 1 && n <= BATCH_MAX);
 	status = step(&records, deadline);
 
 	pthread_mutex_lock(&mutex);
-	if (db->number < 0)
-		db->number = numbers++;
-	if (status == DB_OK && any(batch, n, "poison"))
-		status = DB_DATA;
-	if (status == DB_OK && held && any(batch, n, "locked"))
-		status = DB_LOCKED;
-	for (size_t i = 0; status == DB_OK && i < n; i++) {
+	if (pg->number < 0)
+		pg->number = numbers++;
+	if (status == PG_OK && any(batch, n, "poison"))
+		status = PG_DATA;
+	if (status == PG_OK && held && any(batch, n, "locked"))
+		status = PG_LOCKED;
+	for (size_t i = 0; status == PG_OK && i < n; i++) {
 		struct delivery *d = batch[i];
 		bool busy = held && strcmp(d->merchant, "busy") == 0;
 		d->outcome = busy                ? OUTCOME_BUSY
@@ -223,47 +223,47 @@ db_record(struct db *db, struct delivery *const *batch, size_t n, int64_t deadli
 	if (call_count < FAKE_CALLS) {
 		struct fake_call *c = &calls[call_count++];
 		c->status = status;
-		c->connection = db->number;
+		c->connection = pg->number;
 		c->n = n;
 		memcpy(c->first, batch[0]->request_id, REQUEST_ID_SIZE);
 		c->at = at;
 	}
 	pthread_mutex_unlock(&mutex);
-	if (status == DB_LOST || status == DB_DOWN || status == DB_SCHEMA)
-		db_close(db);
+	if (status == PG_LOST || status == PG_DOWN || status == PG_SCHEMA)
+		pg_close(pg);
 	return status;
 }
 
 const char *
-db_error(const struct db *db)
+pg_error(const struct pg *pg)
 {
-	(void)db;
+	(void)pg;
 	return "the script says so";
 }
 
 void
-db_close(struct db *db)
+pg_close(struct pg *pg)
 {
-	if (db->connected) {
+	if (pg->connected) {
 		pthread_mutex_lock(&mutex);
 		open_count--;
 		pthread_mutex_unlock(&mutex);
 	}
-	db->connected = false;
+	pg->connected = false;
 }
 
 void
-db_free(struct db *db)
+pg_free(struct pg *pg)
 {
-	if (db == NULL)
+	if (pg == NULL)
 		return;
-	db_close(db);
-	free(db);
+	pg_close(pg);
+	free(pg);
 }
 
 const char *
-db_remedy(const struct db *db)
+pg_remedy(const struct pg *pg)
 {
-	(void)db;
+	(void)pg;
 	return NULL;
 }

@@ -1,7 +1,7 @@
 /*
- * store.c - foloosi-worker's and foloosictl's conversation with PostgreSQL.
+ * pg_query.c - foloosi-worker's and foloosictl's conversation with PostgreSQL.
  *
- * Simpler than the handler's (db.c), for nobody waits at the other end: a call may take as long as
+ * Simpler than the handler's (pg_record.c), for nobody waits at the other end: a call may take as long as
  * the role's statement_timeout allows, and one whose end is not known is harmless, because
  * everything that the worker asks for may be asked twice. What must not happen is that
  * a dead network holds it for ever (tcp_user_timeout), or that values get into the log
@@ -15,7 +15,7 @@
 
 #include "log.h"
 #include "mem.h"
-#include "store.h"
+#include "pg_query.h"
 
 /* Versions of the schema whose functions are called. */
 #define SCHEMA_OLDEST 6
@@ -23,34 +23,34 @@
 
 #define RETRY_MS 1000 /* between attempts to connect */
 
-struct store {
+struct pg {
 	char *conninfo; /* owned */
 	PGconn *conn;   /* owned; NULL: closed */
 	int64_t try_at; /* clock_ms(): no attempt to connect before */
 	bool told;      /* that it is away */
-	bool person;    /* a person waits: nothing is logged, store_said() has it */
+	bool person;    /* a person waits: nothing is logged, pg_client_error() has it */
 	bool unasked;   /* the schema's version is not asked for */
 	char *said;     /* owned; NULL: nothing */
 };
 
-struct store *
-store_new(const char *conninfo)
+struct pg *
+pg_client_new(const char *conninfo)
 {
-	struct store *s = xcalloc(1, sizeof *s);
+	struct pg *s = xcalloc(1, sizeof *s);
 
 	s->conninfo = xstrdup(conninfo);
 	return s;
 }
 
 static void
-hang_up(struct store *s)
+hang_up(struct pg *s)
 {
 	PQfinish(s->conn);
 	s->conn = NULL;
 }
 
 void
-store_free(struct store *s)
+pg_client_free(struct pg *s)
 {
 	if (s == NULL)
 		return;
@@ -62,26 +62,26 @@ store_free(struct store *s)
 }
 
 void
-store_for_person(struct store *s)
+pg_for_person(struct pg *s)
 {
 	s->person = true;
 }
 
 void
-store_for_role_without_version(struct store *s)
+pg_without_version(struct pg *s)
 {
 	s->unasked = true;
 }
 
 const char *
-store_said(const struct store *s)
+pg_client_error(const struct pg *s)
 {
 	return s->said != NULL ? s->said : "";
 }
 
-/* Keep a sentence for store_said(); hint may be NULL. As one line. */
+/* Keep a sentence for pg_client_error(); hint may be NULL. As one line. */
 static void
-keep(struct store *s, const char *message, const char *hint)
+keep(struct pg *s, const char *message, const char *hint)
 {
 	free(s->said);
 	s->said = xasprintf("%s%s%s", message, hint != NULL ? ". " : "", hint != NULL ? hint : "");
@@ -94,7 +94,7 @@ keep(struct store *s, const char *message, const char *hint)
 
 /* Once for each time that it goes away. */
 static void
-tell_away(struct store *s, const char *reason)
+tell_away(struct pg *s, const char *reason)
 {
 	char *line;
 
@@ -132,7 +132,7 @@ dial(const char *conninfo)
 }
 
 static bool
-greet(struct store *s)
+greet(struct pg *s)
 {
 	PGresult *r = PQexec(s->conn, "select foloosi.schema_version()");
 	const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
@@ -157,7 +157,7 @@ greet(struct store *s)
 }
 
 bool
-store_ready(struct store *s)
+pg_ready(struct pg *s)
 {
 	if (s->conn != NULL)
 		return true;
@@ -183,7 +183,7 @@ store_ready(struct store *s)
 
 /* To a person, all of it: he sees what he asked for on his own terminal. */
 static void
-keep_refusal(struct store *s, const PGresult *r)
+keep_refusal(struct pg *s, const PGresult *r)
 {
 	const char *message = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);
 
@@ -205,41 +205,40 @@ tell_refused(const PGresult *r)
 	    "reason", quotable ? message : NULL, (const char *)NULL);
 }
 
-enum store_status
-store_ask(
-    struct store *s, const char *sql, size_t n, const char *const *values, struct store_rows *rows)
+enum pg_status
+pg_query(struct pg *s, const char *sql, size_t n, const char *const *values, struct pg_rows *rows)
 {
 	PGresult *r;
-	enum store_status status = STORE_OK;
+	enum pg_status status = PG_OK;
 
 	if (rows != NULL)
-		*rows = (struct store_rows){0};
+		*rows = (struct pg_rows){0};
 	if (s->conn == NULL)
-		return STORE_AWAY;
+		return PG_LOST;
 	r = PQexecParams(s->conn, sql, (int)n, NULL, values, NULL, NULL, 0);
 	if (PQresultStatus(r) == PGRES_TUPLES_OK) {
 		if (rows != NULL)
-			*rows = (struct store_rows){.result = r, .count = (size_t)PQntuples(r)};
+			*rows = (struct pg_rows){.result = r, .count = (size_t)PQntuples(r)};
 		else
 			PQclear(r);
-		return STORE_OK;
+		return PG_OK;
 	}
 	if (PQstatus(s->conn) != CONNECTION_OK) {
 		tell_away(s, PQerrorMessage(s->conn));
 		hang_up(s);
-		status = STORE_AWAY;
+		status = PG_LOST;
 	} else {
 		keep_refusal(s, r);
 		if (!s->person)
 			tell_refused(r);
-		status = STORE_REFUSED;
+		status = PG_DATA;
 	}
 	PQclear(r);
 	return status;
 }
 
 const char *
-store_text(const struct store_rows *rows, size_t row, int column)
+pg_value(const struct pg_rows *rows, size_t row, int column)
 {
 	return PQgetisnull(rows->result, (int)row, column)
 		   ? NULL
@@ -247,19 +246,19 @@ store_text(const struct store_rows *rows, size_t row, int column)
 }
 
 int
-store_columns(const struct store_rows *rows)
+pg_columns(const struct pg_rows *rows)
 {
 	return PQnfields(rows->result);
 }
 
 const char *
-store_column_name(const struct store_rows *rows, int column)
+pg_column_name(const struct pg_rows *rows, int column)
 {
 	return PQfname(rows->result, column);
 }
 
 bool
-store_column_is_number(const struct store_rows *rows, int column)
+pg_column_is_number(const struct pg_rows *rows, int column)
 {
 	/* int8, int2, int4, numeric: fixed in pg_type.dat for ever */
 	static const Oid numbers[] = {20, 21, 23, 1700};
@@ -271,16 +270,16 @@ store_column_is_number(const struct store_rows *rows, int column)
 }
 
 void
-store_rows_free(struct store_rows *rows)
+pg_rows_free(struct pg_rows *rows)
 {
 	PQclear(rows->result);
-	*rows = (struct store_rows){0};
+	*rows = (struct pg_rows){0};
 }
 
 /* ---- arrays ---- */
 
 static void
-put(struct array *a, char c)
+put(struct pg_array *a, char c)
 {
 	if (a->len == a->cap) {
 		a->cap = a->cap * 2 + 64;
@@ -290,10 +289,10 @@ put(struct array *a, char c)
 }
 
 void
-array_add(struct array *a, const char *element)
+pg_array_add(struct pg_array *a, const char *element)
 {
 	if (a->len > 0 && a->text[a->len - 1] == '\0')
-		a->len -= 2; /* array_text() closed it */
+		a->len -= 2; /* pg_array_text() closed it */
 	put(a, a->len == 0 ? '{' : ',');
 	if (element == NULL) {
 		for (const char *p = "NULL"; *p != '\0'; p++)
@@ -310,7 +309,7 @@ array_add(struct array *a, const char *element)
 }
 
 const char *
-array_text(struct array *a)
+pg_array_text(struct pg_array *a)
 {
 	if (a->len == 0)
 		put(a, '{');
@@ -322,14 +321,14 @@ array_text(struct array *a)
 }
 
 void
-array_clear(struct array *a)
+pg_array_clear(struct pg_array *a)
 {
 	a->len = 0;
 }
 
 void
-array_free(struct array *a)
+pg_array_free(struct pg_array *a)
 {
 	free(a->text);
-	*a = (struct array){0};
+	*a = (struct pg_array){0};
 }

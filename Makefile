@@ -43,7 +43,7 @@ Q	= @
 
 HANDLER_OBJS = handler/main.o handler/handler.o lib/http.o lib/auth.o lib/rfc8259.o lib/transfer.o \
 	       lib/money.o lib/outcome.o handler/writer.o lib/pg_record.o lib/config.o lib/url.o lib/mail.o lib/log.o \
-	       lib/spool.o lib/drain.o handler/stats.o handler/ops.o lib/notify.o
+	       lib/spool.o lib/drain.o handler/stats.o handler/ops.o lib/notify.o lib/program.o
 CTL_OBJS = ctl/main.o ctl/query.o ctl/delivery.o ctl/common.o ctl/check.o \
 	       ctl/snippet.o ctl/secret.o ctl/top.o ctl/table.o ctl/retain.o ctl/migrate.o \
 	       ctl/send.o ctl/post.o ctl/spool.o ctl/events.o lib/pg_query.o lib/spool.o lib/drain.o lib/pg_record.o \
@@ -51,7 +51,7 @@ CTL_OBJS = ctl/main.o ctl/query.o ctl/delivery.o ctl/common.o ctl/check.o \
 	       lib/auth.o lib/log.o handler/stats.o
 WORKER_OBJS = worker/main.o worker/push.o worker/verify.o worker/reconcile.o worker/provider.o \
 	       worker/courier.o lib/pg_query.o lib/backoff.o lib/config.o lib/url.o lib/mail.o lib/auth.o \
-	       lib/transfer.o lib/rfc8259.o lib/money.o lib/log.o lib/notify.o
+	       lib/transfer.o lib/rfc8259.o lib/money.o lib/log.o lib/notify.o lib/program.o
 HANDLER_LIBS = -lfcgi -ljson-c -lpq -linih -lcrypto -lpthread
 CTL_LIBS     = -lpq -lcurl -ljson-c -linih -lcrypto -lpthread
 WORKER_LIBS  = -lpq -lcurl -lcrypto -ljson-c -linih -lpthread

@@ -63,7 +63,7 @@ say(struct check *c, enum light light, const char *what, char *said, char *remed
 static void
 look_at_configuration(struct check *c)
 {
-	const char *path = c->path != NULL ? c->path : ctl_config_path();
+	const char *path = c->path != NULL ? c->path : config_path();
 	char *error = NULL;
 
 	if ((c->config = config_load(path, CONFIG_FOR_WORKER, &error)) == NULL)

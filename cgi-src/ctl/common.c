@@ -8,14 +8,6 @@
 #include "ctl.h"
 #include "log.h"
 
-const char *
-ctl_config_path(void)
-{
-	const char *path = getenv(CONFIG_PATH_ENV);
-
-	return path != NULL && *path != '\0' ? path : CONFIG_DEFAULT_PATH;
-}
-
 struct config *
 ctl_config(const char *path)
 {
@@ -24,7 +16,7 @@ ctl_config(const char *path)
 
 	log_set_level(LOG_WARNING);
 	if ((config = config_load(
-		 path != NULL ? path : ctl_config_path(), CONFIG_FOR_HANDLER, &error)) == NULL) {
+		 path != NULL ? path : config_path(), CONFIG_FOR_HANDLER, &error)) == NULL) {
 		warnx("%s", error);
 		free(error);
 	}

@@ -39,10 +39,7 @@ int ctl_usage(const struct subcommand *);
 	",\n"                                                                                      \
 	"                             then " CONFIG_DEFAULT_PATH ")\n"
 
-/* The path that is read without --config. Static. */
-const char *ctl_config_path(void);
-
-/* Read a configuration; path NULL: the default. NULL after a message. The caller ends it by config_unref(). */
+/* Read a configuration; path NULL: that of config_path(). NULL after a message. The caller ends it by config_unref(). */
 struct config *ctl_config(const char *path);
 
 /* The merchant with this name, or with NULL the only one. NULL after a message. Borrowed. */

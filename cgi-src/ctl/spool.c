@@ -198,7 +198,7 @@ read_options(int argc, char **argv, const char **path, bool *json)
 static int
 run(int argc, char **argv)
 {
-	const char *path = ctl_config_path();
+	const char *path = config_path();
 	struct config *config;
 	struct spool *spool;
 	char *error = NULL;

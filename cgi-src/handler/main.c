@@ -71,8 +71,6 @@
  * waits for its delivery in writer_record().
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <malloc.h>
 #include <pthread.h>
@@ -93,13 +91,10 @@
 #include "mem.h"
 #include "notify.h"
 #include "ops.h"
+#include "program.h"
 #include "spool.h"
 #include "stats.h"
 #include "writer.h"
-
-#ifndef VERSION
-#define VERSION "unversioned"
-#endif
 
 #define THREADS_MAX 1024 /* as the configuration's bound */
 #define DUTY 2           /* threads that accept at a time; each more costs wake-ups */
@@ -119,10 +114,8 @@
 #endif
 
 struct options {
-	const char *config;
 	const char *listen; /* NULL: the configuration's */
 	int threads;        /* 0: the configuration's */
-	bool check;
 };
 
 /* Room for one request. */
@@ -167,93 +160,38 @@ static const char usage[] =
     "       foloosi-webhook --help | --version\n"
     "\n"
     "Receives Foloosi's payment webhooks by FastCGI or CGI and records them in PostgreSQL.\n"
-    "\n"
-    "  --config PATH    configuration file (default $" CONFIG_PATH_ENV ",\n"
-    "                   then " CONFIG_DEFAULT_PATH ")\n"
-    "  --listen PATH    make this socket, whatever else there is\n"
-    "  --threads N      accept threads, 1 to 1024\n"
-    "  --check-config   print the effective settings, secrets masked; exit 0 or 1\n"
-    "  --help           print this\n"
-    "  --version        print the version\n"
-    "\n"
+    "\n" PROGRAM_HELP_CONFIG "  --listen PATH    make this socket, whatever else there is\n"
+    "  --threads N      accept threads, 1 to 1024\n" PROGRAM_HELP "\n"
     "SIGHUP reads the configuration again; SIGTERM and SIGINT answer what is in flight\n"
     "and stop. See foloosi-webhook(8) and foloosi-webhook.conf(5).\n";
 
-static void
-parse_options(int argc, char **argv, struct options *o)
+enum {
+	OPTION_LISTEN = 1,
+	OPTION_THREADS
+};
+
+static const struct option known_options[] = {{"listen", required_argument, NULL, OPTION_LISTEN},
+    {"threads", required_argument, NULL, OPTION_THREADS}, PROGRAM_OPTIONS};
+
+static struct program program = {.name = "foloosi-webhook",
+    .usage = usage,
+    .options = known_options,
+    .reader = CONFIG_FOR_HANDLER};
+
+static struct options
+parse_options(int argc, char **argv)
 {
-	enum {
-		CONFIG = 1,
-		LISTEN,
-		THREADS,
-		CHECK,
-		HELP,
-		SHOW_VERSION
-	};
-	static const struct option known[] = {
-	    {"config", required_argument, NULL, CONFIG},
-	    {"listen", required_argument, NULL, LISTEN},
-	    {"threads", required_argument, NULL, THREADS},
-	    {"check-config", no_argument, NULL, CHECK},
-	    {"help", no_argument, NULL, HELP},
-	    {"version", no_argument, NULL, SHOW_VERSION},
-	    {NULL, 0, NULL, 0},
-	};
+	struct options o = {0};
 	int option;
-	long number;
-	char *end;
 
-	*o = (struct options){.config = getenv(CONFIG_PATH_ENV)};
-	if (o->config == NULL || *o->config == '\0')
-		o->config = CONFIG_DEFAULT_PATH;
-	while ((option = getopt_long(argc, argv, "", known, NULL)) != -1)
-		switch (option) {
-		case CONFIG:
-			o->config = optarg;
-			break;
-		case LISTEN:
-			o->listen = optarg;
-			break;
-		case THREADS:
-			number = strtol(optarg, &end, 10);
-			if (*optarg < '0' || *optarg > '9' || *end != '\0' || number < 1 ||
-			    number > THREADS_MAX) {
-				fprintf(stderr, "foloosi-webhook: --threads takes 1 to %d\n",
-				    THREADS_MAX);
-				exit(2);
-			}
-			o->threads = (int)number;
-			break;
-		case CHECK:
-			o->check = true;
-			break;
-		case HELP:
-			fputs(usage, stdout);
-			exit(0);
-		case SHOW_VERSION:
-			puts("foloosi-webhook " VERSION);
-			exit(0);
-		default:
-			fputs(usage, stderr);
-			exit(2);
-		}
-	if (optind < argc) {
-		fputs(usage, stderr);
-		exit(2);
-	}
-}
-
-/* 0 to 2 must be open, or a socket would get one of their numbers and the log go into it. */
-static void
-open_standard_files(void)
-{
-	int fd;
-
-	do
-		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-	while (fd >= 0 && fd <= STDERR_FILENO);
-	if (fd > STDERR_FILENO)
-		close(fd);
+	while ((option = program_option(&program, argc, argv)) != -1)
+		if (option == OPTION_LISTEN)
+			o.listen = optarg;
+		else
+			o.threads = program_number(&program, "threads", 1, THREADS_MAX);
+	if (optind < argc)
+		program_usage(&program);
+	return o;
 }
 
 /* Each request has a descriptor: the soft limit may be too low. */
@@ -279,64 +217,21 @@ pin_config(void)
 	return pinned;
 }
 
-static bool
-same(const char *a, const char *b)
-{
-	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
-}
-
-static void
-warn_restart(const char *setting)
-{
-	log_event(LOG_WARNING, "restart_needed", "setting", setting, "reason",
-	    "it was changed in the configuration and is only read at the start",
-	    (const char *)NULL);
-}
-
 /* SIGHUP. A wrong configuration changes nothing: the old one stays in force. */
 static void
-reload(const char *path)
+reload(void)
 {
-	struct config *old, *fresh;
-	char *error = NULL;
+	struct config *old, *fresh = program_reload(&program);
 
-	if ((fresh = config_load(path, CONFIG_FOR_HANDLER, &error)) == NULL) {
-		log_event(LOG_ERROR, "reload_failed", "reason", error, "remedy",
-		    "the old configuration stays in force", (const char *)NULL);
-		free(error);
-		stats_count(STATS_RELOADED, "failed");
+	stats_count(STATS_RELOADED, fresh != NULL ? "ok" : "failed");
+	if (fresh == NULL)
 		return;
-	}
 	stats_adopt(fresh);
-	stats_count(STATS_RELOADED, "ok");
 	pthread_mutex_lock(&house.lock);
 	old = house.config;
 	house.config = fresh;
 	pthread_mutex_unlock(&house.lock);
-
-	log_set_level((enum log_level)fresh->log_level);
-	log_event(LOG_INFO, "reloaded", "merchants", log_number((int64_t)fresh->merchant_count),
-	    (const char *)NULL);
-	if (!same(old->database, fresh->database))
-		warn_restart("database");
-	if (!same(old->listen, fresh->listen))
-		warn_restart("listen");
-	if (old->socket_mode != fresh->socket_mode)
-		warn_restart("socket_mode");
-	if (!same(old->socket_group, fresh->socket_group))
-		warn_restart("socket_group");
-	if (old->threads != fresh->threads)
-		warn_restart("threads");
-	if (!same(old->spool_dir, fresh->spool_dir))
-		warn_restart("spool_dir");
-	if (old->spool_max_bytes != fresh->spool_max_bytes)
-		warn_restart("spool_max_bytes");
-	if (old->spool_max_files != fresh->spool_max_files)
-		warn_restart("spool_max_files");
-	if (old->spool_rate != fresh->spool_rate)
-		warn_restart("spool_rate");
-	if (!same(old->monitor, fresh->monitor))
-		warn_restart("monitor");
+	program_reloaded(&program, old, fresh);
 	config_unref(old);
 }
 
@@ -560,20 +455,6 @@ wait_for_threads(int64_t until)
 	pthread_mutex_unlock(&house.lock);
 }
 
-/* The signals that the main thread waits for, blocked before there is any other thread. */
-static sigset_t
-block_signals(void)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	pthread_sigmask(SIG_BLOCK, &set, NULL);
-	return set;
-}
-
 static pthread_t
 start_thread(void *(*run)(void *), void *arg)
 {
@@ -666,8 +547,8 @@ next_signal(const sigset_t *signals, struct writer *writer)
  * us may have another server behind it, which takes what we leave in it.
  */
 static int
-serve_fastcgi(const struct options *options, struct writer *writer, struct spool *spool, int fd,
-    int threads, bool own, const sigset_t *signals)
+serve_fastcgi(struct writer *writer, struct spool *spool, int fd, int threads, bool own,
+    const sigset_t *signals)
 {
 	struct slot *slots = xcalloc((size_t)threads, sizeof *slots);
 	pthread_t *crew = xcalloc((size_t)threads, sizeof *crew), answerer = 0;
@@ -691,7 +572,7 @@ serve_fastcgi(const struct options *options, struct writer *writer, struct spool
 	notify("READY=1");
 	while ((signal = next_signal(signals, writer)) == SIGHUP) {
 		notify_reloading();
-		reload(options->config);
+		reload();
 		notify("READY=1");
 	}
 	notify("STOPPING=1");
@@ -771,31 +652,17 @@ main(int argc, char **argv)
 	char *error = NULL;
 	int fd, threads, rc;
 
-	open_standard_files();
+	program_open_files();
 	/* RFC 3875 section 4.4: a CGI's arguments are the query's words, and anybody's to choose. */
 	if (getenv("GATEWAY_INTERFACE") != NULL)
 		argc = 1;
-	parse_options(argc, argv, &options);
-	if ((house.config = config_load(options.config, CONFIG_FOR_HANDLER, &error)) == NULL) {
-		if (options.check) {
-			fprintf(stderr, "foloosi-webhook: %s\n", error);
-			free(error);
-			return 1;
-		}
-		fatal("%s", error);
-	}
-	config = house.config;
+	options = parse_options(argc, argv);
+	config = house.config = program_config(&program);
 	stats_adopt(house.config);
 	spool = open_spool(config, &error);
-	if (options.check) {
-		config_print(config, stdout);
-		config_unref(house.config);
+	if (program.check) {
 		spool_close(spool);
-		if (error != NULL)
-			fprintf(stderr, "foloosi-webhook: %s\n", error);
-		rc = error == NULL && fflush(stdout) == 0 ? 0 : 1;
-		free(error);
-		return rc;
+		return program_check(&program, house.config, error);
 	}
 	log_set_level((enum log_level)config->log_level);
 	if (error != NULL)
@@ -812,10 +679,10 @@ main(int argc, char **argv)
 		if ((path = config->listen) == NULL)
 			fatal("no socket: set listen in %s, or give --listen PATH, or pass a "
 			      "listening socket as descriptor 0 or by LISTEN_FDS",
-			    options.config);
+			    program.config);
 	}
 	if (way != HTTP_WAY_CGI) /* a web server ends its CGI programs with SIGTERM as it is */
-		signals = block_signals();
+		signals = program_block_signals();
 	http_init();
 	if (path != NULL &&
 	    (fd = http_listen(path, config->socket_mode, config->socket_group, &error)) < 0)
@@ -847,7 +714,7 @@ main(int argc, char **argv)
 			    .spool_max_files = (size_t)config->spool_max_files,
 			    .database = config->database,
 			    .monitor = config->monitor});
-		rc = serve_fastcgi(&options, writer, spool, fd, threads, path != NULL, &signals);
+		rc = serve_fastcgi(writer, spool, fd, threads, path != NULL, &signals);
 		log_stop(writer);
 	}
 	drain_stop(drain);

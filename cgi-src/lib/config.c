@@ -1419,6 +1419,14 @@ need_smtp_url(struct loader *l)
 			    c->merchants[i].name);
 }
 
+const char *
+config_path(void)
+{
+	const char *path = getenv(CONFIG_PATH_ENV);
+
+	return path != NULL && *path != '\0' ? path : CONFIG_DEFAULT_PATH;
+}
+
 struct config *
 config_load(const char *path, enum config_reader reader, char **error)
 {

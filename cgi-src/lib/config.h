@@ -123,6 +123,9 @@ enum config_reader {
 	CONFIG_FOR_WORKER   /* all of them */
 };
 
+/* The file that is read unless an option names another. Static, or the environment's. */
+const char *config_path(void);
+
 /*
  * Read a configuration file.
  *   path   the file

@@ -23,7 +23,6 @@
  * The service manager's watchdog (notify.h) hears of each turn of the main thread's loop.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
@@ -37,14 +36,11 @@
 #include "log.h"
 #include "mem.h"
 #include "notify.h"
+#include "program.h"
 #include "push.h"
 #include "reconcile.h"
 #include "pg_query.h"
 #include "verify.h"
-
-#ifndef VERSION
-#define VERSION "unversioned"
-#endif
 
 #define AWAY_MS 200      /* between looks while the database is away */
 #define REMIND_MS 60000  /* between looks for paybacks that have been open for long */
@@ -52,8 +48,6 @@
 #define PATIENCE_MS 5000 /* for reports at the stop, beyond the timeouts of what is under way */
 
 struct options {
-	const char *config;
-	bool check;
 	bool reconcile;
 	struct reconcile_options days;
 };
@@ -68,99 +62,66 @@ static const char usage[] =
     "provider about payments.\n"
     "reconcile compares the provider's list of transactions with ours and feeds what is\n"
     "missing; days are written YYYY-MM-DD, without them it is the last reconcile_days.\n"
-    "\n"
-    "  --config PATH    configuration file (default $" CONFIG_PATH_ENV ",\n"
-    "                   then " CONFIG_DEFAULT_PATH ")\n"
-    "  --check-config   print the effective settings, secrets masked; exit 0 or 1\n"
-    "  --help           print this\n"
-    "  --version        print the version\n"
-    "\n"
+    "\n" PROGRAM_HELP_CONFIG PROGRAM_HELP "\n"
     "SIGHUP reads the configuration again; SIGTERM and SIGINT wait for what is under way\n"
     "and stop. See foloosi-worker(8) and foloosi-webhook.conf(5).\n";
 
-static void
-parse_options(int argc, char **argv, struct options *o)
+enum {
+	OPTION_FROM = 1,
+	OPTION_TO,
+	OPTION_MERCHANT
+};
+
+static const struct option known_options[] = {{"from", required_argument, NULL, OPTION_FROM},
+    {"to", required_argument, NULL, OPTION_TO},
+    {"merchant", required_argument, NULL, OPTION_MERCHANT}, PROGRAM_OPTIONS};
+
+static struct program program = {.name = "foloosi-worker",
+    .usage = usage,
+    .options = known_options,
+    .reader = CONFIG_FOR_WORKER};
+
+static struct options
+parse_options(int argc, char **argv)
 {
-	enum {
-		CONFIG = 1,
-		CHECK,
-		FROM,
-		TO,
-		MERCHANT,
-		HELP,
-		SHOW_VERSION
-	};
-	static const struct option known[] = {
-	    {"config", required_argument, NULL, CONFIG},
-	    {"check-config", no_argument, NULL, CHECK},
-	    {"from", required_argument, NULL, FROM},
-	    {"to", required_argument, NULL, TO},
-	    {"merchant", required_argument, NULL, MERCHANT},
-	    {"help", no_argument, NULL, HELP},
-	    {"version", no_argument, NULL, SHOW_VERSION},
-	    {NULL, 0, NULL, 0},
-	};
+	struct options o = {0};
 	int option;
 
-	*o = (struct options){.config = getenv(CONFIG_PATH_ENV)};
-	if (o->config == NULL || *o->config == '\0')
-		o->config = CONFIG_DEFAULT_PATH;
-	while ((option = getopt_long(argc, argv, "", known, NULL)) != -1)
+	while ((option = program_option(&program, argc, argv)) != -1)
 		switch (option) {
-		case CONFIG:
-			o->config = optarg;
+		case OPTION_FROM:
+			o.days.from = optarg;
 			break;
-		case CHECK:
-			o->check = true;
+		case OPTION_TO:
+			o.days.to = optarg;
 			break;
-		case FROM:
-			o->days.from = optarg;
+		case OPTION_MERCHANT:
+			o.days.merchant = optarg;
 			break;
-		case TO:
-			o->days.to = optarg;
-			break;
-		case MERCHANT:
-			o->days.merchant = optarg;
-			break;
-		case HELP:
-			fputs(usage, stdout);
-			exit(0);
-		case SHOW_VERSION:
-			puts("foloosi-worker " VERSION);
-			exit(0);
-		default:
-			fputs(usage, stderr);
-			exit(2);
 		}
 	if (optind < argc && strcmp(argv[optind], "reconcile") == 0) {
-		o->reconcile = true;
+		o.reconcile = true;
 		optind++;
 	}
-	if (optind < argc || (!o->reconcile && (o->days.from != NULL || o->days.to != NULL ||
-						   o->days.merchant != NULL))) {
-		fputs(usage, stderr);
+	if (optind < argc ||
+	    (!o.reconcile && (o.days.from != NULL || o.days.to != NULL || o.days.merchant != NULL)))
+		program_usage(&program);
+	if (reconcile_check(&o.days) != NULL) {
+		fprintf(stderr, "foloosi-worker: %s\n", reconcile_check(&o.days));
 		exit(2);
 	}
-	if (reconcile_check(&o->days) != NULL) {
-		fprintf(stderr, "foloosi-worker: %s\n", reconcile_check(&o->days));
-		exit(2);
-	}
+	return o;
 }
 
 /* Signals come as bytes of a descriptor, to the one place that waits. */
 static int
 open_signals(void)
 {
-	sigset_t set;
-	int fd;
+	sigset_t set = program_block_signals();
+	int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
 	signal(SIGPIPE, SIG_IGN);
-	if (sigprocmask(SIG_BLOCK, &set, NULL) != 0 ||
-	    (fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK)) < 0)
+	if (fd < 0)
 		fatal("signals cannot be waited for: %s", strerror(errno));
 	return fd;
 }
@@ -332,21 +293,14 @@ work(const struct config *config, int signals)
 
 /* SIGHUP: the new configuration; the old one if it is wrong. */
 static struct config *
-reload(const char *path, struct config *old)
+reload(struct config *old)
 {
-	char *error = NULL;
-	struct config *fresh = config_load(path, CONFIG_FOR_WORKER, &error);
+	struct config *fresh = program_reload(&program);
 
-	if (fresh == NULL) {
-		log_event(LOG_ERROR, "reload_failed", "reason", error, "remedy",
-		    "the old configuration stays in force", (const char *)NULL);
-		free(error);
+	if (fresh == NULL)
 		return old;
-	}
+	program_reloaded(&program, old, fresh);
 	config_unref(old);
-	log_set_level((enum log_level)fresh->worker.log_level);
-	log_event(LOG_INFO, "reloaded", "merchants", log_number((int64_t)fresh->merchant_count),
-	    (const char *)NULL);
 	return fresh;
 }
 
@@ -355,23 +309,13 @@ main(int argc, char **argv)
 {
 	struct options options;
 	struct config *config;
-	char *error = NULL;
 	int signals, signal;
 
-	parse_options(argc, argv, &options);
-	if ((config = config_load(options.config, CONFIG_FOR_WORKER, &error)) == NULL) {
-		if (options.check) {
-			fprintf(stderr, "foloosi-worker: %s\n", error);
-			free(error);
-			return 1;
-		}
-		fatal("%s", error);
-	}
-	if (options.check) {
-		config_print(config, stdout);
-		config_unref(config);
-		return fflush(stdout) == 0 ? 0 : 1;
-	}
+	program_open_files();
+	options = parse_options(argc, argv);
+	config = program_config(&program);
+	if (program.check)
+		return program_check(&program, config, NULL);
 	log_set_level((enum log_level)config->worker.log_level);
 	umask(0077);
 	signals = open_signals();
@@ -388,7 +332,7 @@ main(int argc, char **argv)
 	do {
 		signal = work(config, signals);
 		if (signal == SIGHUP)
-			config = reload(options.config, config);
+			config = reload(config);
 	} while (signal == SIGHUP);
 	log_event(LOG_INFO, "stopped", (const char *)NULL);
 	config_unref(config);

@@ -1583,12 +1583,7 @@ name_to_merchant(const void *key, const void *element)
 const char *
 merchant_order_ref(const struct merchant *m, const struct transfer *t)
 {
-	const char *ref = t->field[m->order_key];
-	size_t prefix = m->order_prefix == NULL ? 0 : strlen(m->order_prefix);
-
-	if (ref != NULL && prefix > 0 && strncmp(ref, m->order_prefix, prefix) == 0)
-		ref += prefix;
-	return ref != NULL && *ref != '\0' ? ref : NULL;
+	return order_without_prefix(t->field[m->order_key], m->order_prefix);
 }
 
 const struct merchant *

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/types.h>
 
 #include "auth.h"
@@ -149,7 +150,18 @@ void config_unref(
 /* The merchant with this name (not NUL-terminated), or NULL. */
 const struct merchant *config_merchant(const struct config *, const char *name, size_t len);
 
-/* The merchant's key field less its prefix; NULL if that leaves nothing. Points into the transfer. */
+/* The order's key in a text: without the prefix, NULL if there is none to take off. NULL: there is no key. Points into text. */
+static inline const char *
+order_without_prefix(const char *text, const char *prefix)
+{
+	size_t len = prefix == NULL ? 0 : strlen(prefix);
+
+	if (text != NULL && len > 0 && strncmp(text, prefix, len) == 0)
+		text += len;
+	return text != NULL && *text != '\0' ? text : NULL;
+}
+
+/* The order's key of a transfer, by the merchant's order_key and order_prefix; NULL: there is none. Points into the transfer. */
 const char *merchant_order_ref(const struct merchant *, const struct transfer *);
 
 /* Print every effective setting, secrets masked, as a file that could be read again. */

@@ -124,6 +124,7 @@ provider_read(const struct provider *p, const char *order_prefix, const char *bo
     struct provider_word *w)
 {
 	json_object *root = parse(body, len);
+	const char *rest;
 	bool order_known;
 
 	*w = (struct provider_word){0};
@@ -140,10 +141,11 @@ provider_read(const struct provider *p, const char *order_prefix, const char *bo
 		w->fault = "the answer has no status where provider_status says";
 		return false;
 	}
-	if (w->order != NULL && order_prefix != NULL &&
-	    strncmp(w->order, order_prefix, strlen(order_prefix)) == 0)
-		memmove(w->order, w->order + strlen(order_prefix),
-		    strlen(w->order) - strlen(order_prefix) + 1);
+	rest = order_without_prefix(w->order, order_prefix);
+	if (rest == NULL)
+		drop(&w->order);
+	else
+		memmove(w->order, rest, strlen(rest) + 1);
 	if (strcmp(w->status, "success") == 0 && (w->amount == NULL || w->currency == NULL)) {
 		w->fault = "the answer has no amount or currency where provider_amount and "
 			   "provider_currency say";

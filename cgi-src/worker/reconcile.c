@@ -307,14 +307,9 @@ read_word(struct question *q, const char *body, size_t len)
 static const char *
 order_of(const struct merchant *m, const struct finding *f)
 {
-	size_t prefix = m->order_prefix != NULL ? strlen(m->order_prefix) : 0;
-	const char *number = f->row->number;
-
 	if (m->order_key != TRANSFER_NO)
 		return f->word.order;
-	return prefix > 0 && number != NULL && strncmp(number, m->order_prefix, prefix) == 0
-		   ? number + prefix
-		   : number;
+	return order_without_prefix(f->row->number, m->order_prefix);
 }
 
 /* Ask about those that the list alone does not settle. */

@@ -1123,6 +1123,38 @@ orders_of_answers(void **state)
 	config_unref(good(SHOP "order_key = payment_reference\n"));
 }
 
+/* What is left of an order's key is NULL, not an empty key, if it is nothing but the prefix. */
+static void
+prefixes_are_taken_off(void **state)
+{
+	static const struct {
+		const char *text, *prefix, *rest;
+	} cases[] = {
+	    {NULL, NULL, NULL},
+	    {NULL, "SHOP-", NULL},
+	    {"", NULL, NULL},
+	    {"", "SHOP-", NULL},
+	    {"7", NULL, "7"},
+	    {"SHOP-7", NULL, "SHOP-7"},
+	    {"SHOP-7", "SHOP-", "7"},
+	    {"SHOP-", "SHOP-", NULL},
+	    {"SHOP", "SHOP-", "SHOP"},
+	    {"shop-7", "SHOP-", "shop-7"},
+	    {"SHOP-SHOP-7", "SHOP-", "SHOP-7"},
+	    {"7SHOP-", "SHOP-", "7SHOP-"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		const char *rest = order_without_prefix(cases[i].text, cases[i].prefix);
+
+		if (cases[i].rest == NULL)
+			assert_null(rest);
+		else
+			assert_string_equal(rest, cases[i].rest);
+	}
+}
+
 static void *
 pin_and_release(void *c)
 {
@@ -1175,6 +1207,7 @@ main(void)
 	    cmocka_unit_test(worker_settings),
 	    cmocka_unit_test(files_of_the_worker),
 	    cmocka_unit_test(orders_of_answers),
+	    cmocka_unit_test(prefixes_are_taken_off),
 	    cmocka_unit_test(references_are_counted_across_threads),
 	};
 

@@ -46,6 +46,9 @@ static const struct {
     {"{\"data\":{\"status\":\"success\",\"amount\":1,\"currency\":\"AED\",\"api\":{\"optional1\":"
      "\"SHOP-7\"}}}",
 	"success 1 AED 7"},
+    {"{\"data\":{\"status\":\"success\",\"amount\":1,\"currency\":\"AED\",\"api\":{\"optional1\":"
+     "\"SHOP-\"}}}",
+	"success 1 AED -"},
     {"{\"data\":{\"status\":\"success\",\"amount\":1,\"currency\":\"AED\",\"api\":[\"optional1\"]}"
      "}",
 	NULL},

@@ -41,17 +41,10 @@ Q	= @
 
 # -- what there is -------------------------------------------------------------
 
-HANDLER_OBJS = handler/main.o handler/handler.o lib/http.o lib/auth.o lib/rfc8259.o lib/transfer.o \
-	       lib/money.o lib/outcome.o handler/writer.o lib/pg_record.o lib/config.o lib/url.o lib/mail.o lib/log.o \
-	       lib/spool.o lib/drain.o handler/stats.o handler/ops.o lib/notify.o lib/program.o
-CTL_OBJS = ctl/main.o ctl/query.o ctl/delivery.o ctl/common.o ctl/check.o \
-	       ctl/snippet.o ctl/secret.o ctl/top.o ctl/table.o ctl/retain.o ctl/migrate.o \
-	       ctl/send.o ctl/post.o ctl/spool.o ctl/events.o lib/pg_query.o lib/spool.o lib/drain.o lib/pg_record.o \
-	       lib/outcome.o lib/config.o lib/url.o lib/mail.o lib/transfer.o lib/rfc8259.o lib/money.o \
-	       lib/auth.o lib/log.o handler/stats.o
-WORKER_OBJS = worker/main.o worker/push.o worker/verify.o worker/reconcile.o worker/provider.o \
-	       worker/courier.o lib/pg_query.o lib/backoff.o lib/config.o lib/url.o lib/mail.o lib/auth.o \
-	       lib/transfer.o lib/rfc8259.o lib/money.o lib/log.o lib/notify.o lib/program.o
+# what is not in lib/
+HANDLER_OBJS = $(patsubst cgi-src/%.c,%.o,$(wildcard cgi-src/handler/*.c))
+CTL_OBJS     = $(patsubst cgi-src/%.c,%.o,$(wildcard cgi-src/ctl/*.c)) handler/stats.o
+WORKER_OBJS  = $(patsubst cgi-src/%.c,%.o,$(wildcard cgi-src/worker/*.c))
 HANDLER_LIBS = -lfcgi -ljson-c -lpq -linih -lcrypto -lpthread
 CTL_LIBS     = -lpq -lcurl -ljson-c -linih -lcrypto -lpthread
 WORKER_LIBS  = -lpq -lcurl -lcrypto -ljson-c -linih -lpthread
@@ -279,15 +272,22 @@ $B/bench/go-handler: tests/bench/go/main.go
 
 # -- how things are made -----------------------------------------------------------
 
-$B/foloosi-webhook: $(addprefix $B/,$(HANDLER_OBJS))
+# All of lib/ as one archive, of which each program and test links what it calls. Made anew when the
+# folder changes, so that a file that was removed leaves it too.
+LIB_OBJS = $(patsubst cgi-src/%.c,$B/%.o,$(wildcard cgi-src/lib/*.c))
+$B/lib.a: $(LIB_OBJS) cgi-src/lib
+	@echo '  AR $@'
+	$(Q)rm -f $@ && $(AR) rcs $@ $(LIB_OBJS)
+
+$B/foloosi-webhook: $(addprefix $B/,$(HANDLER_OBJS)) $B/lib.a
 	@echo '  LD $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(HANDLER_LIBS)
 
-$B/foloosi-worker: $(addprefix $B/,$(WORKER_OBJS))
+$B/foloosi-worker: $(addprefix $B/,$(WORKER_OBJS)) $B/lib.a
 	@echo '  LD $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(WORKER_LIBS)
 
-$B/foloosictl: $(addprefix $B/,$(CTL_OBJS))
+$B/foloosictl: $(addprefix $B/,$(CTL_OBJS)) $B/lib.a
 	@echo '  LD $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(CTL_LIBS)
 
@@ -309,13 +309,13 @@ $B/fake_%.o: tests/unit/fake_%.c $B/.flags
 	@echo '  CC $@'
 	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -MMD -MP -c -o $@ $<
 
-# A test links the objects that its first line names:  // objects: a.c b.c
+# A test links the objects that its first line names, and what they call of lib/:  // objects: a.c b.c
 .SECONDEXPANSION:
 objects_of = $(addprefix $B/,$(patsubst %.c,%.o,$(shell sed -n '1s,^// objects:,,p' $(1))))
 
-$(UNIT): $B/%: tests/unit/%.c $$(call objects_of,tests/unit/%.c) $B/.flags
+$(UNIT): $B/%: tests/unit/%.c $$(call objects_of,tests/unit/%.c) $B/lib.a $B/.flags
 	@echo '  LD $@'
-	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(filter %.o,$^) -lcmocka $(HANDLER_LIBS)
+	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(filter %.o %.a,$^) -lcmocka $(HANDLER_LIBS)
 
 $(FUZZ): $B/%: tests/fuzz/%.c $B/.flags $(C_FILES)
 	@echo '  LD $@'

@@ -5,7 +5,7 @@
  * the answers are promised, each with its own way out. What it returns is the answer's row in
  * outcome.c; what else the answer says is in struct handler by then. After the writer comes
  * verdict(), which may have to spool, and then conclude() writes the one log line and answers.
- * Whoever waits for the writer does all of this in handler_serve(); else handler_resume()
+ * Whoever waits for the writer does all of this in handler_serve(); else handler_complete()
  * goes on, perhaps in another thread.
  *
  * Two things are hard. First, nothing that the sender chose may come back in an answer that
@@ -16,30 +16,23 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/random.h>
 #include <time.h>
 
+#include "answer.h"
 #include "handler.h"
 #include "log.h"
 #include "mem.h"
 #include "stats.h"
 
 #define ENDPOINTS "/webhooks/foloosi/" /* <merchant>/<token> follow */
-#define ALWAYS "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
 #define SPOOLING_MS 500 /* of the deadline, at most, are left for the spool's disk … */
 #define MARGIN_MS 20    /* … less this, so that there is time to say that it was late */
 #define IDS 32          /* request ids drawn at a time: getrandom() is whole up to 256 bytes */
 #define TO_BE_RECORDED OUTCOME__MAX /* no outcome yet: the writer has the word */
 #define WARNED_MAX 64 /* merchants for which the log says that the database does not know them */
-
-/* A growing text. NUL-terminated once anything was put. */
-struct text {
-	char *s; /* owned, reused */
-	size_t len, cap;
-};
 
 struct handler {
 	struct writer *writer; /* borrowed */
@@ -56,71 +49,10 @@ struct handler {
 	struct faults faults;         /* for OUTCOME_NOT_TRANSFER */
 	enum outcome refused;         /* NOT_JSON or NOT_TRANSFER, also if that could not be kept */
 	struct text rejected;         /* the faults as the database keeps them */
-	struct text headers, answer;
+	struct text headers, body;
 	uint64_t ids[IDS]; /* random */
 	size_t ids_left;   /* of them, not used yet */
 };
-
-static void
-text_put(struct text *t, const char *bytes, size_t len)
-{
-	if (t->len + len + 1 > t->cap) {
-		t->cap = 2 * (t->len + len + 1);
-		t->s = xrealloc(t->s, t->cap);
-	}
-	memcpy(t->s + t->len, bytes, len);
-	t->len += len;
-	t->s[t->len] = '\0';
-}
-
-static void
-text_clear(struct text *t)
-{
-	t->len = 0;
-	text_put(t, "", 0);
-}
-
-__attribute__((format(printf, 2, 3))) static void
-text_add(struct text *t, const char *format, ...)
-{
-	va_list ap;
-	int len;
-
-	for (;;) {
-		size_t room = t->cap - t->len;
-
-		va_start(ap, format);
-		len = vsnprintf(room > 0 ? t->s + t->len : NULL, room, format, ap);
-		va_end(ap);
-		if (len < 0)
-			out_of_memory();
-		if ((size_t)len < room)
-			break;
-		t->cap = 2 * (t->len + (size_t)len + 1);
-		t->s = xrealloc(t->s, t->cap);
-	}
-	t->len += (size_t)len;
-}
-
-/* A JSON string (RFC 8259 section 7) of valid UTF-8. */
-static void
-text_add_json(struct text *t, const char *s)
-{
-	text_put(t, "\"", 1);
-	while (*s != '\0') {
-		size_t plain = 0;
-
-		while ((unsigned char)s[plain] >= ' ' && s[plain] != '"' && s[plain] != '\\')
-			plain++;
-		text_put(t, s, plain);
-		s += plain;
-		if (*s == '"' || *s == '\\')
-			text_add(t, "\\%c", *s++);
-		else if (*s != '\0')
-			text_add(t, "\\u%04x", (unsigned char)*s++);
-	}
-	text_put(t, "\"", 1);
-}
 
 struct handler *
 handler_new(struct writer *writer, struct spool *spool, void *owner)
@@ -141,7 +73,7 @@ handler_free(struct handler *h)
 	transfer_free(&h->delivery.transfer);
 	free(h->rejected.s);
 	free(h->headers.s);
-	free(h->answer.s);
+	free(h->body.s);
 	free(h);
 }
 
@@ -262,43 +194,6 @@ decode(struct handler *h)
 	}
 	d->faults = h->rejected.s;
 	return false;
-}
-
-/* Why a delivery was not recorded, by writer.h's and our own words; the last row is for any other. */
-static const struct unavailable {
-	const char *reason;
-	int retry_after; /* seconds */
-	bool spooled;    /* the spool may take it: this passes */
-	const char *detail;
-} unavailable[] = {
-    {"database", 5, true, "The database is away. Nothing was kept: send it again."},
-    {"in_doubt", 5, true,
-	"The database did not confirm in time, so it is not known whether this was recorded. "
-	"Send it again: a repeat does no harm."},
-    {"busy", 2, true, "The order is locked by somebody else. Nothing was kept: send it again."},
-    {"refused", 30, false, "The database refused this delivery. Nothing was kept: send it again."},
-    {"schema", 30, false,
-	"The database's schema is not the one that this program knows. Nothing was kept: "
-	"send it again."},
-    {"spool_full", 30, false,
-	"The database is away, and the spool is full. Nothing was kept: send it again."},
-    {"spool_failed", 30, false,
-	"The database is away, and the spool cannot be written to. Nothing was kept: send it "
-	"again."},
-    {"spool_late", 30, false,
-	"The database is away, and the spool's disk did not answer in time. Nothing is "
-	"acknowledged: send it again, a repeat does no harm."},
-    {NULL, 5, false, "It could not be recorded. Nothing was kept: send it again."},
-};
-
-static const struct unavailable *
-unavailable_because(const char *reason)
-{
-	const struct unavailable *u = unavailable;
-
-	while (u->reason != NULL && strcmp(u->reason, reason) != 0)
-		u++;
-	return u;
 }
 
 /* When the request arrived, in microseconds since 1970. */
@@ -436,150 +331,6 @@ begin(struct handler *h, const struct config *config, const struct http_request 
 	h->body_limit = config->body_limit;
 	h->refused = OUTCOME__MAX;
 	text_clear(&h->rejected);
-	text_clear(&h->headers);
-	text_clear(&h->answer);
-}
-
-/* The sentence that problem+json gives to a person. */
-static void
-add_detail(struct handler *h, enum outcome outcome)
-{
-	struct text *t = &h->answer, sentence = {0};
-
-	switch (outcome) {
-	case OUTCOME_NOT_FOUND:
-		text_add(&sentence, "There is no such endpoint.");
-		break;
-	case OUTCOME_BAD_METHOD:
-		text_add(&sentence, "Deliveries come by POST. GET and HEAD tell that the "
-				    "endpoint is there.");
-		break;
-	case OUTCOME_UNAUTHORIZED:
-		text_add(&sentence, "The credentials or the signature that this endpoint asks "
-				    "for are missing, wrong, or given twice.");
-		break;
-	case OUTCOME_TOO_LARGE:
-		text_add(&sentence, "The body is larger than %zu bytes. Nothing was kept.",
-		    h->body_limit);
-		break;
-	case OUTCOME_BAD_TYPE:
-		text_add(&sentence, "The body must be JSON by its content type, and without a "
-				    "content encoding. Nothing was kept.");
-		break;
-	case OUTCOME_CUT_SHORT:
-		text_add(&sentence, "The body ended before its announced length, or was not "
-				    "complete in time. Nothing was kept.");
-		break;
-	case OUTCOME_NOT_JSON:
-		text_add(&sentence, "The body is not JSON: %s.", h->json_error.reason);
-		break;
-	case OUTCOME_NOT_TRANSFER:
-	case OUTCOME_REJECTED:
-		text_add(&sentence, "The body is JSON, but no valid transfer.");
-		break;
-	default:
-		if (h->refused != OUTCOME__MAX)
-			text_add(&sentence, "The body is no valid transfer, and that could not be "
-					    "recorded. ");
-		text_add(&sentence, "%s", unavailable_because(h->delivery.reason)->detail);
-		break;
-	}
-	text_add_json(t, sentence.s);
-	free(sentence.s);
-}
-
-/* RFC 9457. The 404 is the same text for everybody, so it has no request id. */
-static void
-write_problem(struct handler *h, enum outcome outcome)
-{
-	const struct outcome_info *info = outcome_info(outcome);
-	struct text *t = &h->answer;
-
-	text_add(t,
-	    "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d,\"detail\":", info->title,
-	    info->status);
-	add_detail(h, outcome);
-	if (h->refused == OUTCOME_NOT_JSON)
-		text_add(t, ",\"offset\":%zu,\"line\":%u,\"column\":%u", h->json_error.offset,
-		    h->json_error.line, h->json_error.column);
-	if (h->refused == OUTCOME_NOT_TRANSFER) {
-		text_add(t, ",\"faults\":[");
-		for (size_t i = 0; i < h->faults.count; i++) {
-			text_add(t, "%s{\"pointer\":", i > 0 ? "," : "");
-			text_add_json(t, h->faults.list[i].pointer);
-			text_add(t, ",\"detail\":");
-			text_add_json(t, h->faults.list[i].detail);
-			text_add(t, "}");
-		}
-		text_add(t, "]");
-	}
-	if (info->status == 503 && *h->delivery.reason != '\0') {
-		text_add(t, ",\"reason\":");
-		text_add_json(t, h->delivery.reason);
-	}
-	if (outcome != OUTCOME_NOT_FOUND)
-		text_add(t, ",\"request\":\"%s\"", h->delivery.request_id);
-	text_add(t, "}\n");
-}
-
-/* What a 2xx says: the outcome, and where the order stands. */
-static void
-write_success(struct handler *h, enum outcome outcome)
-{
-	const struct delivery *d = &h->delivery;
-	struct text *t = &h->answer;
-
-	text_add(t, "{\"outcome\":\"%s\"", outcome_info(outcome)->name);
-	if (outcome != OUTCOME_HELLO && outcome != OUTCOME_SPOOLED) {
-		text_add(t, ",\"order\":");
-		if (*d->order == '\0') {
-			text_add(t, "null");
-		} else {
-			text_add(t, "{\"ref\":");
-			text_add_json(t, d->order);
-			text_add(t, ",\"state\":");
-			if (*d->order_state == '\0')
-				text_add(t, "null");
-			else
-				text_add_json(t, d->order_state);
-			text_add(t, "}");
-		}
-		if (*d->reason != '\0') {
-			text_add(t, ",\"reason\":");
-			text_add_json(t, d->reason);
-		}
-		if (d->delivery_id != 0)
-			text_add(t, ",\"id\":%" PRId64, d->delivery_id);
-	}
-	text_add(t, ",\"request\":\"%s\"}\n", d->request_id);
-}
-
-static void
-answer(struct handler *h, enum outcome outcome, struct http_request *q)
-{
-	const struct outcome_info *info = outcome_info(outcome);
-	const char *type = "application/json";
-	struct text *headers = &h->headers;
-
-	text_add(headers, ALWAYS);
-	if (outcome == OUTCOME_BAD_METHOD)
-		text_add(headers, "Allow: GET, HEAD, POST\r\n");
-	if (outcome == OUTCOME_UNAUTHORIZED && h->merchant->credentials.basic_count > 0)
-		text_add(headers,
-		    "WWW-Authenticate: Basic realm=\"foloosi-webhook\", charset=\"UTF-8\"\r\n");
-	if (outcome == OUTCOME_BAD_TYPE) /* RFC 9110 section 15.5.16 */
-		text_add(headers, "Accept: application/json\r\nAccept-Encoding: identity\r\n");
-	if (info->status == 503)
-		text_add(headers, "Retry-After: %d\r\n",
-		    unavailable_because(h->delivery.reason)->retry_after);
-
-	if (info->status == 200) {
-		write_success(h, outcome);
-	} else {
-		type = "application/problem+json";
-		write_problem(h, outcome);
-	}
-	http_finish(q, info->status, info->title, headers->s, type, h->answer.s, h->answer.len);
 }
 
 /* A policy that nobody set is worth one warning a merchant, not one a delivery. */
@@ -607,6 +358,28 @@ warn_unknown_merchant(const char *name)
 }
 
 static void
+answer(struct handler *h, enum outcome outcome)
+{
+	const struct outcome_info *info = outcome_info(outcome);
+	const struct answer answer = {
+	    .delivery = &h->delivery,
+	    .basic = h->merchant != NULL && h->merchant->credentials.basic_count > 0,
+	    .body_limit = h->body_limit,
+	    .refused = h->refused,
+	    .json_error = &h->json_error,
+	    .faults = &h->faults,
+	};
+	const char *type;
+
+	text_clear(&h->headers);
+	text_clear(&h->body);
+	answer_headers(&h->headers, outcome, &answer);
+	type = answer_body(&h->body, outcome, &answer);
+	http_finish(
+	    h->request, info->status, info->title, h->headers.s, type, h->body.s, h->body.len);
+}
+
+static void
 conclude(struct handler *h, enum outcome outcome)
 {
 	const struct delivery *d = &h->delivery;
@@ -621,7 +394,7 @@ conclude(struct handler *h, enum outcome outcome)
 	    "reason", *d->reason != '\0' ? d->reason : NULL, "ms", log_number(ms), "bytes",
 	    log_number((int64_t)d->body_len), "delivery",
 	    d->delivery_id != 0 ? log_number(d->delivery_id) : "-", (const char *)NULL);
-	answer(h, outcome, q);
+	answer(h, outcome);
 	if (d->merchant != NULL && d->outcome != OUTCOME_UNAVAILABLE && !d->merchant_known)
 		warn_unknown_merchant(d->merchant);
 }
@@ -638,7 +411,7 @@ handler_serve(struct handler *h, const struct config *config, struct http_reques
 		prepare(h, config);
 		if (h->owner != NULL)
 			return writer_lend(h->writer, &h->loan, &h->delivery, h->owner)
-				   ? HANDLER_LENT
+				   ? HANDLER_PENDING
 				   : HANDLER_REFUSED;
 		writer_record(h->writer, &h->delivery);
 		outcome = verdict(h);
@@ -648,7 +421,7 @@ handler_serve(struct handler *h, const struct config *config, struct http_reques
 }
 
 void
-handler_resume(struct handler *h)
+handler_complete(struct handler *h)
 {
 	conclude(h, verdict(h));
 }

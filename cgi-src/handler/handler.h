@@ -22,17 +22,17 @@ void handler_free(struct handler *); /* NULL is ignored */
 
 enum handler_served {
 	HANDLER_ANSWERED, /* with http_finish() */
-	HANDLER_LENT,     /* the delivery is the writer's; when it is back, handler_resume() */
-	HANDLER_REFUSED,  /* the writer has not taken it: handler_resume(), which may take long */
+	HANDLER_PENDING,  /* the delivery is the writer's; when it is back, handler_complete() */
+	HANDLER_REFUSED,  /* the writer has not taken it: handler_complete(), which may take long */
 };
 /*
- * Serve one accepted request. After HANDLER_LENT handler and request belong to who collects the
+ * Serve one accepted request. After HANDLER_PENDING handler and request belong to who collects the
  * delivery, and that may be at once. config is pinned by the caller until the answer.
  */
 enum handler_served handler_serve(
     struct handler *, const struct config *config, struct http_request *);
 
 /* Answer the request whose delivery has its verdict. */
-void handler_resume(struct handler *);
+void handler_complete(struct handler *);
 
 #endif

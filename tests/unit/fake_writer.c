@@ -30,7 +30,7 @@ writer_record(struct writer *w, struct delivery *d)
 	d->merchant_known = w->verdict.merchant_known;
 }
 
-/* Lent, and given back when the test says so by handler_resume(); or refused at once. */
+/* Lent, and given back when the test says so by handler_complete(); or refused at once. */
 bool
 writer_lend(struct writer *w, struct waiting *loan, struct delivery *d, void *owner)
 {

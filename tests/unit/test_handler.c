@@ -1,4 +1,4 @@
-// objects: handler/handler.c handler/stats.c lib/outcome.c lib/spool.c lib/config.c lib/url.c lib/mail.c lib/auth.c lib/transfer.c lib/rfc8259.c lib/money.c lib/log.c fake_http.c fake_writer.c
+// objects: handler/handler.c handler/answer.c handler/stats.c lib/outcome.c lib/spool.c lib/config.c lib/url.c lib/mail.c lib/auth.c lib/transfer.c lib/rfc8259.c lib/money.c lib/log.c fake_http.c fake_writer.c
 /*
  * The answers table line by line, its order, and what may never be in an answer or a
  * log. The real handler over a web server and a writer that are only noted down.
@@ -147,7 +147,7 @@ serve(void)
 	if ((served = handler_serve(handler, &config, &q)) != HANDLER_ANSWERED) {
 		assert_int_equal(served, ending);
 		assert_int_equal(q.answers, 0);
-		handler_resume(handler);
+		handler_complete(handler);
 	}
 	dup2(standard_error, STDERR_FILENO);
 	assert_int_equal(q.answers, 1);
@@ -888,7 +888,7 @@ static void
 spooled(void **state)
 {
 	static const enum handler_served endings[] = {
-	    HANDLER_REFUSED, HANDLER_LENT, HANDLER_ANSWERED};
+	    HANDLER_REFUSED, HANDLER_PENDING, HANDLER_ANSWERED};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
@@ -931,10 +931,10 @@ lent_and_resumed(void **state)
 	dup2(fileno(log_file), STDERR_FILENO);
 	for (size_t i = 0; i < 2; i++) {
 		post(SHOP, bodies[i]);
-		assert_int_equal(handler_serve(lender, &config, &q), HANDLER_LENT);
+		assert_int_equal(handler_serve(lender, &config, &q), HANDLER_PENDING);
 		assert_int_equal(q.answers, 0);
 		assert_int_equal(writer.calls, 1);
-		handler_resume(lender);
+		handler_complete(lender);
 		assert_int_equal(q.answers, 1);
 		assert_int_equal(q.status, i == 0 ? 200 : 400);
 
@@ -944,7 +944,7 @@ lent_and_resumed(void **state)
 		    (struct delivery){.outcome = OUTCOME_UNAVAILABLE, .reason = "database"};
 		assert_int_equal(handler_serve(lender, &config, &q), HANDLER_REFUSED);
 		assert_int_equal(q.answers, 0);
-		handler_resume(lender);
+		handler_complete(lender);
 		assert_int_equal(q.answers, 1);
 		assert_int_equal(q.status, 503);
 	}

@@ -1,0 +1,248 @@
+/*
+ * answer.c - what an answer says: headers, JSON, problem+json.
+ *
+ * Nothing that the sender chose may stand in an answer that is given before it has authenticated:
+ * those answers are constant text.
+ */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "answer.h"
+#include "mem.h"
+
+#define ALWAYS "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+
+static void
+text_put(struct text *t, const char *bytes, size_t len)
+{
+	if (t->len + len + 1 > t->cap) {
+		t->cap = 2 * (t->len + len + 1);
+		t->s = xrealloc(t->s, t->cap);
+	}
+	memcpy(t->s + t->len, bytes, len);
+	t->len += len;
+	t->s[t->len] = '\0';
+}
+
+void
+text_clear(struct text *t)
+{
+	t->len = 0;
+	text_put(t, "", 0);
+}
+
+void
+text_add(struct text *t, const char *format, ...)
+{
+	va_list ap;
+	int len;
+
+	for (;;) {
+		size_t room = t->cap - t->len;
+
+		va_start(ap, format);
+		len = vsnprintf(room > 0 ? t->s + t->len : NULL, room, format, ap);
+		va_end(ap);
+		if (len < 0)
+			out_of_memory();
+		if ((size_t)len < room)
+			break;
+		t->cap = 2 * (t->len + (size_t)len + 1);
+		t->s = xrealloc(t->s, t->cap);
+	}
+	t->len += (size_t)len;
+}
+
+/* A JSON string (RFC 8259 section 7) of valid UTF-8. */
+static void
+text_add_json(struct text *t, const char *s)
+{
+	text_put(t, "\"", 1);
+	while (*s != '\0') {
+		size_t plain = 0;
+
+		while ((unsigned char)s[plain] >= ' ' && s[plain] != '"' && s[plain] != '\\')
+			plain++;
+		text_put(t, s, plain);
+		s += plain;
+		if (*s == '"' || *s == '\\')
+			text_add(t, "\\%c", *s++);
+		else if (*s != '\0')
+			text_add(t, "\\u%04x", (unsigned char)*s++);
+	}
+	text_put(t, "\"", 1);
+}
+
+/* Why a delivery was not recorded, by writer.h's and the handler's own words; the last row is for any other. */
+static const struct unavailable unavailable[] = {
+    {"database", 5, true, "The database is away. Nothing was kept: send it again."},
+    {"in_doubt", 5, true,
+	"The database did not confirm in time, so it is not known whether this was recorded. "
+	"Send it again: a repeat does no harm."},
+    {"busy", 2, true, "The order is locked by somebody else. Nothing was kept: send it again."},
+    {"refused", 30, false, "The database refused this delivery. Nothing was kept: send it again."},
+    {"schema", 30, false,
+	"The database's schema is not the one that this program knows. Nothing was kept: "
+	"send it again."},
+    {"spool_full", 30, false,
+	"The database is away, and the spool is full. Nothing was kept: send it again."},
+    {"spool_failed", 30, false,
+	"The database is away, and the spool cannot be written to. Nothing was kept: send it "
+	"again."},
+    {"spool_late", 30, false,
+	"The database is away, and the spool's disk did not answer in time. Nothing is "
+	"acknowledged: send it again, a repeat does no harm."},
+    {NULL, 5, false, "It could not be recorded. Nothing was kept: send it again."},
+};
+
+const struct unavailable *
+unavailable_because(const char *reason)
+{
+	const struct unavailable *u = unavailable;
+
+	while (u->reason != NULL && strcmp(u->reason, reason) != 0)
+		u++;
+	return u;
+}
+
+/* The sentence that problem+json gives to a person. */
+static void
+add_detail(struct text *t, enum outcome outcome, const struct answer *a)
+{
+	struct text sentence = {0};
+
+	switch (outcome) {
+	case OUTCOME_NOT_FOUND:
+		text_add(&sentence, "There is no such endpoint.");
+		break;
+	case OUTCOME_BAD_METHOD:
+		text_add(&sentence, "Deliveries come by POST. GET and HEAD tell that the "
+				    "endpoint is there.");
+		break;
+	case OUTCOME_UNAUTHORIZED:
+		text_add(&sentence, "The credentials or the signature that this endpoint asks "
+				    "for are missing, wrong, or given twice.");
+		break;
+	case OUTCOME_TOO_LARGE:
+		text_add(&sentence, "The body is larger than %zu bytes. Nothing was kept.",
+		    a->body_limit);
+		break;
+	case OUTCOME_BAD_TYPE:
+		text_add(&sentence, "The body must be JSON by its content type, and without a "
+				    "content encoding. Nothing was kept.");
+		break;
+	case OUTCOME_CUT_SHORT:
+		text_add(&sentence, "The body ended before its announced length, or was not "
+				    "complete in time. Nothing was kept.");
+		break;
+	case OUTCOME_NOT_JSON:
+		text_add(&sentence, "The body is not JSON: %s.", a->json_error->reason);
+		break;
+	case OUTCOME_NOT_TRANSFER:
+	case OUTCOME_REJECTED:
+		text_add(&sentence, "The body is JSON, but no valid transfer.");
+		break;
+	default:
+		if (a->refused != OUTCOME__MAX)
+			text_add(&sentence, "The body is no valid transfer, and that could not be "
+					    "recorded. ");
+		text_add(&sentence, "%s", unavailable_because(a->delivery->reason)->detail);
+		break;
+	}
+	text_add_json(t, sentence.s);
+	free(sentence.s);
+}
+
+/* RFC 9457. The 404 is the same text for everybody, so it has no request id. */
+static void
+add_problem(struct text *t, enum outcome outcome, const struct answer *a)
+{
+	const struct outcome_info *info = outcome_info(outcome);
+
+	text_add(t,
+	    "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d,\"detail\":", info->title,
+	    info->status);
+	add_detail(t, outcome, a);
+	if (a->refused == OUTCOME_NOT_JSON)
+		text_add(t, ",\"offset\":%zu,\"line\":%u,\"column\":%u", a->json_error->offset,
+		    a->json_error->line, a->json_error->column);
+	if (a->refused == OUTCOME_NOT_TRANSFER) {
+		text_add(t, ",\"faults\":[");
+		for (size_t i = 0; i < a->faults->count; i++) {
+			text_add(t, "%s{\"pointer\":", i > 0 ? "," : "");
+			text_add_json(t, a->faults->list[i].pointer);
+			text_add(t, ",\"detail\":");
+			text_add_json(t, a->faults->list[i].detail);
+			text_add(t, "}");
+		}
+		text_add(t, "]");
+	}
+	if (info->status == 503 && *a->delivery->reason != '\0') {
+		text_add(t, ",\"reason\":");
+		text_add_json(t, a->delivery->reason);
+	}
+	if (outcome != OUTCOME_NOT_FOUND)
+		text_add(t, ",\"request\":\"%s\"", a->delivery->request_id);
+	text_add(t, "}\n");
+}
+
+/* What a 2xx says: the outcome, and where the order stands. */
+static void
+add_success(struct text *t, enum outcome outcome, const struct answer *a)
+{
+	const struct delivery *d = a->delivery;
+
+	text_add(t, "{\"outcome\":\"%s\"", outcome_info(outcome)->name);
+	if (outcome != OUTCOME_HELLO && outcome != OUTCOME_SPOOLED) {
+		text_add(t, ",\"order\":");
+		if (*d->order == '\0') {
+			text_add(t, "null");
+		} else {
+			text_add(t, "{\"ref\":");
+			text_add_json(t, d->order);
+			text_add(t, ",\"state\":");
+			if (*d->order_state == '\0')
+				text_add(t, "null");
+			else
+				text_add_json(t, d->order_state);
+			text_add(t, "}");
+		}
+		if (*d->reason != '\0') {
+			text_add(t, ",\"reason\":");
+			text_add_json(t, d->reason);
+		}
+		if (d->delivery_id != 0)
+			text_add(t, ",\"id\":%" PRId64, d->delivery_id);
+	}
+	text_add(t, ",\"request\":\"%s\"}\n", d->request_id);
+}
+
+void
+answer_headers(struct text *t, enum outcome outcome, const struct answer *a)
+{
+	text_add(t, ALWAYS);
+	if (outcome == OUTCOME_BAD_METHOD)
+		text_add(t, "Allow: GET, HEAD, POST\r\n");
+	if (outcome == OUTCOME_UNAUTHORIZED && a->basic)
+		text_add(
+		    t, "WWW-Authenticate: Basic realm=\"foloosi-webhook\", charset=\"UTF-8\"\r\n");
+	if (outcome == OUTCOME_BAD_TYPE) /* RFC 9110 section 15.5.16 */
+		text_add(t, "Accept: application/json\r\nAccept-Encoding: identity\r\n");
+	if (outcome_info(outcome)->status == 503)
+		text_add(t, "Retry-After: %d\r\n",
+		    unavailable_because(a->delivery->reason)->retry_after);
+}
+
+const char *
+answer_body(struct text *t, enum outcome outcome, const struct answer *a)
+{
+	if (outcome_info(outcome)->status == 200) {
+		add_success(t, outcome, a);
+		return "application/json";
+	}
+	add_problem(t, outcome, a);
+	return "application/problem+json";
+}

@@ -1,0 +1,49 @@
+/*
+ * answer.h - what an answer says: headers, JSON, problem+json.
+ */
+#ifndef ANSWER_H
+#define ANSWER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "delivery.h"
+#include "transfer.h"
+
+/* A growing text. NUL-terminated once anything was put. */
+struct text {
+	char *s; /* owned, reused */
+	size_t len, cap;
+};
+
+void text_clear(struct text *);
+void text_add(struct text *, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Why a delivery was not recorded. */
+struct unavailable {
+	const char *reason; /* NULL: any other */
+	int retry_after;    /* seconds */
+	bool spooled;       /* the spool may take it: this passes */
+	const char *detail;
+};
+
+/* The row for a reason. Never NULL; static. */
+const struct unavailable *unavailable_because(const char *reason);
+
+/* What an answer says beside its outcome. All is borrowed. */
+struct answer {
+	const struct delivery *delivery;
+	bool basic;                          /* the endpoint asks for Basic authentication */
+	size_t body_limit;                   /* for OUTCOME_TOO_LARGE */
+	enum outcome refused;                /* NOT_JSON or NOT_TRANSFER; OUTCOME__MAX: neither */
+	const struct json_error *json_error; /* for NOT_JSON */
+	const struct faults *faults;         /* for NOT_TRANSFER */
+};
+
+/* Append the header lines, without Content-Type and Content-Length. */
+void answer_headers(struct text *, enum outcome, const struct answer *);
+
+/* Append the body. Returns its content type, static. */
+const char *answer_body(struct text *, enum outcome, const struct answer *);
+
+#endif

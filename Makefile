@@ -317,10 +317,10 @@ $(UNIT): $B/%: tests/unit/%.c $$(call objects_of,tests/unit/%.c) $B/lib.a $B/.fl
 	@echo '  LD $@'
 	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(filter %.o %.a,$^) -lcmocka $(HANDLER_LIBS)
 
-$(FUZZ): $B/%: tests/fuzz/%.c $B/.flags $(C_FILES)
+$(FUZZ): $B/%: tests/fuzz/%.c $B/lib.a $B/.flags $(C_FILES)
 	@echo '  LD $@'
 	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -fsanitize=fuzzer,address,undefined -o $@ $< \
-	    $(addprefix cgi-src/,$(shell sed -n '1s,^// objects:,,p' $<)) $(HANDLER_LIBS)
+	    $(addprefix cgi-src/,$(shell sed -n '1s,^// objects:,,p' $<)) $B/lib.a $(HANDLER_LIBS)
 
 .PHONY: .FORCE
 .FORCE:

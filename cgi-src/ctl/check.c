@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "ctl.h"
 #include "mem.h"
 #include "post.h"
@@ -285,7 +286,7 @@ look_at_spool(struct check *c)
 		return;
 	}
 	usage = spool_count(spool);
-	age = usage.oldest > 0 ? (int64_t)time(NULL) - usage.oldest / 1000000 : 0;
+	age = usage.oldest > 0 ? (int64_t)clock_wall_s() - usage.oldest / 1000000 : 0;
 	if (usage.unread)
 		say(c, RED, "spool", xasprintf("%s cannot be read", c->config->spool_dir),
 		    xstrdup("look at the directory, its owner and its disk"));

@@ -14,6 +14,7 @@
 
 #include "ctl.h"
 #include "mem.h"
+#include "text.h"
 #include "query.h"
 
 /* Parameters of the two functions: what comes before the transfer's fields, these, what comes after. */
@@ -169,25 +170,12 @@ decode(struct subject *s)
 {
 	struct json_error e;
 	struct faults f;
-	size_t len;
-	FILE *out;
+	enum decoded decoded = transfer_decode(s->body, s->len, &s->transfer, &e, &f);
+	struct text fault = {0};
 
-	switch (transfer_decode(s->body, s->len, &s->transfer, &e, &f)) {
-	case DECODED_OK:
-		break;
-	case DECODED_NOT_JSON:
-		s->fault = xasprintf("not JSON: line %u column %u: %s", e.line, e.column, e.reason);
-		break;
-	case DECODED_NOT_TRANSFER:
-		if ((out = open_memstream(&s->fault, &len)) == NULL)
-			abort();
-		for (size_t i = 0; i < f.count; i++)
-			fprintf(out, "%s%s: %s", i > 0 ? "\n" : "", f.list[i].pointer,
-			    f.list[i].detail);
-		if (fclose(out) != 0)
-			abort();
-		break;
-	}
+	if (decoded != DECODED_OK)
+		transfer_add_faults(&fault, decoded, &e, &f);
+	s->fault = fault.bytes;
 	s->digits = xrealloc(NULL, 2 * s->len + 3);
 	memcpy(s->digits, "\\x", 3);
 	for (size_t i = 0; i < s->len; i++)

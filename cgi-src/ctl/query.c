@@ -23,6 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "ctl.h"
 #include "log.h"
 #include "mem.h"
@@ -852,7 +853,7 @@ since(const char *text)
 
 	if (digits == 0 || digits > 6 || unit == NULL || strlen(text) != digits + 1)
 		return xstrdup(text);
-	t = time(NULL) - (time_t)(strtoll(text, NULL, 10) * seconds[unit - units]);
+	t = clock_wall_s() - (time_t)(strtoll(text, NULL, 10) * seconds[unit - units]);
 	if (gmtime_r(&t, &tm) == NULL || strftime(then, sizeof then, "%FT%TZ", &tm) == 0)
 		abort();
 	return xstrdup(then);

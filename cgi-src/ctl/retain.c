@@ -15,6 +15,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "clock.h"
 #include "ctl.h"
 #include "log.h"
 #include "mem.h"
@@ -70,15 +71,6 @@ report(
 	run->printed++;
 }
 
-static void
-pause_ms(int64_t ms)
-{
-	struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-
-	while (nanosleep(&t, &t) != 0 && errno == EINTR)
-		;
-}
-
 /* Call until the step is done. False: after a sentence. */
 static bool
 walk(struct pg *s, struct run *run, const struct step *step)
@@ -120,7 +112,7 @@ walk(struct pg *s, struct run *run, const struct step *step)
 			warnx("%s: somebody holds a lock on it: left for the next run", subject);
 			ok = more = false;
 		} else {
-			pause_ms(pause);
+			clock_sleep(pause);
 			pause = pause * 2 < PAUSE_LAST_MS ? pause * 2 : PAUSE_LAST_MS;
 		}
 	}

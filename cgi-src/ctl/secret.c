@@ -16,6 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base64.h"
 #include "ctl.h"
 #include "mem.h"
 
@@ -41,22 +42,12 @@ token(void)
 static char *
 signing(void)
 {
-	static const char digits[] =
-	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	unsigned char bytes[SIGNING_BYTES + 1] = {0}; /* and one that fills up the last three */
-	char base64[(SIGNING_BYTES + 2) / 3 * 4 + 1], *p = base64;
+	unsigned char bytes[SIGNING_BYTES];
+	char base64[BASE64_SIZE(SIGNING_BYTES)], *p;
 
-	if (getrandom(bytes, SIGNING_BYTES, 0) != SIGNING_BYTES)
+	if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
 		abort();
-	for (size_t i = 0; i < sizeof bytes; i += 3) {
-		unsigned three =
-		    (unsigned)bytes[i] << 16 | (unsigned)bytes[i + 1] << 8 | bytes[i + 2];
-
-		for (int shift = 18; shift >= 0; shift -= 6)
-			*p++ = digits[three >> shift & 63];
-	}
-	p[-1] = '='; /* 32 bytes are ten times three, and two */
-	*p = '\0';
+	base64_encode(bytes, sizeof bytes, base64);
 	explicit_bzero(bytes, sizeof bytes);
 	p = xasprintf("whsec_%s\n", base64);
 	explicit_bzero(base64, sizeof base64);

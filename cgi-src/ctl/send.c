@@ -23,6 +23,7 @@
 #include <time.h>
 
 #include "auth.h"
+#include "clock.h"
 #include "ctl.h"
 #include "mem.h"
 #include "post.h"
@@ -76,7 +77,7 @@ random_hex(char *out, size_t n)
 static char *
 fresh_order(void)
 {
-	time_t now = time(NULL);
+	time_t now = clock_wall_s();
 	char when[32], tail[7];
 	struct tm tm;
 
@@ -206,7 +207,7 @@ send_once(struct post *client, const struct send_options *o, const char *name, c
 		char number[33], seconds[24], text[AUTH_SIGNATURE_SIZE];
 
 		random_hex(number, 16);
-		snprintf(seconds, sizeof(seconds), "%lld", (long long)time(NULL));
+		snprintf(seconds, sizeof(seconds), "%lld", (long long)clock_wall_s());
 		auth_sign(&o->credentials.signature[0], number, seconds, body, len, text);
 		headers[1] = id = xasprintf("webhook-id: %s", number);
 		headers[2] = timestamp = xasprintf("webhook-timestamp: %s", seconds);

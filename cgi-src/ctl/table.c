@@ -19,6 +19,7 @@
 
 #include "mem.h"
 #include "table.h"
+#include "text.h"
 
 #define GAP 2       /* blanks between columns */
 #define NARROW 10   /* what is cut keeps so many columns … */
@@ -34,31 +35,11 @@
 static size_t
 take(const unsigned char *s, uint32_t *cp)
 {
-	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-	size_t n = s[0] < 0x80   ? 1
-		   : s[0] < 0xc2 ? 0
-		   : s[0] < 0xe0 ? 2
-		   : s[0] < 0xf0 ? 3
-		   : s[0] < 0xf5 ? 4
-				 : 0;
+	const char *text = (const char *)s;
+	size_t n = utf8_sequence(text, text + strnlen(text, 4));
 
-	*cp = UINT32_MAX;
-	if (n == 0)
-		return 1;
-	if (n == 1) {
-		*cp = s[0];
-		return 1;
-	}
-	uint32_t c = s[0] & (0xffu >> (n + 1));
-	for (size_t i = 1; i < n; i++) {
-		if ((s[i] & 0xc0) != 0x80)
-			return 1;
-		c = c << 6 | (s[i] & 0x3fu);
-	}
-	if (c < least[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
-		return 1;
-	*cp = c;
-	return n;
+	*cp = n == 0 ? UINT32_MAX : utf8_code_point(text, n);
+	return n == 0 ? 1 : n;
 }
 
 /* Would a terminal obey it, or does it deceive the eye? */
@@ -156,19 +137,11 @@ table_json(FILE *out, const char *json)
 void
 table_json_string(FILE *out, const char *s)
 {
-	if (s == NULL) {
-		fputs("null", out);
-		return;
-	}
-	putc('"', out);
-	for (; *s != '\0'; s++)
-		if (*s == '"' || *s == '\\')
-			fprintf(out, "\\%c", *s);
-		else if ((unsigned char)*s < ' ')
-			fprintf(out, "\\u%04x", (unsigned)*s);
-		else
-			putc(*s, out);
-	putc('"', out);
+	struct text t = {0};
+
+	text_add_json(&t, s);
+	fputs(t.bytes, out);
+	text_free(&t);
 }
 
 void

@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "ctl.h"
 #include "mem.h"
 #include "query.h"
@@ -101,7 +102,7 @@ draw(struct pg *s)
 	struct table_style style = table_style(stdout);
 	int left =
 	    screen_rows() - 2; /* the first line, and the last, on which a newline would scroll */
-	time_t now = time(NULL);
+	time_t now = clock_wall_s();
 	char clock[32], *text;
 	struct tm tm;
 	size_t len;

@@ -5,76 +5,11 @@
  * those answers are constant text.
  */
 #include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "answer.h"
-#include "mem.h"
 
 #define ALWAYS "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
-
-static void
-text_put(struct text *t, const char *bytes, size_t len)
-{
-	if (t->len + len + 1 > t->cap) {
-		t->cap = 2 * (t->len + len + 1);
-		t->s = xrealloc(t->s, t->cap);
-	}
-	memcpy(t->s + t->len, bytes, len);
-	t->len += len;
-	t->s[t->len] = '\0';
-}
-
-void
-text_clear(struct text *t)
-{
-	t->len = 0;
-	text_put(t, "", 0);
-}
-
-void
-text_add(struct text *t, const char *format, ...)
-{
-	va_list ap;
-	int len;
-
-	for (;;) {
-		size_t room = t->cap - t->len;
-
-		va_start(ap, format);
-		len = vsnprintf(room > 0 ? t->s + t->len : NULL, room, format, ap);
-		va_end(ap);
-		if (len < 0)
-			out_of_memory();
-		if ((size_t)len < room)
-			break;
-		t->cap = 2 * (t->len + (size_t)len + 1);
-		t->s = xrealloc(t->s, t->cap);
-	}
-	t->len += (size_t)len;
-}
-
-/* A JSON string (RFC 8259 section 7) of valid UTF-8. */
-static void
-text_add_json(struct text *t, const char *s)
-{
-	text_put(t, "\"", 1);
-	while (*s != '\0') {
-		size_t plain = 0;
-
-		while ((unsigned char)s[plain] >= ' ' && s[plain] != '"' && s[plain] != '\\')
-			plain++;
-		text_put(t, s, plain);
-		s += plain;
-		if (*s == '"' || *s == '\\')
-			text_add(t, "\\%c", *s++);
-		else if (*s != '\0')
-			text_add(t, "\\u%04x", (unsigned char)*s++);
-	}
-	text_put(t, "\"", 1);
-}
 
 /* Why a delivery was not recorded, by writer.h's and the handler's own words; the last row is for any other. */
 static const struct unavailable unavailable[] = {
@@ -127,7 +62,7 @@ add_detail(struct text *t, enum outcome outcome, const struct answer *a)
 				    "for are missing, wrong, or given twice.");
 		break;
 	case OUTCOME_TOO_LARGE:
-		text_add(&sentence, "The body is larger than %zu bytes. Nothing was kept.",
+		text_format(&sentence, "The body is larger than %zu bytes. Nothing was kept.",
 		    a->body_limit);
 		break;
 	case OUTCOME_BAD_TYPE:
@@ -139,7 +74,7 @@ add_detail(struct text *t, enum outcome outcome, const struct answer *a)
 				    "complete in time. Nothing was kept.");
 		break;
 	case OUTCOME_NOT_JSON:
-		text_add(&sentence, "The body is not JSON: %s.", a->json_error->reason);
+		text_format(&sentence, "The body is not JSON: %s.", a->json_error->reason);
 		break;
 	case OUTCOME_NOT_TRANSFER:
 	case OUTCOME_REJECTED:
@@ -149,11 +84,11 @@ add_detail(struct text *t, enum outcome outcome, const struct answer *a)
 		if (a->refused != OUTCOME__MAX)
 			text_add(&sentence, "The body is no valid transfer, and that could not be "
 					    "recorded. ");
-		text_add(&sentence, "%s", unavailable_because(a->delivery->reason)->detail);
+		text_add(&sentence, unavailable_because(a->delivery->reason)->detail);
 		break;
 	}
-	text_add_json(t, sentence.s);
-	free(sentence.s);
+	text_add_json(t, sentence.bytes);
+	text_free(&sentence);
 }
 
 /* RFC 9457. The 404 is the same text for everybody, so it has no request id. */
@@ -162,17 +97,17 @@ add_problem(struct text *t, enum outcome outcome, const struct answer *a)
 {
 	const struct outcome_info *info = outcome_info(outcome);
 
-	text_add(t,
+	text_format(t,
 	    "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d,\"detail\":", info->title,
 	    info->status);
 	add_detail(t, outcome, a);
 	if (a->refused == OUTCOME_NOT_JSON)
-		text_add(t, ",\"offset\":%zu,\"line\":%u,\"column\":%u", a->json_error->offset,
+		text_format(t, ",\"offset\":%zu,\"line\":%u,\"column\":%u", a->json_error->offset,
 		    a->json_error->line, a->json_error->column);
 	if (a->refused == OUTCOME_NOT_TRANSFER) {
 		text_add(t, ",\"faults\":[");
 		for (size_t i = 0; i < a->faults->count; i++) {
-			text_add(t, "%s{\"pointer\":", i > 0 ? "," : "");
+			text_format(t, "%s{\"pointer\":", i > 0 ? "," : "");
 			text_add_json(t, a->faults->list[i].pointer);
 			text_add(t, ",\"detail\":");
 			text_add_json(t, a->faults->list[i].detail);
@@ -185,7 +120,7 @@ add_problem(struct text *t, enum outcome outcome, const struct answer *a)
 		text_add_json(t, a->delivery->reason);
 	}
 	if (outcome != OUTCOME_NOT_FOUND)
-		text_add(t, ",\"request\":\"%s\"", a->delivery->request_id);
+		text_format(t, ",\"request\":\"%s\"", a->delivery->request_id);
 	text_add(t, "}\n");
 }
 
@@ -195,7 +130,7 @@ add_success(struct text *t, enum outcome outcome, const struct answer *a)
 {
 	const struct delivery *d = a->delivery;
 
-	text_add(t, "{\"outcome\":\"%s\"", outcome_info(outcome)->name);
+	text_format(t, "{\"outcome\":\"%s\"", outcome_info(outcome)->name);
 	if (outcome != OUTCOME_HELLO && outcome != OUTCOME_SPOOLED) {
 		text_add(t, ",\"order\":");
 		if (*d->order == '\0') {
@@ -215,9 +150,9 @@ add_success(struct text *t, enum outcome outcome, const struct answer *a)
 			text_add_json(t, d->reason);
 		}
 		if (d->delivery_id != 0)
-			text_add(t, ",\"id\":%" PRId64, d->delivery_id);
+			text_format(t, ",\"id\":%" PRId64, d->delivery_id);
 	}
-	text_add(t, ",\"request\":\"%s\"}\n", d->request_id);
+	text_format(t, ",\"request\":\"%s\"}\n", d->request_id);
 }
 
 void
@@ -232,7 +167,7 @@ answer_headers(struct text *t, enum outcome outcome, const struct answer *a)
 	if (outcome == OUTCOME_BAD_TYPE) /* RFC 9110 section 15.5.16 */
 		text_add(t, "Accept: application/json\r\nAccept-Encoding: identity\r\n");
 	if (outcome_info(outcome)->status == 503)
-		text_add(t, "Retry-After: %d\r\n",
+		text_format(t, "Retry-After: %d\r\n",
 		    unavailable_because(a->delivery->reason)->retry_after);
 }
 

@@ -8,16 +8,8 @@
 #include <stddef.h>
 
 #include "delivery.h"
+#include "text.h"
 #include "transfer.h"
-
-/* A growing text. NUL-terminated once anything was put. */
-struct text {
-	char *s; /* owned, reused */
-	size_t len, cap;
-};
-
-void text_clear(struct text *);
-void text_add(struct text *, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Why a delivery was not recorded. */
 struct unavailable {

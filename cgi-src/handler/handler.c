@@ -23,6 +23,7 @@
 
 #include "answer.h"
 #include "handler.h"
+#include "clock.h"
 #include "log.h"
 #include "mem.h"
 #include "stats.h"
@@ -71,9 +72,9 @@ handler_free(struct handler *h)
 	if (h == NULL)
 		return;
 	transfer_free(&h->delivery.transfer);
-	free(h->rejected.s);
-	free(h->headers.s);
-	free(h->body.s);
+	free(h->rejected.bytes);
+	free(h->headers.bytes);
+	free(h->body.bytes);
 	free(h);
 }
 
@@ -176,23 +177,14 @@ decode(struct handler *h)
 {
 	struct delivery *d = &h->delivery;
 
-	switch (transfer_decode(
-	    (const char *)d->body, d->body_len, &d->transfer, &h->json_error, &h->faults)) {
-	case DECODED_OK:
+	enum decoded decoded = transfer_decode(
+	    (const char *)d->body, d->body_len, &d->transfer, &h->json_error, &h->faults);
+
+	if (decoded == DECODED_OK)
 		return true;
-	case DECODED_NOT_JSON:
-		h->refused = OUTCOME_NOT_JSON;
-		text_add(&h->rejected, "not JSON: line %u column %u: %s", h->json_error.line,
-		    h->json_error.column, h->json_error.reason);
-		break;
-	case DECODED_NOT_TRANSFER:
-		h->refused = OUTCOME_NOT_TRANSFER;
-		for (size_t i = 0; i < h->faults.count; i++)
-			text_add(&h->rejected, "%s%s: %s", i > 0 ? "\n" : "",
-			    h->faults.list[i].pointer, h->faults.list[i].detail);
-		break;
-	}
-	d->faults = h->rejected.s;
+	h->refused = decoded == DECODED_NOT_JSON ? OUTCOME_NOT_JSON : OUTCOME_NOT_TRANSFER;
+	transfer_add_faults(&h->rejected, decoded, &h->json_error, &h->faults);
+	d->faults = h->rejected.bytes;
 	return false;
 }
 
@@ -200,11 +192,7 @@ decode(struct handler *h)
 static int64_t
 arrival_us(const struct http_request *q)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000 -
-	       (clock_ms() - http_arrival(q)) * 1000;
+	return clock_wall_us() - (clock_ms() - http_arrival(q)) * 1000;
 }
 
 /* What the database cannot take for now goes into the spool. That may take long. */
@@ -244,7 +232,7 @@ climb(struct handler *h, const struct config *config, struct http_request *q)
 		return OUTCOME_BAD_METHOD;
 
 	headers = auth_headers(q);
-	if (!auth_begin(&check, &h->merchant->credentials, &headers, time(NULL)))
+	if (!auth_begin(&check, &h->merchant->credentials, &headers, clock_wall_s()))
 		return OUTCOME_UNAUTHORIZED;
 	body =
 	    http_read_body(q, config->body_limit, d->deadline, see, &check, &d->body, &d->body_len);
@@ -375,8 +363,8 @@ answer(struct handler *h, enum outcome outcome)
 	text_clear(&h->body);
 	answer_headers(&h->headers, outcome, &answer);
 	type = answer_body(&h->body, outcome, &answer);
-	http_finish(
-	    h->request, info->status, info->title, h->headers.s, type, h->body.s, h->body.len);
+	http_finish(h->request, info->status, info->title, h->headers.bytes, type, h->body.bytes,
+	    h->body.len);
 }
 
 static void

@@ -60,6 +60,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "config.h"
 #include "drain.h"
 #include "http.h"
@@ -185,8 +186,7 @@ next_signal(const sigset_t *signals, struct writer *writer)
 
 	do {
 		int64_t ms = report(writer);
-		struct timespec time = {
-		    .tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000 * 1000000)};
+		struct timespec time = clock_timespec(ms);
 
 		signal = sigtimedwait(signals, NULL, ms < 0 ? NULL : &time);
 	} while (signal < 0);

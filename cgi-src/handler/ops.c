@@ -22,6 +22,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "clock.h"
 #include "pg_record.h"
 #include "log.h"
 #include "mem.h"
@@ -311,9 +312,7 @@ ops_take(struct ops *o, const struct config *config, struct http_request **q)
 static void
 rest(struct ops *o)
 {
-	int64_t end = clock_ms() + LINGER;
-	const struct timespec until = {
-	    .tv_sec = (time_t)(end / 1000), .tv_nsec = (long)(end % 1000 * 1000000)};
+	const struct timespec until = clock_timespec(clock_ms() + LINGER);
 
 	if (!pg_connected(o->database))
 		pthread_cond_wait(&o->wake, &o->mutex);

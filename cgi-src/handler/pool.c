@@ -30,6 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "handler.h"
 #include "http.h"
 #include "log.h"
@@ -367,8 +368,7 @@ pool_start(const struct pool_options *options)
 static void
 wait_for_threads(int64_t until)
 {
-	const struct timespec end = {
-	    .tv_sec = until / 1000, .tv_nsec = (long)(until % 1000 * 1000000)};
+	const struct timespec end = clock_timespec(until);
 	int rc = 0;
 
 	pthread_mutex_lock(&pool.lock);

@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "log.h"
 #include "mem.h"
 #include "stats.h"
@@ -83,7 +84,7 @@ void
 stats_adopt(struct config *config)
 {
 	if (started == 0)
-		started = time(NULL);
+		started = clock_wall_s();
 	for (size_t i = 0; i < config->merchant_count; i++) {
 		const char *name = config->merchants[i].name;
 		struct stats_merchant *m = &unknown;

@@ -59,6 +59,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "clock.h"
 #include "pg_record.h"
 #include "log.h"
 #include "mem.h"
@@ -220,18 +221,11 @@ withdraw(struct writer *writer, struct waiting *w)
 	return lane != NULL;
 }
 
-/* A moment of clock_ms() for the functions that wait. */
-static struct timespec
-moment(int64_t ms)
-{
-	return (struct timespec){.tv_sec = (time_t)(ms / 1000), .tv_nsec = (ms % 1000) * 1000000};
-}
-
 /* Wait for the answer. False: not before the deadline. */
 static bool
 wait_until(sem_t *answered, int64_t deadline)
 {
-	struct timespec until = moment(deadline);
+	struct timespec until = clock_timespec(deadline);
 	int rc;
 
 	while ((rc = sem_clockwait(answered, CLOCK_MONOTONIC, &until)) != 0 && errno == EINTR)
@@ -311,7 +305,7 @@ writer_collect(struct writer *writer)
 		if (writer->done != NULL || (writer->closed && writer->lent == 0))
 			break;
 		writer->alarm = writer->expected = alarm;
-		then = moment(alarm);
+		then = clock_timespec(alarm);
 		pthread_cond_timedwait(&writer->collector, &writer->mutex, &then);
 		writer->alarm = 0;
 	}
@@ -394,7 +388,7 @@ jitter(struct lane *lane, int ms)
 static void
 sleep_until(struct lane *lane, int64_t then)
 {
-	struct timespec until = moment(then);
+	struct timespec until = clock_timespec(then);
 
 	lane->expected = then;
 	if (then == NEVER)

@@ -24,6 +24,7 @@
 #include <strings.h>
 
 #include "auth.h"
+#include "base64.h"
 #include "mem.h"
 
 #define SIGNATURES_MAX 32  /* entries in one webhook-signature header */
@@ -59,60 +60,6 @@ void
 digest_sha256(const void *bytes, size_t len, unsigned char out[AUTH_DIGEST_SIZE])
 {
 	must(EVP_Digest(bytes, len, out, NULL, sha256(), NULL));
-}
-
-static int
-base64_value(char c)
-{
-	if (c >= 'A' && c <= 'Z')
-		return c - 'A';
-	if (c >= 'a' && c <= 'z')
-		return c - 'a' + 26;
-	if (c >= '0' && c <= '9')
-		return c - '0' + 52;
-	if (c == '+')
-		return 62;
-	if (c == '/')
-		return 63;
-	return -1;
-}
-
-/*
- * Strict base64 (RFC 4648 section 4): padded, no line breaks, unused bits zero, so
- * that one value has one spelling. Writes at most room bytes. Returns the number of
- * bytes, 0 if the text is empty, malformed or too long.
- */
-static size_t
-base64_decode(const char *text, size_t len, unsigned char *out, size_t room)
-{
-	size_t n = 0;
-	size_t padding;
-
-	if (len == 0 || len % 4 != 0)
-		return 0;
-	padding = text[len - 1] != '=' ? 0 : text[len - 2] != '=' ? 1 : 2;
-	if (len / 4 * 3 - padding > room)
-		return 0;
-	for (size_t i = 0; i < len; i += 4) {
-		size_t digits = i + 4 == len ? 4 - padding : 4;
-		unsigned long bits = 0;
-
-		for (size_t k = 0; k < 4; k++) {
-			int v = k < digits ? base64_value(text[i + k]) : 0;
-
-			if (v < 0)
-				return 0;
-			bits = bits << 6 | (unsigned long)v;
-		}
-		if ((digits == 2 && (bits & 0xffff)) || (digits == 3 && (bits & 0xff)))
-			return 0;
-		out[n++] = (unsigned char)(bits >> 16);
-		if (digits > 2)
-			out[n++] = (unsigned char)(bits >> 8 & 0xff);
-		if (digits > 3)
-			out[n++] = (unsigned char)(bits & 0xff);
-	}
-	return n;
 }
 
 /*
@@ -412,11 +359,5 @@ auth_sign(const struct secret_key *key, const char *id, const char *timestamp, c
 	must(EVP_MAC_final(mac, digest, &n, sizeof digest));
 	EVP_MAC_CTX_free(mac);
 	memcpy(signature, "v1,", 3);
-	auth_base64(digest, n, signature + 3);
-}
-
-void
-auth_base64(const void *bytes, size_t n, char *out)
-{
-	EVP_EncodeBlock((unsigned char *)out, bytes, (int)n);
+	base64_encode(digest, n, signature + 3);
 }

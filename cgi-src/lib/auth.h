@@ -86,8 +86,4 @@ bool auth_end(struct auth_check *);
 void auth_sign(const struct secret_key *, const char *id, const char *timestamp, const void *body,
     size_t len, char signature[AUTH_SIGNATURE_SIZE]);
 
-/* base64 of n bytes, and a NUL: out has room for AUTH_BASE64_SIZE(n) (RFC 4648 section 4). */
-#define AUTH_BASE64_SIZE(n) (((n) + 2) / 3 * 4 + 1)
-void auth_base64(const void *bytes, size_t n, char *out);
-
 #endif

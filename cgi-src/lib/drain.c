@@ -32,6 +32,7 @@
 #include <time.h>
 
 #include "auth.h"
+#include "clock.h"
 #include "pg_record.h"
 #include "drain.h"
 #include "log.h"
@@ -329,9 +330,7 @@ stopping(struct drain *dr)
 static void
 nap(struct drain *dr, int64_t ms)
 {
-	int64_t end = clock_ms() + ms;
-	struct timespec until = {
-	    .tv_sec = (time_t)(end / 1000), .tv_nsec = (long)(end % 1000 * 1000000)};
+	struct timespec until = clock_timespec(clock_ms() + ms);
 	int rc = 0;
 
 	pthread_mutex_lock(&dr->mutex);

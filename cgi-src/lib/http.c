@@ -44,6 +44,7 @@
 #include <unistd.h>
 
 #include "http.h"
+#include "clock.h"
 #include "log.h"
 #include "mem.h"
 
@@ -261,7 +262,6 @@ static enum http_accepted
 not_accepted(int error)
 {
 	static _Atomic int64_t last_said = -PRESSURE_LOG_MS;
-	const struct timespec wait = {.tv_nsec = PRESSURE_WAIT_MS * 1000000L};
 	int64_t now, then;
 
 	switch (error) {
@@ -283,7 +283,7 @@ not_accepted(int error)
 			    "remedy",
 			    error == EMFILE ? "raise the limit of open files (LimitNOFILE)" : NULL,
 			    (const char *)NULL);
-		nanosleep(&wait, NULL);
+		clock_sleep(PRESSURE_WAIT_MS);
 		return HTTP_NOTHING;
 	}
 }

@@ -1,5 +1,5 @@
 /*
- * log.h - one line an event on stderr, key=value, and the clock.
+ * log.h - one line an event on stderr, key=value.
  *
  * Never logged: bodies, tokens, passwords, e-mail addresses, phone numbers, card
  * digits, order keys. Callers pass identifiers, counts and static words; log.c
@@ -40,8 +40,5 @@ const char *log_number(int64_t);
 
 /* A broken environment at the start: log_event(LOG_ERROR) with the sentence, then exit(1). */
 noreturn void fatal(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
-/* Milliseconds of the monotonic clock. */
-int64_t clock_ms(void);
 
 #endif

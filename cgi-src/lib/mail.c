@@ -10,10 +10,10 @@
  */
 #include <string.h>
 
-#include "auth.h"
+#include "base64.h"
 #include "mail.h"
 #include "mem.h"
-#include "rfc8259.h"
+#include "text.h"
 
 #define LOCAL_MAX 64    /* RFC 5321, 4.5.3.1 */
 #define ADDRESS_MAX 254 /* a path of 256 with its brackets */
@@ -37,31 +37,6 @@ const char *const mail_field_names[MAIL_FIELD__MAX] = {
     [MAIL_OPTIONAL3] = "optional3",
     [MAIL_MERCHANT] = "merchant",
 };
-
-/* ---- a text that grows ---- */
-
-struct text {
-	char *bytes; /* NUL-terminated once something was put */
-	size_t len, cap;
-};
-
-static void
-put_bytes(struct text *t, const char *bytes, size_t n)
-{
-	if (t->bytes == NULL || t->cap - t->len < n + 1) {
-		t->cap = (t->len + n) * 2 + 256;
-		t->bytes = xrealloc(t->bytes, t->cap);
-	}
-	memcpy(t->bytes + t->len, bytes, n);
-	t->len += n;
-	t->bytes[t->len] = '\0';
-}
-
-static void
-put(struct text *t, const char *words)
-{
-	put_bytes(t, words, strlen(words));
-}
 
 /* ---- templates ---- */
 
@@ -88,12 +63,11 @@ line_fault(const char *line, size_t len)
 
 	for (const char *p = line; p < end;) {
 		unsigned char c = (unsigned char)*p;
-		size_t n = 1;
+		size_t n;
 
 		if ((c < ' ' && c != '\t') || c == 0x7f)
 			return "holds a control character; save the file as plain UTF-8 text";
-		if (c >= 0x80 &&
-		    (n = utf8_sequence((const unsigned char *)p, (const unsigned char *)end)) == 0)
+		if ((n = utf8_sequence(p, end)) == 0)
 			return "is not UTF-8; save the file as UTF-8";
 		if (c == '{' && p[1] == '{')
 			n = 2;
@@ -136,8 +110,8 @@ mail_template_parse(struct mail_template *t, const char *text, unsigned *line)
 		} else if (why == NULL && *line == 2 && len > 0) {
 			why = "is not empty; leave a line free between subject and text";
 		} else if (why == NULL && *line > 2) {
-			put_bytes(&body, text, len);
-			put(&body, "\n");
+			text_add_bytes(&body, text, len);
+			text_add(&body, "\n");
 		}
 		text += all + (text[all] == '\n');
 	}
@@ -164,7 +138,7 @@ mail_fill(const char *template, const char *const values[MAIL_FIELD__MAX])
 {
 	struct text t = {0};
 
-	put(&t, "");
+	text_add(&t, "");
 	while (*template != '\0') {
 		enum mail_field f = MAIL_FIELD__MAX;
 		const char *end = template + 1;
@@ -175,9 +149,9 @@ mail_fill(const char *template, const char *const values[MAIL_FIELD__MAX])
 		else if (*template == '{')
 			f = field_at(template, &end);
 		if (f == MAIL_FIELD__MAX) {
-			put_bytes(&t, template, 1);
+			text_add_bytes(&t, template, 1);
 		} else if (values[f] != NULL) {
-			put(&t, values[f]);
+			text_add(&t, values[f]);
 			for (char *p = t.bytes + from; *p != '\0'; p++)
 				if ((unsigned char)*p < ' ' || *p == 0x7f)
 					*p = ' ';
@@ -237,19 +211,19 @@ put_words(struct text *t, const char *words, const char *plain)
 	size_t left = strlen(words);
 
 	if (left <= PLAIN_MAX && strspn(words, plain) == left && strstr(words, "=?") == NULL) {
-		put(t, words);
+		text_add(t, words);
 		return;
 	}
 	while (left > 0) {
-		char base64[AUTH_BASE64_SIZE(WORD_BYTES)];
+		char base64[BASE64_SIZE(WORD_BYTES)];
 		size_t n = left < WORD_BYTES ? left : WORD_BYTES;
 
-		while (n < left && n > 1 && ((unsigned char)words[n] & 0xc0) == 0x80)
+		while (n < left && n > 1 && utf8_continues(words[n]))
 			n--; /* not amid a character */
-		put(t, "=?UTF-8?B?");
-		auth_base64(words, n, base64);
-		put(t, base64);
-		put(t, n < left ? "?=\r\n " : "?=");
+		text_add(t, "=?UTF-8?B?");
+		base64_encode(words, n, base64);
+		text_add(t, base64);
+		text_add(t, n < left ? "?=\r\n " : "?=");
 		words += n;
 		left -= n;
 	}
@@ -268,16 +242,16 @@ put_quoted(struct text *t, const char *body)
 		char text[4];
 
 		if (c == '\n') {
-			put(t, "\r\n");
+			text_add(t, "\r\n");
 			column = 0;
 			continue;
 		}
 		snprintf(text, sizeof text, plain ? "%c" : "=%02X", c);
 		if (column + strlen(text) > QP_LINE) {
-			put(t, "=\r\n");
+			text_add(t, "=\r\n");
 			column = 0;
 		}
-		put(t, text);
+		text_add(t, text);
 		column += strlen(text);
 	}
 }
@@ -292,25 +266,25 @@ mail_compose(const struct mail *m)
 	/* No locale is ever set, so the names of days and months are English. */
 	strftime(
 	    date, sizeof date, "Date: %a, %d %b %Y %H:%M:%S +0000\r\n", gmtime_r(&m->date, &utc));
-	put(&t, date);
-	put(&t, "From: ");
+	text_add(&t, date);
+	text_add(&t, "From: ");
 	if (m->name != NULL) {
 		put_words(&t, m->name, ALPHA DIGITS " "); /* else it would need quotes */
-		put(&t, "\r\n ");
+		text_add(&t, "\r\n ");
 	}
-	put(&t, "<");
-	put(&t, m->from);
-	put(&t, ">\r\nTo: <");
-	put(&t, m->to);
-	put(&t, ">\r\nMessage-ID: <");
-	put(&t, m->id);
-	put(&t, ">\r\nSubject: ");
+	text_add(&t, "<");
+	text_add(&t, m->from);
+	text_add(&t, ">\r\nTo: <");
+	text_add(&t, m->to);
+	text_add(&t, ">\r\nMessage-ID: <");
+	text_add(&t, m->id);
+	text_add(&t, ">\r\nSubject: ");
 	put_words(&t, m->subject, PRINTABLE);
-	put(&t, "\r\nMIME-Version: 1.0\r\n"
-		"Content-Type: text/plain; charset=utf-8\r\n"
-		"Content-Transfer-Encoding: quoted-printable\r\n"
-		"Auto-Submitted: auto-generated\r\n" /* RFC 3834: no holiday answers */
-		"\r\n");
+	text_add(&t, "\r\nMIME-Version: 1.0\r\n"
+		     "Content-Type: text/plain; charset=utf-8\r\n"
+		     "Content-Transfer-Encoding: quoted-printable\r\n"
+		     "Auto-Submitted: auto-generated\r\n" /* RFC 3834: no holiday answers */
+		     "\r\n");
 	put_quoted(&t, m->body);
 	return t.bytes;
 }

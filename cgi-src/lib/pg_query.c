@@ -13,6 +13,7 @@
 
 #include <libpq-fe.h>
 
+#include "clock.h"
 #include "log.h"
 #include "mem.h"
 #include "pg_query.h"

@@ -33,6 +33,7 @@
 #include <libpq-fe.h>
 
 #include "pg_record.h"
+#include "clock.h"
 #include "log.h"
 #include "mem.h"
 

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "mem.h"
+#include "text.h"
 
 #define FIRST_NAMES 64 /* enough for any body the provider is known to send */
 
@@ -136,38 +137,6 @@ number(struct scan *s)
 	return true;
 }
 
-/* Unicode, table 3-7: only the second byte's range depends on the first. */
-size_t
-utf8_sequence(const unsigned char *p, const unsigned char *end)
-{
-	size_t len;
-	unsigned char low = 0x80, high = 0xBF;
-
-	if (p[0] >= 0xC2 && p[0] <= 0xDF) { /* C0, C1 would be overlong */
-		len = 2;
-	} else if (p[0] >= 0xE0 && p[0] <= 0xEF) {
-		len = 3;
-		if (p[0] == 0xE0)
-			low = 0xA0; /* below: overlong */
-		if (p[0] == 0xED)
-			high = 0x9F; /* above: surrogates */
-	} else if (p[0] >= 0xF0 && p[0] <= 0xF4) {
-		len = 4;
-		if (p[0] == 0xF0)
-			low = 0x90; /* below: overlong */
-		if (p[0] == 0xF4)
-			high = 0x8F; /* above: beyond U+10FFFF */
-	} else {
-		return 0;
-	}
-	if ((size_t)(end - p) < len || p[1] < low || p[1] > high)
-		return 0;
-	for (size_t i = 2; i < len; i++)
-		if (p[i] < 0x80 || p[i] > 0xBF)
-			return 0;
-	return len;
-}
-
 /* The value of four hexadecimal digits; -1 if they are not. */
 static int32_t
 hex4(const unsigned char *p, const unsigned char *end)
@@ -279,11 +248,9 @@ next_char(const unsigned char **p, const unsigned char *end)
 
 	if (*c >= 0x80) {
 		size_t n = utf8_sequence(c, end);
-		unit = *c & (0x7F >> n);
-		for (size_t i = 1; i < n; i++)
-			unit = unit << 6 | (c[i] & 0x3F);
+
 		*p += n;
-		return unit;
+		return (int32_t)utf8_code_point(c, n);
 	}
 	if (*c != '\\') {
 		*p += 1;

@@ -30,9 +30,6 @@
  */
 bool rfc8259_check(const char *text, size_t len, char *quoted, struct json_error *e);
 
-/* Length of the well-formed UTF-8 sequence at p, which is before end, if it begins with a byte above 0x7F; 0: there is none. */
-size_t utf8_sequence(const unsigned char *p, const unsigned char *end);
-
 /* A one-digit number and a comma are two bytes that become four. */
 #define RFC8259_QUOTED_SIZE(len) (2 * (len) + 3)
 

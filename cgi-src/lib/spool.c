@@ -58,6 +58,7 @@
 #include <unistd.h>
 
 #include "auth.h"
+#include "clock.h"
 #include "log.h"
 #include "mem.h"
 #include "spool.h"
@@ -336,17 +337,10 @@ spool_open(const struct spool_options *options, char **error)
 	return s;
 }
 
-/* A moment of clock_ms() for the functions that wait. */
-static struct timespec
-moment(int64_t ms)
-{
-	return (struct timespec){.tv_sec = (time_t)(ms / 1000), .tv_nsec = ms % 1000 * 1000000};
-}
-
 void
 spool_close(struct spool *s)
 {
-	struct timespec end = moment(clock_ms() + FAREWELL_MS);
+	struct timespec end = clock_timespec(clock_ms() + FAREWELL_MS);
 	bool stuck;
 	int rc = 0;
 
@@ -404,7 +398,7 @@ entries(const struct spool *s, const char *path)
 int64_t
 spool_age_s(int64_t arrived)
 {
-	int64_t age = arrived == 0 ? 0 : (int64_t)time(NULL) - arrived / 1000000;
+	int64_t age = arrived == 0 ? 0 : (int64_t)clock_wall_s() - arrived / 1000000;
 
 	return age > 0 ? age : 0;
 }
@@ -527,7 +521,7 @@ static void
 remove_stale(struct spool *s, const char *name)
 {
 	struct stat st;
-	time_t now = time(NULL);
+	time_t now = clock_wall_s();
 
 	if (fstatat(s->dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
 	    (st.st_mtime < now - STALE_S || st.st_mtime > now + STALE_S) &&
@@ -761,7 +755,7 @@ end(struct spool *s, struct job *job, enum spool_kept kept)
 static bool
 await_job(struct spool *s)
 {
-	struct timespec until = moment(clock_ms() + IDLE_MS);
+	struct timespec until = clock_timespec(clock_ms() + IDLE_MS);
 	int rc = 0;
 
 	s->idle++;
@@ -832,7 +826,7 @@ withdraw(struct spool *s, const struct job *job)
 static enum spool_kept
 have_done(struct spool *s, struct job *job, int64_t until, int *error)
 {
-	struct timespec then = moment(until);
+	struct timespec then = clock_timespec(until);
 	enum spool_kept kept = SPOOL_LATE;
 	int rc = 0;
 

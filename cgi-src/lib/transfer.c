@@ -98,17 +98,6 @@ required_object(json_object *in, const char *name, const char *pointer, struct f
 	return NULL;
 }
 
-/* Code points in valid UTF-8: every byte but the continuations begins one. */
-static size_t
-characters(const char *text)
-{
-	size_t n = 0;
-
-	for (; *text != '\0'; text++)
-		n += ((unsigned char)*text & 0xC0) != 0x80;
-	return n;
-}
-
 static void
 lower_case(char *text)
 {
@@ -132,7 +121,7 @@ acceptable(const struct field *field, char *text)
 	case KIND_TEXT:
 		break;
 	}
-	return characters(text) <= field->limit;
+	return utf8_length(text) <= field->limit;
 }
 
 /*
@@ -249,6 +238,17 @@ transfer_decode(
 		return DECODED_OK;
 	memset(t->field, 0, sizeof t->field);
 	return DECODED_NOT_TRANSFER;
+}
+
+void
+transfer_add_faults(
+    struct text *t, enum decoded d, const struct json_error *e, const struct faults *f)
+{
+	if (d == DECODED_NOT_JSON)
+		text_format(t, "not JSON: line %u column %u: %s", e->line, e->column, e->reason);
+	for (size_t i = 0; d == DECODED_NOT_TRANSFER && i < f->count; i++)
+		text_format(
+		    t, "%s%s: %s", i > 0 ? "\n" : "", f->list[i].pointer, f->list[i].detail);
 }
 
 void

@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "text.h"
+
 /*
  * Upper bounds in characters (Unicode code points), equal to the columns'
  * widths in sql/migrations; a test compares them. Too long is a fault, never a
@@ -91,6 +93,14 @@ enum decoded {
  */
 enum decoded transfer_decode(
     const char *body, size_t len, struct transfer *t, struct json_error *e, struct faults *f);
+
+/*
+ * Add to a text why a body is no transfer, one fault a line, as foloosi.deliveries.detail keeps it.
+ *   d     what transfer_decode() has returned; not DECODED_OK
+ *   e, f  what it has filled
+ */
+void transfer_add_faults(
+    struct text *, enum decoded d, const struct json_error *e, const struct faults *f);
 
 /* Free what *t owns and zero it. Safe on a zeroed struct. */
 void transfer_free(struct transfer *t);

@@ -31,6 +31,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "config.h"
 #include "courier.h"
 #include "log.h"
@@ -283,7 +284,7 @@ work(const struct config *config, int signals)
 	/* A mail server may take its time; that is no ground for the watchdog. */
 	while (mails && pthread_tryjoin_np(mail.thread, NULL) == EBUSY) {
 		show_life();
-		usleep(JOIN_MS * 1000);
+		clock_sleep(JOIN_MS);
 	}
 	end(&http);
 	end(&mail);

@@ -20,6 +20,7 @@
 #include <time.h>
 
 #include "backoff.h"
+#include "clock.h"
 #include "log.h"
 #include "mail.h"
 #include "mem.h"
@@ -360,7 +361,7 @@ post(struct endpoint *e, const struct pg_rows *rows, size_t row)
 	size_t len = strlen(body);
 
 	snprintf(event_id, sizeof event_id, "evt_%s", pg_value(rows, row, C_ID));
-	snprintf(timestamp, sizeof timestamp, "%lld", (long long)time(NULL));
+	snprintf(timestamp, sizeof timestamp, "%lld", (long long)clock_wall_s());
 	sign(&e->merchant->event_credentials, event_id, timestamp, body, len, signatures);
 	headers[0] = xstrdup("Content-Type: application/json");
 	headers[1] = xasprintf("webhook-id: %s", event_id);
@@ -387,7 +388,7 @@ no_mail(const struct endpoint *e, const struct pg_rows *rows, size_t row, enum m
 	if (!mail_address_ok(address))
 		return "what the transaction has for an address is none";
 	if (atoi(pg_value(rows, row, C_ATTEMPT)) == 1 &&
-	    time(NULL) - strtoll(pg_value(rows, row, C_SECONDS), NULL, 10) > MAIL_AGE_S)
+	    clock_wall_s() - strtoll(pg_value(rows, row, C_SECONDS), NULL, 10) > MAIL_AGE_S)
 		return "it is too old";
 	return NULL;
 }

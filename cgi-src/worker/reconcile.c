@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "backoff.h"
+#include "clock.h"
 #include "courier.h"
 #include "log.h"
 #include "mem.h"
@@ -668,7 +669,7 @@ reconcile(const struct config *config, const struct reconcile_options *o, int si
 	enum reconcile_status worst = RECONCILE_OK;
 	struct pg *pg = pg_client_new(config->worker.database);
 	char today[11], first[11];
-	time_t now = time(NULL);
+	time_t now = clock_wall_s();
 	struct tm tm;
 	bool any = false;
 

@@ -12,6 +12,7 @@
 
 #include "../unit/fake_http.h"
 #include "../unit/fake_writer.h"
+#include "clock.h"
 #include "handler.h"
 #include "log.h"
 #include "mem.h"

@@ -7,6 +7,7 @@
 
 #include "../../cgi-src/lib/log.h"
 #include "../../cgi-src/lib/mem.h"
+#include "clock.h"
 #include "fake_pg.h"
 
 struct script {

@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "drain.h"
 #include "fake_pg.h"
 #include "log.h"

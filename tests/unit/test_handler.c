@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "fake_http.h"
 #include "fake_writer.h"
 #include "handler.h"

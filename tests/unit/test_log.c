@@ -280,17 +280,6 @@ fatal_logs_and_exits_1(void **state)
 	assert_string_equal(line(), "level=error event=fatal reason=\"no room at 3\"\n");
 }
 
-static void
-clock_runs_forward(void **state)
-{
-	int64_t before = clock_ms(), after;
-
-	(void)state;
-	usleep(20000);
-	after = clock_ms();
-	assert_true(after - before >= 19 && after - before < 5000);
-}
-
 #define TEST(f) cmocka_unit_test_setup_teardown(f, capture, release)
 
 int
@@ -307,7 +296,6 @@ main(void)
 	    TEST(numbers_belong_to_their_thread),
 	    TEST(lines_of_threads_do_not_mix),
 	    TEST(fatal_logs_and_exits_1),
-	    TEST(clock_runs_forward),
 	};
 
 	return cmocka_run_group_tests_name("log", tests, NULL, NULL);

@@ -26,6 +26,7 @@
 #include "../../cgi-src/lib/pg_record.h"
 #include "../../cgi-src/lib/log.h"
 #include "../../cgi-src/lib/mem.h"
+#include "clock.h"
 
 #define LONG 10000 /* a deadline that is not reached, ms */
 #define SLACK                                                                                      \

@@ -20,6 +20,7 @@
 
 #include "../../cgi-src/lib/log.h"
 #include "../../cgi-src/handler/writer.h"
+#include "clock.h"
 #include "fake_pg.h"
 
 #define SENDERS 40

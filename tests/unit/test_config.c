@@ -856,7 +856,7 @@ sample_file(void **state)
 	write_bytes("sample.conf", sample, strlen(sample), 0644);
 	remedy = NULL;
 	assert_null(config_load("sample.conf", CONFIG_FOR_WORKER, &remedy));
-	assert_words("sample", remedy, "merchant shop has no token");
+	assert_words("sample", remedy, "secrets/shop.token cannot be read: No such file");
 	free(remedy);
 
 	assert_int_equal(mkdir("secrets", 0700), 0);

@@ -600,3 +600,10 @@ ErrorLog {self.log.with_suffix("")}-error.log
 
     def url(self, path=""):
         return f"http://127.0.0.1:{self.port}{path}"
+
+
+def manual_example(name):
+    """A program that foloosi-events(7) prints: what stands below the comment with its name."""
+    page = (ROOT / "cgi-src" / "man" / "foloosi-events.7").read_text()
+    text = re.search(rf'^\.\\" example: {name}\n\.Bd -literal\n(.*?)^\.Ed$', page, re.S | re.M).group(1)
+    return text.replace("\\e", "\\")

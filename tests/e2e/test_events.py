@@ -424,17 +424,11 @@ def test_writers_and_crashing_consumers_at_random(pg, seed):
             stack.wait_for("the gaps' end", lambda: take(c, who) == [] and gaps(pg, who) == [])
 
 
-def example(language):
-    """The README's example in a language, of the chapter about pulling."""
-    chapter = README[README.index("### Pull"):]
-    return re.search(rf"```{language}\n(.*?)```", chapter, re.S).group(1)
-
-
-def test_the_readme_s_psql_example(pg):
+def test_the_manual_s_psql_example(pg):
     with pg.connect() as w:
         pg.query("select foloosi.add_consumer('erp')")
         order = deliver(w, fresh(), "success")
-    done = subprocess.run(["psql", "-X", "-v", "ON_ERROR_STOP=1", pg.conninfo("foloosi_consumer")], input=example("sql"),
+    done = subprocess.run(["psql", "-X", "-v", "ON_ERROR_STOP=1", pg.conninfo("foloosi_consumer")], input=stack.manual_example("pull.sql"),
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert order in done.stdout and "order.success" in done.stdout
@@ -443,11 +437,11 @@ def test_the_readme_s_psql_example(pg):
     assert pg.query("select count(*) from foloosi.dispatches d join foloosi.consumers c on c.id = d.consumer_id where consumer = 'erp'") == [(0,)]
 
 
-def test_the_readme_s_php_example(pg, tmp_path):
+def test_the_manual_s_php_example(pg, tmp_path):
     pg.query("select foloosi.add_consumer('erp-php')")
     with pg.connect() as w:
         orders = [deliver(w, fresh(), "success"), deliver(w, fresh())]
-    code = example("php").replace("'erp'", "'erp-php'").replace("host=/run/postgresql dbname=shop user=foloosi_consumer", pg.conninfo("foloosi_consumer"))
+    code = stack.manual_example("pull.php").replace("'erp'", "'erp-php'").replace("host=/run/postgresql dbname=foloosi user=foloosi_consumer", pg.conninfo("foloosi_consumer"))
     (tmp_path / "pull.php").write_text(code)
     done = subprocess.run([stack.program("php"), tmp_path / "pull.php"], capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == "", done.stdout + done.stderr

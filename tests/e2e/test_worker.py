@@ -528,9 +528,9 @@ def test_several_workers_killed_at_random(house, seed):
 # -- a receiver ------------------------------------------------------------------------------------
 
 
-def test_the_readme_s_receiver(house, tmp_path):
-    """The PHP of the README takes what is signed, and nothing else."""
-    code = re.search(r"```php\n(.*?)```", README[README.index("### Push"):], re.S).group(1)
+def test_the_manual_s_receiver(house, tmp_path):
+    """The PHP of foloosi-events(7) takes what is signed, and nothing else."""
+    code = stack.manual_example("push.php")
     assert "whsec_put the secret here" in code
     (tmp_path / "events.php").write_text(code.replace("whsec_put the secret here", SECRETS[0]))
     port = stack.free_port()

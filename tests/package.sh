@@ -153,17 +153,10 @@ soon 'cd /; sudo -u postgres psql -Atc "select 1"' || fail "PostgreSQL does not 
 
 # -- the README, from its first line ------------------------------------------------------------------
 
-section=$(sed -n '/^## Install/,/^## Answers/p' README.md)
+section=$(sed -n '/^## Install/,/^## What is in/p' README.md)
 block() { awk -v want="$1" '/^```/ {inside = !inside && $0 == want ? ++n == '"$2"' : 0; next} inside' <<<"$section"; }
-block '```ini' 1 >"$root/root/conf"
 pg=$(inside 'ls /etc/postgresql')
-# The sample has a line like each of the README's: those take their place.
-cat >"$root/usr/local/bin/sudoedit" <<'EDIT'
-#!/bin/sh
-sed -i 's/dbname=foloosi /dbname=shop /; s,^#token_file,token_file,; s,^#monitor,monitor,' "$1"
-EDIT
-chmod +x "$root/usr/local/bin/sudoedit"
-block '```sh' 1 | sed 1d | sed "s,/15/,/$pg/,; s, 15 main, $pg main,; s,sudoedit,/usr/local/bin/sudoedit," >"$root/root/steps"
+block '```sh' 1 | sed 1d >"$root/root/steps" # the first line built what is installed here
 grep -q 'apt-get install' "$root/root/steps" || fail "the README has no such lines any more"
 while IFS= read -r step; do
 	say "$step"
@@ -171,8 +164,7 @@ while IFS= read -r step; do
 	inside "$step" >>"$log" 2>&1 || { tail -5 "$log" >&2; fail "the README's line fails: $step"; }
 done <"$root/root/steps"
 inside '! systemctl is-enabled foloosi-worker' >/dev/null || fail "the worker is enabled, and nobody did that"
-say "the configuration as the README has it in short is one, too"
-inside 'cp conf /etc/foloosi-webhook/readme.conf; foloosi-webhook --config /etc/foloosi-webhook/readme.conf --check-config' >>"$log"
+inside 'foloosi-webhook --check-config' >>"$log" || fail "the configuration is wrong"
 
 say "nginx"
 inside 'sed -n "/^include/p" >/etc/nginx/conf.d/foloosi.conf <<<"include /usr/share/foloosi-webhook/nginx/foloosi-webhook.conf;"
@@ -188,11 +180,14 @@ for i in $(seq "$1"); do
 	cat /tmp/answer >>/tmp/answers
 done
 POST
-ask() { inside "cd /; sudo -u postgres psql shop -Atc \"$1\""; }
+ask() { inside "cd /; sudo -u postgres psql foloosi -Atc \"$1\""; }
 
 inside 'bash post 1' | grep -qx 200 || fail "the sample was not taken: $(inside 'cat /tmp/answers; journalctl -u foloosi-webhook -n 5 --no-pager')"
 [ "$(ask "select count(*) from foloosi.orders where state = 'paid'")" = 1 ] || fail "no order in psql"
 say "a posted sample is an order in psql: $(ask 'select order_ref, state, amount, currency from foloosi.orders')"
+say "the README's last lines: samples, orders, check"
+block '```sh' 2 >"$root/root/last-lines"
+inside 'bash -e last-lines' | tee -a "$log" || fail "the README's last lines fail, or something is red"
 
 say "Apache"
 block '```apache' 1 >"$root/root/apache-lines"
@@ -200,7 +195,7 @@ inside 'a2enmod proxy_fcgi headers
 	sed -i -e "s/<VirtualHost .*>/<VirtualHost *:8081>/" -e "/CustomLog/d" -e "/ErrorLog/r apache-lines" /etc/apache2/sites-available/000-default.conf
 	systemctl restart apache2' >>"$log" 2>&1 || fail "Apache does not start with the README's lines"
 inside 'PORT=8081 bash post 1' | grep -qx 200 || fail "Apache: the sample was not taken: $(inside 'cat /tmp/answers; tail -5 /var/log/apache2/error.log')"
-[ "$(ask "select count(*) from foloosi.orders where state = 'paid'")" = 2 ] || fail "no order by way of Apache"
+[ "$(ask "select count(*) from foloosi.orders where state = 'paid'")" = 3 ] || fail "no order by way of Apache"
 inside '! grep -F "$(cat /etc/foloosi-webhook/secrets/shop.token)" /var/log/apache2/*' || fail "Apache's logs show the token"
 inside 'grep -q "/webhooks/foloosi/... " /var/log/apache2/foloosi-webhook.log' || fail "Apache has no log of its own for the endpoint"
 inside 'systemctl stop apache2' # one web server is enough for what follows
@@ -216,7 +211,7 @@ for unit in $units; do
 done
 inside 'systemctl enable --now foloosi-worker foloosi-{reconcile,retention}.timer && systemctl is-active foloosi-worker' >>"$log" 2>&1 ||
 	fail "the worker and the timers do not start"
-inside 'echo PGDATABASE=shop >/etc/default/foloosi-retention; systemctl start foloosi-retention' >>"$log" 2>&1 ||
+inside 'systemctl start foloosi-retention' >>"$log" 2>&1 ||
 	fail "foloosi-retention fails"
 # There is nobody to ask here, and it says so: the unit itself starts and reads its configuration.
 inside '! systemctl start foloosi-reconcile' >>"$log" 2>&1 || fail "foloosi-reconcile asked somebody, in a root without network"
@@ -271,7 +266,7 @@ say "remove, then purge"
 inside 'apt-get remove -qy foloosi-webhook' >>"$log" 2>&1
 inside '! systemctl is-active -q foloosi-webhook.service && ! systemctl is-active -q foloosi-webhook.socket && ! systemctl is-active -q foloosi-worker' || fail "removed, and it runs"
 inside 'test -s /etc/foloosi-webhook/foloosi-webhook.conf && test -s /etc/foloosi-webhook/secrets/shop.token' || fail "removal took the configuration"
-inside 'rm /etc/foloosi-webhook/readme.conf; touch /var/spool/foloosi-webhook/kept; apt-get purge -qy foloosi-webhook' >>"$log" 2>&1
+inside 'touch /var/spool/foloosi-webhook/kept; apt-get purge -qy foloosi-webhook' >>"$log" 2>&1
 inside 'test ! -e /etc/foloosi-webhook && test -e /var/spool/foloosi-webhook/kept && test ! -e /usr/sbin/foloosi-webhook' || fail "a purge leaves the wrong things"
 inside '! ls /etc/systemd/system/*.wants/foloosi-* 2>/dev/null' || fail "a purge leaves units enabled"
 say "all well"

@@ -564,15 +564,35 @@ ctl_connect(const char *conninfo)
 static enum table_kind
 kind_of(const struct pg_rows *rows, int column)
 {
+	static const struct {
+		const char *name;
+		enum table_kind kind;
+	} kinds[] = {
+	    {"amount", TABLE_NUMBER},
+	    {"at", TABLE_TIME},
+	    {"since", TABLE_TIME},
+	    {"oldest", TABLE_TIME},
+	    {"last", TABLE_TIME},
+	    {"hour", TABLE_TIME},
+	    {"detail", TABLE_TEXT},
+	    {"note", TABLE_TEXT},
+	    {"transaction_message", TABLE_TEXT},
+	    {"endpoint", TABLE_TEXT},
+	    {"before", TABLE_TEXT},
+	    {"after", TABLE_TEXT},
+	    {"remedy", TABLE_COMMAND},
+	};
 	const char *name = pg_column_name(rows, column);
 	size_t len = strlen(name);
 
-	if (pg_column_is_number(rows, column) || strcmp(name, "amount") == 0)
+	if (pg_column_is_number(rows, column))
 		return TABLE_NUMBER;
-	if ((len > 3 && strcmp(name + len - 3, "_at") == 0) || strcmp(name, "at") == 0 ||
-	    strcmp(name, "since") == 0 || strcmp(name, "oldest") == 0)
+	if (len > 3 && strcmp(name + len - 3, "_at") == 0)
 		return TABLE_TIME;
-	return TABLE_TEXT;
+	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+		if (strcmp(kinds[i].name, name) == 0)
+			return kinds[i].kind;
+	return TABLE_WORD;
 }
 
 /* Copy rows to the end of a table; an empty one gets the columns first. */

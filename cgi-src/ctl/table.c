@@ -10,10 +10,12 @@
 #include <sys/ioctl.h>
 
 #include <langinfo.h>
+#include <limits.h>
 #include <locale.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include <wchar.h>
 
@@ -22,8 +24,10 @@
 #include "text.h"
 
 #define GAP 2       /* blanks between columns */
-#define NARROW 10   /* what is cut keeps so many columns … */
-#define NARROWEST 6 /* … or, if that is not enough, so many */
+#define INDENT 4    /* blanks before what is printed below a row */
+#define NAME_MIN 4  /* a column's name that is cut keeps so many columns … */
+#define TEXT_CUT 6  /* … free text so many, where a row is one line; */
+#define TEXT_MIN 12 /* … else free text gets so many: what is longer is printed below the row */
 #define PIECE_SIZE 12
 
 /* ---- one code point ---- */
@@ -161,7 +165,7 @@ table_json_row(FILE *out, const struct table *t, size_t row)
 	putc('}', out);
 }
 
-/* ---- the place ---- */
+/* ---- the terminal ---- */
 
 struct table_style
 table_style(FILE *out)
@@ -169,6 +173,8 @@ table_style(FILE *out)
 	struct table_style style = {0};
 	const char *term = getenv("TERM"), *columns = getenv("COLUMNS"), *no = getenv("NO_COLOR");
 	struct winsize size;
+	time_t now = time(NULL);
+	struct tm tm;
 	bool utf8;
 
 	/* What wcwidth() knows depends on the locale; what the terminal understands does too. */
@@ -179,6 +185,7 @@ table_style(FILE *out)
 		return style;
 	style.ascii = !utf8;
 	style.colour = (no == NULL || *no == '\0') && term != NULL && strcmp(term, "dumb") != 0;
+	style.year = gmtime_r(&now, &tm) != NULL ? tm.tm_year + 1900 : 0;
 	style.width = 80;
 	if (ioctl(fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
 		style.width = size.ws_col;
@@ -259,6 +266,19 @@ width_of(const char *text, bool ascii)
 	return width;
 }
 
+/* "11-24 03:00Z" of this year, "2025-11-24" of others; text itself if it is no time. buf: room for the answer. */
+static const char *
+shorten_time(const char *text, int year, char buf[16])
+{
+	if (strlen(text) != sizeof "2026-11-24T03:00:00Z" - 1 || text[10] != 'T')
+		return text;
+	if (atoi(text) == year)
+		snprintf(buf, 16, "%.5s %.5sZ", text + 5, text + 11);
+	else
+		snprintf(buf, 16, "%.10s", text);
+	return buf;
+}
+
 /* A text in so many columns: cut with a mark, or padded. last: no blanks behind it. */
 static void
 print_cell(
@@ -291,78 +311,240 @@ print_cell(
 		fprintf(out, "%*s", width - used, "");
 }
 
-/* How wide each column is printed; 0: not at all. Owned. */
-static int *
-widths(const struct table_style *style, const struct table *t)
+/* Where the columns of a table stand. */
+struct layout {
+	int *widths;      /* of each column in the row's line; 0: not there. Owned */
+	int *content;     /* the widest cell of each column; 0: all are empty. Owned */
+	size_t last;      /* the last column in the line */
+	bool short_times; /* they are printed by shorten_time() */
+};
+
+/* The columns that all of it takes, with the gaps between. */
+static int
+line_width(const struct table *t, const int *widths)
 {
-	int *w = xcalloc(t->columns, sizeof *w), *content = xcalloc(t->columns, sizeof *w);
 	int total = -GAP;
 
+	for (size_t c = 0; c < t->columns; c++)
+		total += widths[c] > 0 ? widths[c] + GAP : 0;
+	return total;
+}
+
+static void
+measure(const struct table_style *style, const struct table *t, struct layout *l)
+{
+	char buf[16];
+
 	for (size_t c = 0; c < t->columns; c++) {
+		int name = width_of(t->names[c], style->ascii);
+
+		l->content[c] = 0;
 		for (size_t r = 0; r < t->rows; r++) {
-			int n = width_of(cell(t, r, c), style->ascii);
+			const char *text = cell(t, r, c);
+			int n;
 
-			content[c] = n > content[c] ? n : content[c];
+			if (l->short_times && t->kinds[c] == TABLE_TIME)
+				text = shorten_time(text, style->year, buf);
+			n = width_of(text, style->ascii);
+			l->content[c] = n > l->content[c] ? n : l->content[c];
 		}
-		if (content[c] == 0)
-			continue;
-		w[c] = width_of(t->names[c], style->ascii);
-		w[c] = content[c] > w[c] ? content[c] : w[c];
-		total += w[c] + GAP;
+		/* One key of 255 letters does not drive all other columns out of the line. */
+		if (style->width > 0 && t->kinds[c] == TABLE_WORD &&
+		    l->content[c] > style->width / 2)
+			l->content[c] = style->width / 2;
+		l->widths[c] = l->content[c] > 0 && l->content[c] < name ? name : l->content[c];
+		if (style->width > 0 && t->kinds[c] == TABLE_COMMAND)
+			l->widths[c] = 0;
 	}
-	/* First names give way, then the widest text, and words of the vocabulary last. */
-	for (int floor = NARROW; style->width > 0 && total > style->width;) {
-		size_t widest = t->columns;
+}
 
-		for (size_t c = 0; c < t->columns; c++)
-			if (w[c] > content[c] && w[c] > NARROWEST &&
-			    (widest == t->columns || w[c] > w[widest]))
-				widest = c;
-		for (size_t c = 0;
-		    c < t->columns && (widest == t->columns || w[widest] <= content[widest]); c++)
-			if (w[c] > floor && t->kinds[c] == TABLE_TEXT &&
-			    (widest == t->columns || w[c] > w[widest]))
-				widest = c;
-		if (widest == t->columns && floor == NARROWEST)
-			break;
-		if (widest == t->columns) {
-			floor = NARROWEST;
-			continue;
-		}
-		w[widest]--;
-		total--;
+/* How far a name may be cut: it must not look like another one. */
+static int
+shortest_name(const struct table *t, size_t column)
+{
+	size_t shared = 0, n = strlen(t->names[column]);
+
+	for (size_t c = 0; c < t->columns; c++) {
+		size_t i = 0;
+
+		while (i < n && t->names[column][i] == t->names[c][i])
+			i++;
+		shared = c != column && i > shared ? i : shared;
 	}
-	free(content);
-	return w;
+	/* what is shared, a letter that differs, the mark */
+	return shared + 2 > n ? (int)n : shared + 2 < NAME_MIN ? NAME_MIN : (int)shared + 2;
+}
+
+/* Make the widest column that may give way one narrower: one with a long name or, with text_min, free text. */
+static bool
+narrow(const struct table *t, struct layout *l, int text_min)
+{
+	size_t widest = t->columns;
+
+	for (size_t c = 0; c < t->columns; c++) {
+		int least = text_min > 0 ? text_min : shortest_name(t, c);
+
+		if (text_min == 0 && least < l->content[c])
+			least = l->content[c];
+		if (l->widths[c] > least && (text_min == 0 || t->kinds[c] == TABLE_TEXT) &&
+		    (widest == t->columns || l->widths[c] > l->widths[widest]))
+			widest = c;
+	}
+	if (widest < t->columns)
+		l->widths[widest]--;
+	return widest < t->columns;
+}
+
+/* End it by freeing widths and content. */
+static struct layout
+lay_out(const struct table_style *style, const struct table *t)
+{
+	struct layout l = {.widths = xcalloc(t->columns, sizeof(int)),
+	    .content = xcalloc(t->columns, sizeof(int))};
+	int screen = style->width > 0 ? style->width : INT_MAX, used = -GAP;
+
+	measure(style, t, &l);
+	if (line_width(t, l.widths) > screen) {
+		l.short_times = true;
+		measure(style, t, &l);
+	}
+	while (line_width(t, l.widths) > screen &&
+	       (narrow(t, &l, 0) || narrow(t, &l, style->one_line ? TEXT_CUT : TEXT_MIN)))
+		;
+	/* From the left, the columns that have room; the first is always there. */
+	for (size_t c = 0; c < t->columns; c++) {
+		if (used < 0 && l.widths[c] > screen)
+			l.widths[c] = screen;
+		if (used + GAP > screen - l.widths[c])
+			l.widths[c] = 0;
+		if (l.widths[c] > 0) {
+			used += GAP + l.widths[c];
+			l.last = c;
+		}
+	}
+	/* What is left over goes to the names and texts that gave way. */
+	for (size_t c = 0; c < t->columns; c++) {
+		int name = width_of(t->names[c], style->ascii),
+		    more = (l.content[c] > name ? l.content[c] : name) - l.widths[c];
+
+		if (l.widths[c] > 0 && more > 0) {
+			more = more < screen - used ? more : screen - used;
+			l.widths[c] += more;
+			used += more;
+		}
+	}
+	return l;
+}
+
+static int
+break_line(FILE *out)
+{
+	return fprintf(out, "\n%*s", INDENT, "") - 1;
+}
+
+/* A text from column used on, in lines of the screen, broken at blanks where it can be. Returns the column at the end. */
+static int
+print_words(FILE *out, const struct table_style *style, const char *text, int used)
+{
+	for (size_t blanks = 0; *text != '\0'; blanks = strspn(text, " "), text += blanks) {
+		size_t n = strcspn(text, " ");
+		char *word = xasprintf("%.*s", (int)n, text), p[PIECE_SIZE];
+
+		if (blanks > 0 && used + (int)blanks + width_of(word, style->ascii) > style->width)
+			used = break_line(out);
+		else
+			used += fprintf(out, "%*s", (int)blanks, "");
+		for (const char *rest = word; *rest != '\0';) {
+			int width = piece(&rest, style->ascii, p);
+
+			if (used > INDENT && used + width > style->width)
+				used = break_line(out);
+			fputs(p, out);
+			used += width;
+		}
+		text += n;
+		free(word);
+	}
+	return used;
+}
+
+/* Is the cell in its row's line, whole? */
+static bool
+fits(const struct table_style *style, const struct table *t, size_t row, size_t c,
+    const struct layout *l)
+{
+	return l->widths[c] > 0 && ((l->short_times && t->kinds[c] == TABLE_TIME) ||
+				       width_of(cell(t, row, c), style->ascii) <= l->widths[c]);
+}
+
+/* What has no room in a row's line. */
+static void
+print_below(FILE *out, const struct table_style *style, const struct table *t, size_t row,
+    const struct layout *l)
+{
+	int used = 0;
+
+	for (size_t c = 0; c < t->columns; c++) {
+		const char *text = cell(t, row, c);
+		bool command = t->kinds[c] == TABLE_COMMAND;
+		int width = width_of(text, style->ascii),
+		    name = command ? 0 : width_of(t->names[c], style->ascii) + 2;
+
+		if (*text == '\0' || fits(style, t, row, c, l))
+			continue;
+		if (used > 0 && (command || used + GAP + name + width > style->width)) {
+			putc('\n', out);
+			used = 0;
+		}
+		used += fprintf(out, "%*s", used == 0 ? INDENT : GAP, "");
+		if (command) { /* pasted whole or not at all: no newline in it, and none before its end */
+			table_text(out, style, text);
+			used = style->width;
+		} else {
+			used += fprintf(out, "%s: ", t->names[c]);
+			used = print_words(out, style, text, used);
+		}
+	}
+	if (used > 0)
+		putc('\n', out);
 }
 
 void
 table_print(FILE *out, const struct table_style *style, const struct table *t)
 {
-	int *w = widths(style, t);
-	size_t last = 0;
+	struct layout l = lay_out(style, t);
+	bool below = style->width > 0 && !style->one_line;
+	char buf[16];
 
-	for (size_t c = 0; c < t->columns; c++)
-		last = w[c] > 0 ? c : last;
 	if (style->colour)
 		fputs(TABLE_BOLD, out);
 	for (size_t c = 0; c < t->columns; c++)
-		if (w[c] > 0) {
+		if (l.widths[c] > 0) {
 			print_cell(out, &(struct table_style){.ascii = style->ascii}, t->names[c],
-			    w[c], t->kinds[c] == TABLE_NUMBER, c == last);
-			fprintf(out, "%*s", c == last ? 0 : GAP, "");
+			    l.widths[c], t->kinds[c] == TABLE_NUMBER, c == l.last);
+			fprintf(out, "%*s", c == l.last ? 0 : GAP, "");
 		}
 	fputs(style->colour ? TABLE_PLAIN "\n" : "\n", out);
 	for (size_t r = 0; r < t->rows; r++) {
-		for (size_t c = 0; c < t->columns; c++)
-			if (w[c] > 0) {
-				print_cell(out, style, cell(t, r, c), w[c],
-				    t->kinds[c] == TABLE_NUMBER, c == last);
-				fprintf(out, "%*s", c == last ? 0 : GAP, "");
-			}
+		for (size_t c = 0; c < t->columns; c++) {
+			const char *text = cell(t, r, c);
+
+			if (l.widths[c] == 0)
+				continue;
+			if (l.short_times && t->kinds[c] == TABLE_TIME)
+				text = shorten_time(text, style->year, buf);
+			else if (t->kinds[c] == TABLE_TEXT && below && !fits(style, t, r, c, &l))
+				text = ""; /* it is below */
+			print_cell(out, style, text, l.widths[c], t->kinds[c] == TABLE_NUMBER,
+			    c == l.last);
+			fprintf(out, "%*s", c == l.last ? 0 : GAP, "");
+		}
 		putc('\n', out);
+		if (below)
+			print_below(out, style, t, r, &l);
 	}
-	free(w);
+	free(l.widths);
+	free(l.content);
 }
 
 void

@@ -11,20 +11,24 @@
 #include <stddef.h>
 #include <stdio.h>
 
-/* How the place looks that a table is printed to. */
+/* What a table is printed to. */
 struct table_style {
-	int width;   /* columns of the screen; 0: no screen, so nothing is cut */
+	int width;   /* columns of the screen; 0: no screen, so each row is one line, nothing cut */
 	bool colour; /* a terminal that knows colours, and NO_COLOR (no-color.org) is not set */
-	bool ascii;  /* a terminal whose locale is not UTF-8: everything else is shown as \uXXXX */
+	bool ascii;  /* a terminal whose locale is not UTF-8: the rest is shown as \uXXXX */
+	bool one_line; /* a row takes one line of the screen: what has no room is not shown */
+	int year;      /* now; a shortened time of another year is a date */
 };
 
 /* Look at a stream. COLUMNS overrides the width that a terminal has. */
 struct table_style table_style(FILE *);
 
 enum table_kind {
-	TABLE_TEXT,   /* to the left; cut where there is no room */
-	TABLE_TIME,   /* to the left, whole */
-	TABLE_NUMBER, /* to the right, whole: half a number is a wrong number */
+	TABLE_WORD,    /* to the left; a key or a word of ours, so it is not cut */
+	TABLE_TEXT,    /* to the left; free text */
+	TABLE_TIME,    /* 2026-11-24T03:00:00Z, "11-24 03:00Z" where there is no room */
+	TABLE_NUMBER,  /* to the right; not cut, as half a number is a wrong number */
+	TABLE_COMMAND, /* to be pasted: on a screen, a line of its own below the row, not cut */
 };
 
 struct table {
@@ -41,7 +45,8 @@ void table_free(struct table *);
 
 /*
  * Print the table: a line of names, a line for each row. A column of which no row has anything is left out.
- * On a screen the widest columns are cut, with a mark, until a row fits a line.
+ * Where a row is too wide for the screen, times are shortened, then names over narrow columns; then the
+ * columns that still have no room are printed below each row as "name: text".
  */
 void table_print(FILE *, const struct table_style *, const struct table *);
 

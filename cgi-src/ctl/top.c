@@ -110,6 +110,7 @@ draw(struct pg *s)
 
 	if (out == NULL)
 		abort();
+	style.one_line = true;
 	strftime(clock, sizeof clock, "%FT%TZ", gmtime_r(&now, &tm));
 	fprintf(out, "foloosi-webhook  %s  q ends\n", clock);
 	if (!pg_ready(s)) {
@@ -125,14 +126,17 @@ draw(struct pg *s)
 	return text;
 }
 
-/* Over what is there: each line clears its rest, the last one what is below. */
+/*
+ * Over what is there: each line is cleared before it is printed, the last one clears what is below. Cleared after,
+ * a line as wide as the screen would lose its last character: the cursor still stands on it.
+ */
 static void
 show(const char *text)
 {
-	fputs("\033[H", stdout);
+	fputs("\033[H\033[K", stdout);
 	for (; *text != '\0'; text++)
 		if (*text == '\n')
-			fputs("\033[K\r\n", stdout);
+			fputs("\r\n\033[K", stdout);
 		else
 			putchar(*text);
 	fputs("\033[J", stdout);

@@ -419,6 +419,78 @@ def test_colour_and_width_only_on_a_terminal(shop):
     assert "a" * 255 in shop.ctl("orders", "--limit", 1000)
 
 
+def plain(seen):
+    return re.sub(r"\x1b\[\d*m", "", seen).replace("\r", "").splitlines()
+
+
+@pytest.mark.parametrize("columns", [80, 100, 120])
+def test_a_narrow_terminal_cuts_no_key_and_no_remedy(shop, columns):
+    shop.query("select foloosi.register_order('shop', 'NARROW', 10, 'AED')")
+    shop.query("select foloosi.record_delivery('shop', 'success', 'NARROW', 'FLNIAREC' || n, gen_random_uuid()::text, amount => n, currency => 'AED')"
+               " from generate_series(1234567890123, 1234567890126) n")
+    shop.query("select foloosi.record_delivery('shop', 'success', null, 'FLNIARECkeyless123456', amount => 11, currency => 'AED')")
+    for name in ("orders", "transactions", "deliveries", "paybacks", "attention"):
+        rows = shop.json(name, "--limit", 20)
+        seen, code = on_terminal(shop, name, "--limit", "20", columns=columns)
+        lines = plain(seen)
+        text = " ".join(lines)
+        assert code == 0
+        remedies = [r["remedy"] for r in rows if r.get("remedy")]
+        assert [line.strip() for line in lines if line.startswith("    foloosictl")] == remedies
+        assert all(len(line) <= columns for line in lines if line.strip() not in remedies), lines
+        names = lines[0].split()
+        assert len(names) == len(set(names))
+        for row in rows:
+            for key in ("id", "order_ref", "transaction_no", "payment_reference", "transaction_id", "state", "outcome", "kind", "reason", "amount"):
+                assert row.get(key) is None or re.search(rf"(^|\s){re.escape(str(row[key]))}(\s|$)", text), (key, row)
+            for time_ in ("created_at", "changed_at", "since"):
+                if row.get(time_):
+                    assert row[time_] in text or f"{row[time_][5:10]} {row[time_][11:16]}Z" in text
+    for w in shop.json("attention"):
+        if w["order_ref"] == "NARROW" and w["kind"] == "payback":
+            shop.ctl("paybacks", "settle", w["id"])
+    shop.query("update foloosi.deliveries set attention = false where attention and reason = 'no_order_key'")
+    shop.query("update foloosi.orders set state = 'paid', decided_by = 'test', decided_at = now() where order_ref = 'NARROW' and state = 'review'")
+
+
+class Screen:
+    """What a terminal shows of the few things that "top" sends: no line wraps, \\x1b[K erases from the cursor on."""
+
+    def __init__(self, columns, rows):
+        self.lines = [[" "] * columns for _ in range(rows)]
+        self.columns, self.rows, self.x, self.y = columns, rows, 0, 0
+
+    def feed(self, text):
+        for escape, letter in re.findall(r"\x1b\[([0-9;?]*[A-Za-z])|([^\x1b])", text):
+            x = min(self.x, self.columns - 1)
+            if escape == "H":
+                self.x = self.y = 0
+            elif escape in ("K", "J"):
+                self.lines[self.y][x:] = [" "] * (self.columns - x)
+                if escape == "J":
+                    self.lines[self.y + 1:] = [[" "] * self.columns for _ in self.lines[self.y + 1:]]
+            elif letter == "\r":
+                self.x = 0
+            elif letter == "\n":
+                self.y = min(self.y + 1, self.rows - 1)
+            elif letter:
+                self.lines[self.y][x] = letter
+                self.x = min(x + 1, self.columns)
+        return ["".join(line).rstrip() for line in self.lines]
+
+
+def test_top_shows_a_line_as_wide_as_the_screen(shop):
+    def shown(columns):
+        seen, code = on_terminal(shop, "top", keys=b"q", until="the latest", columns=columns)
+        assert code == 0
+        lines = Screen(columns, 40).feed(seen)
+        return lines[lines.index("the latest") + 1:]
+
+    wide = shown(200)
+    widest = max(map(len, wide))
+    assert shown(widest) == wide
+
+
 def test_top(shop):
     seen, code = on_terminal(shop, "top", keys=b"q", until="q ends")
     assert code == 0

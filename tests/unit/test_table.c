@@ -134,9 +134,9 @@ columns_are_aligned(void **state)
 }
 
 static void
-the_widest_is_cut(void **state)
+the_widest_text_is_cut_where_a_row_is_one_line(void **state)
 {
-	const struct table_style style = {.width = 30, .colour = true};
+	const struct table_style style = {.width = 30, .colour = true, .one_line = true};
 	struct table t = {0};
 	char *text;
 
@@ -173,14 +173,19 @@ names_give_way_first(void **state)
 static void
 a_tiny_screen(void **state)
 {
-	const struct table_style style = {.width = 5, .ascii = true};
+	const struct table_style style = {.width = 5, .ascii = true},
+				 one_line = {.width = 5, .ascii = true, .one_line = true};
 	struct table t = {0};
 	char *text;
 
 	(void)state;
 	fill(&t);
 	PRINTED(text, table_print(out, &style, &t));
-	assert_non_null(strstr(text, "1234  a lon~  review\n"));
+	assert_non_null(strstr(text, "1234\n    order: \n    a\n    l\n    o\n"));
+	assert_non_null(strstr(text, "\n    state: \n    r\n    e\n    v\n    i\n    e\n    w\n"));
+	free(text);
+	PRINTED(text, table_print(out, &one_line, &t));
+	assert_string_equal(text, "  id\n   7\n1234\n");
 	free(text);
 	table_free(&t);
 }
@@ -189,7 +194,7 @@ a_tiny_screen(void **state)
 static void
 a_wide_character_at_the_cut(void **state)
 {
-	const struct table_style style = {.width = 8};
+	const struct table_style style = {.width = 8, .one_line = true};
 	struct table t = {0};
 	char *text;
 
@@ -199,6 +204,84 @@ a_wide_character_at_the_cut(void **state)
 	    &t, (const char *[]){"\xe6\xbc\xa2\xe5\xad\x97\xe6\xbc\xa2\xe5\xad\x97\xe6\xbc\xa2"});
 	PRINTED(text, table_print(out, &style, &t));
 	assert_string_equal(text, "order\n\xe6\xbc\xa2\xe5\xad\x97\xe6\xbc\xa2\xe2\x80\xa6\n");
+	free(text);
+	table_free(&t);
+}
+
+/* Keys, words, numbers are whole; times give way, then names, and the rest stands below. */
+static void
+a_narrow_screen_cuts_no_key(void **state)
+{
+	const struct table_style style = {.width = 60, .year = 2026};
+	struct table t = {0};
+	char *text;
+
+	(void)state;
+	table_column(&t, "id", TABLE_NUMBER);
+	table_column(&t, "created_at", TABLE_TIME);
+	table_column(&t, "order_ref", TABLE_WORD);
+	table_column(&t, "currency", TABLE_WORD);
+	table_column(&t, "transaction_id", TABLE_NUMBER);
+	table_column(&t, "transaction_no", TABLE_WORD);
+	table_column(&t, "detail", TABLE_TEXT);
+	table_column(&t, "remedy", TABLE_COMMAND);
+	table_row(&t, (const char *[]){"7", "2026-11-24T03:15:59Z", "DEMO-20261124-031559-1a2b3c",
+			  "AED", "8", "FLNIAREC61a859e4a8977", NULL, NULL});
+	table_row(
+	    &t, (const char *[]){"9", "2025-11-24T03:15:59Z", "A-1", "AED", NULL, NULL, "a detail",
+		    "foloosictl resolve --id 9 paid, or cancelled, and so on to the end"});
+	PRINTED(text, table_print(out, &style, &t));
+	assert_string_equal(text,
+	    "id  created_at    order_ref                    currency\n"
+	    " 7  11-24 03:15Z  DEMO-20261124-031559-1a2b3c  AED\n"
+	    "    transaction_id: 8  transaction_no: FLNIAREC61a859e4a8977\n"
+	    " 9  2025-11-24    A-1                          AED\n"
+	    "    detail: a detail\n"
+	    "    foloosictl resolve --id 9 paid, or cancelled, and so on to the end\n");
+	free(text);
+	PRINTED(text, table_print(out, &pipe_style, &t));
+	assert_non_null(strstr(text, "2026-11-24T03:15:59Z  DEMO-20261124-031559-1a2b3c  AED"));
+	assert_non_null(strstr(text,
+	    "a detail  foloosictl resolve --id 9 paid, or cancelled, and so on to the end\n"));
+	free(text);
+	table_free(&t);
+}
+
+/* A key that is longer than half the screen leaves room for the others, and is whole below. */
+static void
+a_very_long_key(void **state)
+{
+	const struct table_style style = {.width = 20};
+	struct table t = {0};
+	char *text;
+
+	(void)state;
+	table_column(&t, "order", TABLE_WORD);
+	table_column(&t, "state", TABLE_WORD);
+	table_row(&t, (const char *[]){"aaaaaaaaaaaaaaa", "paid"});
+	PRINTED(text, table_print(out, &style, &t));
+	assert_string_equal(
+	    text, "order       state\naaaaaaaaa…  paid\n    order: aaaaaaaaa\n    aaaaaa\n");
+	free(text);
+	table_free(&t);
+}
+
+/* Cut names stay apart. */
+static void
+no_two_names_look_alike(void **state)
+{
+	const struct table_style style = {.width = 24};
+	struct table t = {0};
+	char *text;
+
+	(void)state;
+	table_column(&t, "transaction_id", TABLE_NUMBER);
+	table_column(&t, "transaction_no", TABLE_WORD);
+	table_column(&t, "merchant", TABLE_WORD);
+	table_row(&t, (const char *[]){"1", "N", "demo"});
+	PRINTED(text, table_print(out, &style, &t));
+	assert_null(strstr(text, "transact…"));
+	assert_non_null(strstr(text, "transaction_no: N\n"));
 	free(text);
 	table_free(&t);
 }
@@ -244,10 +327,13 @@ main(void)
 	    cmocka_unit_test(harmless_json),
 	    cmocka_unit_test(rows_of_json),
 	    cmocka_unit_test(columns_are_aligned),
-	    cmocka_unit_test(the_widest_is_cut),
+	    cmocka_unit_test(the_widest_text_is_cut_where_a_row_is_one_line),
 	    cmocka_unit_test(names_give_way_first),
 	    cmocka_unit_test(a_tiny_screen),
 	    cmocka_unit_test(a_wide_character_at_the_cut),
+	    cmocka_unit_test(a_narrow_screen_cuts_no_key),
+	    cmocka_unit_test(a_very_long_key),
+	    cmocka_unit_test(no_two_names_look_alike),
 	    cmocka_unit_test(records),
 	    cmocka_unit_test(no_terminal_no_colour),
 	};

@@ -306,8 +306,7 @@ static void
 begin(struct handler *h, const struct config *config, const struct http_request *q)
 {
 	struct delivery *d = &h->delivery;
-	const struct transfer transfer = {
-	    .text = d->transfer.text, .text_cap = d->transfer.text_cap};
+	const struct transfer transfer = {.text = d->transfer.text};
 
 	*d = (struct delivery){
 	    .transfer = transfer,

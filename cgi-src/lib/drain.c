@@ -109,7 +109,7 @@ prepare(struct item *item)
 {
 	struct delivery *d = &item->delivery;
 	const struct spooled *s = &item->spooled;
-	const struct transfer reused = {.text = d->transfer.text, .text_cap = d->transfer.text_cap};
+	const struct transfer reused = {.text = d->transfer.text};
 	struct json_error error;
 	struct faults faults;
 

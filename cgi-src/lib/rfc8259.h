@@ -12,9 +12,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "transfer.h"
-
 #define RFC8259_MAX_DEPTH 32
+
+/* Where a text stops being JSON. */
+struct json_error {
+	size_t offset;      /* in bytes from 0 */
+	unsigned line;      /* from 1 */
+	unsigned column;    /* from 1, in bytes */
+	const char *reason; /* static sentence */
+};
 
 /*
  * Check a text against RFC 8259, and beyond it: UTF-8 by RFC 3629 (no overlong

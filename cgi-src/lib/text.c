@@ -11,20 +11,21 @@
 
 #define FIRST_SIZE 128
 
-/* Make room for n bytes more and a NUL. */
-static void
-reserve(struct text *t, size_t n)
+void
+text_reserve(struct text *t, size_t n)
 {
+	size_t cap = t->cap == 0 ? FIRST_SIZE : t->cap * 2;
+
 	if (n < t->cap - t->len)
 		return;
-	t->cap = (t->len + n) * 2 + FIRST_SIZE;
+	t->cap = cap > t->len + n ? cap : t->len + n + 1;
 	t->bytes = xrealloc(t->bytes, t->cap);
 }
 
 void
 text_add_bytes(struct text *t, const void *bytes, size_t len)
 {
-	reserve(t, len);
+	text_reserve(t, len);
 	memcpy(t->bytes + t->len, bytes, len);
 	t->len += len;
 	t->bytes[t->len] = '\0';
@@ -48,14 +49,14 @@ text_format(struct text *t, const char *format, ...)
 	va_list ap, again;
 	int len;
 
-	reserve(t, 0);
+	text_reserve(t, 0);
 	va_start(ap, format);
 	va_copy(again, ap);
 	len = vsnprintf(t->bytes + t->len, t->cap - t->len, format, ap);
 	if (len < 0)
 		out_of_memory();
 	if ((size_t)len >= t->cap - t->len) {
-		reserve(t, (size_t)len);
+		text_reserve(t, (size_t)len);
 		vsnprintf(t->bytes + t->len, t->cap - t->len, format, again);
 	}
 	va_end(again);
@@ -90,7 +91,7 @@ text_add_json(struct text *t, const char *words)
 void
 text_clear(struct text *t)
 {
-	reserve(t, 0);
+	text_reserve(t, 0);
 	t->len = 0;
 	t->bytes[0] = '\0';
 }

@@ -26,6 +26,9 @@ void text_format(struct text *, const char *format, ...) __attribute__((format(p
 /* Add a string of JSON (RFC 8259 section 7). words: UTF-8; NULL: adds null. */
 void text_add_json(struct text *, const char *words);
 
+/* Have room for n bytes more and a NUL, in one step: the caller may write them to bytes + len. */
+void text_reserve(struct text *, size_t n);
+
 void text_clear(struct text *); /* make it "" */
 void text_free(struct text *);  /* free its block and zero it; safe on a zeroed one */
 

@@ -1,27 +1,19 @@
 /*
- * transfer.c - bytes in, struct transfer out. One of two files that call json-c; provider.c is the other.
+ * transfer.c - bytes in, struct transfer out.
  *
- * The hard part is that json-c believes too much and rounds numbers. So the bytes
- * go through rfc8259_check() first, which says whether they are JSON and writes a
- * copy with every number in quotes; json-c builds the tree of that copy. What was
- * a number is text with its source digits from then on, as the contract wants it:
- * "100", 100 and 100.00 all reach money.c as they were written.
+ * What was a number is text with its source digits (json.h): "100", 100 and 100.00 all reach
+ * money.c as they were written.
  *
- * One buffer, t->text, serves twice. First it holds the quoted copy; once the tree
- * stands, which has copies of its own, the fields are written over it. They fit:
- * each of them stood in the copy between two quotes, and unescaping only shortens.
+ * One block, t->text, serves twice: for json_parse(), and then for the fields, for which it is
+ * large enough.
  */
 #include "transfer.h"
 
-#include <errno.h>
-#include <json.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "mem.h"
+#include "json.h"
 #include "money.h"
-#include "rfc8259.h"
 
 #define SPELL(x) #x
 #define DIGITS(x) SPELL(x) /* a limit's value as a string literal */
@@ -84,14 +76,14 @@ fault(struct faults *f, const char *pointer, const char *detail)
 }
 
 /* The member that must be an object; NULL, with a fault, if it is not. */
-static json_object *
-required_object(json_object *in, const char *name, const char *pointer, struct faults *f)
+static struct json *
+required_object(struct json *in, const char *name, const char *pointer, struct faults *f)
 {
-	json_object *member;
+	struct json *member;
 
-	if (!json_object_object_get_ex(in, name, &member))
+	if (!json_member(in, name, &member))
 		fault(f, pointer, "is missing");
-	else if (!json_object_is_type(member, json_type_object))
+	else if (!json_is_object(member))
 		fault(f, pointer, "must be an object");
 	else
 		return member;
@@ -130,27 +122,27 @@ acceptable(const struct field *field, char *text)
  * there is none, or a fault. *faulty says which.
  */
 static const char *
-read_field(const struct field *field, json_object *in, char **room, struct faults *f, bool *faulty)
+read_field(const struct field *field, struct json *in, char **room, struct faults *f, bool *faulty)
 {
-	json_object *member = NULL;
+	struct json *member;
+	const char *value;
 	char *text = *room;
-	size_t len;
+	size_t len = 0;
 
 	*faulty = true;
-	if (in != NULL)
-		json_object_object_get_ex(in, field->name, &member);
-	if (member != NULL && !json_object_is_type(member, json_type_string)) {
+	json_member(in, field->name, &member);
+	value = json_string(member, &len);
+	if (member != NULL && value == NULL) {
 		fault(f, field->pointer, "must be text, a number or null");
 		return NULL;
 	}
-	len = member == NULL ? 0 : (size_t)json_object_get_string_len(member);
 	if (len == 0) {
 		*faulty = field->kind == KIND_STATUS;
 		if (*faulty)
 			fault(f, field->pointer, "is required");
 		return NULL;
 	}
-	memcpy(text, json_object_get_string(member), len);
+	memcpy(text, value, len);
 	text[len] = '\0';
 	if (!acceptable(field, text)) {
 		fault(f, field->pointer, field->fault);
@@ -163,21 +155,21 @@ read_field(const struct field *field, json_object *in, char **room, struct fault
 
 /* Read the tree into t, adding every fault to f. */
 static void
-read_tree(json_object *root, struct transfer *t, struct faults *f)
+read_tree(struct json *root, struct transfer *t, struct faults *f)
 {
-	json_object *data, *transfer, *api = NULL;
-	char *room = t->text;
+	struct json *data, *transfer, *api = NULL;
+	char *room = t->text.bytes;
 	bool faulty[TRANSFER__MAX];
 
-	if (!json_object_is_type(root, json_type_object)) {
+	if (!json_is_object(root)) {
 		fault(f, "", "the document must be an object");
 		return;
 	}
 	if ((data = required_object(root, "data", DATA, f)) == NULL ||
 	    (transfer = required_object(data, "transfer", TRANSFER, f)) == NULL)
 		return;
-	json_object_object_get_ex(transfer, "api", &api);
-	if (api != NULL && !json_object_is_type(api, json_type_object)) {
+	json_member(transfer, "api", &api);
+	if (api != NULL && !json_is_object(api)) {
 		fault(f, API, "must be an object or null");
 		api = NULL;
 	}
@@ -196,44 +188,14 @@ enum decoded
 transfer_decode(
     const char *body, size_t len, struct transfer *t, struct json_error *e, struct faults *f)
 {
-	json_tokener *tokener;
-	json_object *root;
-	enum json_tokener_error error;
+	struct json *root;
 
 	memset(t->field, 0, sizeof t->field);
 	f->count = 0;
-
-	if (len > (INT_MAX - 3) / 2) { /* json-c counts in int */
-		*e = (struct json_error){INT_MAX, 1, 1, "the text is too long"};
+	if (!json_parse(body, len, &t->text, &root, e))
 		return DECODED_NOT_JSON;
-	}
-	if (t->text_cap < RFC8259_QUOTED_SIZE(len)) {
-		t->text_cap = RFC8259_QUOTED_SIZE(len);
-		t->text = xrealloc(t->text, t->text_cap);
-	}
-	if (!rfc8259_check(body, len, t->text, e))
-		return DECODED_NOT_JSON;
-
-	/* No JSON_TOKENER_STRICT: the text is strict already, and 0.18's refuses all but ASCII.
-	 * One level more, for json-c counts the scalar in the innermost array as a level. With
-	 * the NUL, without which it would wait for more behind a bare literal. */
-	if ((tokener = json_tokener_new_ex(RFC8259_MAX_DEPTH + 1)) == NULL)
-		out_of_memory();
-	errno = 0;
-	root = json_tokener_parse_ex(tokener, t->text, (int)strlen(t->text) + 1);
-	/* Without memory json-c 0.16 calls no tree a success: a payment would be refused for members
-	 * that it has. errno alone does not tell, for malloc() may have found some elsewhere. */
-	if (root == NULL && errno == ENOMEM)
-		out_of_memory();
-	error = json_tokener_get_error(tokener);
-	json_tokener_free(tokener);
-	/* Stricter than the RFC. Never seen; a body must not end the process. */
-	if (error != json_tokener_success) {
-		*e = (struct json_error){0, 1, 1, "the JSON library refuses the text"};
-		return DECODED_NOT_JSON;
-	}
 	read_tree(root, t, f);
-	json_object_put(root);
+	json_free(root);
 	if (f->count == 0)
 		return DECODED_OK;
 	memset(t->field, 0, sizeof t->field);
@@ -254,7 +216,7 @@ transfer_add_faults(
 void
 transfer_free(struct transfer *t)
 {
-	free(t->text);
+	text_free(&t->text);
 	*t = (struct transfer){0};
 }
 

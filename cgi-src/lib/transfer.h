@@ -2,7 +2,7 @@
  * transfer.h - the decoded data.transfer object of the provider's page.
  *
  * Untrusted JSON becomes this plain struct in one function, and only the struct
- * travels further. transfer.c calls json-c, and provider.c does for answers of the provider.
+ * travels further.
  */
 #ifndef TRANSFER_H
 #define TRANSFER_H
@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "rfc8259.h"
 #include "text.h"
 
 /*
@@ -53,8 +54,7 @@ enum transfer_field {
  */
 struct transfer {
 	const char *field[TRANSFER__MAX];
-	char *text;      /* one block for all fields; owned, reused, grown on demand */
-	size_t text_cap; /* its size in bytes */
+	struct text text; /* the bytes of all fields; its block is used again */
 };
 
 /* One fault. Both strings are static: nothing to free, nothing of the sender's in them. */
@@ -68,14 +68,6 @@ struct fault {
 struct faults {
 	struct fault list[FAULTS_MAX];
 	size_t count;
-};
-
-/* Where a text stops being JSON. */
-struct json_error {
-	size_t offset;      /* in bytes from 0 */
-	unsigned line;      /* from 1 */
-	unsigned column;    /* from 1, in bytes */
-	const char *reason; /* static sentence */
 };
 
 enum decoded {

@@ -5,23 +5,17 @@
  * also puts numbers in quotes: an amount keeps its digits. Which members are read is
  * configuration, for the provider has two shapes and may make a third.
  */
-#include <json.h>
-#include <limits.h>
 #include <string.h>
 
+#include "json.h"
 #include "mem.h"
 #include "money.h"
 #include "provider.h"
-#include "rfc8259.h"
 
 static bool
-is_nothing(json_object *json)
+is_empty(const struct json *v)
 {
-	return json == NULL ||
-	       (json_object_is_type(json, json_type_array) &&
-		   json_object_array_length(json) == 0) ||
-	       (json_object_is_type(json, json_type_object) &&
-		   json_object_object_length(json) == 0);
+	return v == NULL || ((json_is_array(v) || json_is_object(v)) && json_count(v) == 0);
 }
 
 /* Where the way to a member ends. */
@@ -33,21 +27,20 @@ enum end {
 };
 
 /* The member at "a.b.c". NULL: it is not there, or null. end, unless NULL: receives why. */
-static json_object *
-find(json_object *root, const char *path, enum end *end)
+static struct json *
+find(struct json *root, const char *path, enum end *end)
 {
 	char *names = xstrdup(path), *rest = names, *name;
 
-	while (root != NULL && !is_nothing(root) && (name = strsep(&rest, ".")) != NULL)
-		if (!json_object_is_type(root, json_type_object) ||
-		    !json_object_object_get_ex(root, name, &root)) {
+	while (root != NULL && !is_empty(root) && (name = strsep(&rest, ".")) != NULL)
+		if (!json_member(root, name, &root)) {
 			if (end != NULL)
 				*end = END_ABSENT;
 			free(names);
 			return NULL;
 		}
 	if (end != NULL)
-		*end = root == NULL ? END_NULL : is_nothing(root) ? END_EMPTY : END_VALUE;
+		*end = root == NULL ? END_NULL : is_empty(root) ? END_EMPTY : END_VALUE;
 	if (rest != NULL)
 		root = NULL;
 	free(names);
@@ -56,33 +49,21 @@ find(json_object *root, const char *path, enum end *end)
 
 /* The member at "a.b.c" as text. NULL: it is not there, null, empty, or no scalar. Owned by the caller. */
 static char *
-member(json_object *root, const char *path)
+member(struct json *root, const char *path)
 {
-	root = find(root, path, NULL);
-	return root != NULL && json_object_is_type(root, json_type_string) &&
-		       json_object_get_string_len(root) > 0
-		   ? xstrdup(json_object_get_string(root))
-		   : NULL;
+	const char *text = json_string(find(root, path, NULL), NULL);
+
+	return text != NULL && *text != '\0' ? xstrdup(text) : NULL;
 }
 
-static json_object *
-parse(const char *body, size_t len)
+/* The tree of an answer, for json_free(). NULL: it is not JSON, or says nothing but null. */
+static struct json *
+parse_answer(const char *body, size_t len)
 {
 	struct json_error error;
-	json_tokener *tokener;
-	json_object *root = NULL;
-	char *quoted;
+	struct json *root;
 
-	if (len > INT_MAX / 4)
-		return NULL;
-	quoted = xrealloc(NULL, RFC8259_QUOTED_SIZE(len));
-	if (rfc8259_check(body, len, quoted, &error)) {
-		if ((tokener = json_tokener_new_ex(RFC8259_MAX_DEPTH + 1)) == NULL)
-			out_of_memory();
-		root = json_tokener_parse_ex(tokener, quoted, (int)strlen(quoted) + 1);
-		json_tokener_free(tokener);
-	}
-	free(quoted);
+	json_parse(body, len, NULL, &root, &error);
 	return root;
 }
 
@@ -94,7 +75,7 @@ drop(char **text)
 }
 
 static void
-read_word(json_object *root, const char *status, const char *amount, const char *currency,
+read_word(struct json *root, const char *status, const char *amount, const char *currency,
     struct provider_word *w)
 {
 	w->status = member(root, status);
@@ -111,19 +92,19 @@ read_word(json_object *root, const char *status, const char *amount, const char 
 
 /* Does the answer speak of the order at all? Null or no text are an answer; a member that is not there is none. */
 static bool
-speaks_of_order(json_object *root, const char *path)
+speaks_of_order(struct json *root, const char *path)
 {
 	enum end end;
-	json_object *order = find(root, path, &end);
+	struct json *order = find(root, path, &end);
 
-	return end == END_NULL || json_object_is_type(order, json_type_string);
+	return end == END_NULL || json_string(order, NULL) != NULL;
 }
 
 bool
 provider_read(const struct provider *p, const char *order_prefix, const char *body, size_t len,
     struct provider_word *w)
 {
-	json_object *root = parse(body, len);
+	struct json *root = parse_answer(body, len);
 	const char *rest;
 	bool order_known;
 
@@ -135,7 +116,7 @@ provider_read(const struct provider *p, const char *order_prefix, const char *bo
 	read_word(root, p->status, p->amount, p->currency, w);
 	w->order = *p->order != '\0' ? member(root, p->order) : NULL;
 	order_known = *p->order == '\0' || speaks_of_order(root, p->order);
-	json_object_put(root);
+	json_free(root);
 
 	if (w->status == NULL) {
 		w->fault = "the answer has no status where provider_status says";
@@ -210,7 +191,7 @@ provider_question(const struct provider *p, const char *transaction_no)
 }
 
 static void
-read_row(const struct provider *p, json_object *json, struct provider_row *row)
+read_row(const struct provider *p, struct json *json, struct provider_row *row)
 {
 	*row = (struct provider_row){.number = member(json, p->list_number)};
 	read_word(json, p->list_status, p->list_amount, p->list_currency, &row->word);
@@ -227,7 +208,7 @@ read_row(const struct provider *p, json_object *json, struct provider_row *row)
 bool
 provider_read_list(const struct provider *p, const char *body, size_t len, struct provider_list *l)
 {
-	json_object *root = parse(body, len), *rows;
+	struct json *root = parse_answer(body, len), *rows;
 	enum end end;
 
 	*l = (struct provider_list){0};
@@ -236,8 +217,8 @@ provider_read_list(const struct provider *p, const char *body, size_t len, struc
 		return false;
 	}
 	rows = find(root, p->list_rows, &end);
-	if (json_object_is_type(rows, json_type_array)) {
-		l->count = json_object_array_length(rows);
+	if (json_is_array(rows)) {
+		l->count = json_count(rows);
 		if (l->count > PROVIDER_LIST_MAX)
 			l->fault = "the list has far more rows than it was asked for";
 	} else if (end != END_NULL && end != END_EMPTY) {
@@ -247,8 +228,8 @@ provider_read_list(const struct provider *p, const char *body, size_t len, struc
 		l->count = 0;
 	l->rows = xcalloc(l->count, sizeof *l->rows);
 	for (size_t i = 0; i < l->count; i++)
-		read_row(p, json_object_array_get_idx(rows, i), &l->rows[i]);
-	json_object_put(root);
+		read_row(p, json_element(rows, i), &l->rows[i]);
+	json_free(root);
 	return l->fault == NULL;
 }
 

@@ -3,7 +3,7 @@
 // rfc8259_check() accepts, json-c's strict mode builds a tree of, without a number in it;
 // a decoded field is UTF-8, not empty, and within its limit; a refusal has its reason.
 // Seeds: tests/corpus/ok and tests/corpus/bad.
-#include <json.h>
+#include <json-c/json.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>

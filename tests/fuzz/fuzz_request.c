@@ -5,7 +5,7 @@
  * one is a header that is missing. The rest is the body. What is lent to the writer was let in:
  * its target names a merchant and his token, and nobody signs for one who asks for a signature.
  */
-#include <json.h>
+#include <json-c/json.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

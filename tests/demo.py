@@ -20,8 +20,7 @@ import sys
 import tempfile
 import time
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import stack  # noqa: E402
+from support import stack
 
 DEMO = stack.ROOT / ".demo"
 STATE = DEMO / "state.json"

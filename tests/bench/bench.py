@@ -27,7 +27,8 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-import stack  # noqa: E402
+from support import stack  # noqa: E402
+from support.processes import family, memory_mib  # noqa: E402
 
 PAYLOAD = (HERE / "payload.json").read_text()
 TOKEN = stack.token()
@@ -37,17 +38,6 @@ ROUNDS = int(os.environ.get("ROUNDS") or 3)
 LOAD = os.getloadavg()[0]
 TICKS = os.sysconf("SC_CLK_TCK")
 
-# What somebody with a small shop on two cores would set; everything else is Debian's default.
-# fsync, synchronous_commit and full_page_writes are on, as they are by default.
-POSTGRES = {
-    "shared_buffers": "256MB",
-    "max_wal_size": "2GB",
-    "max_connections": "200",
-    "wal_compression": "off",
-    "track_wal_io_timing": "off",
-    "fsync": "on",
-    "synchronous_commit": "on",
-}
 # Who has 10 million deliveries (15 GB) has more memory than that: a quarter of 4 GB, the manual's advice.
 GROWN = {"shared_buffers": "1GB"}
 SCRIPTS = {"one": "record_deliveries, one event", "scalar": "scalar procedure, one event", "set64": "record_deliveries, sets of 64"}
@@ -101,20 +91,6 @@ def versions(contenders):
 # -- processes ------------------------------------------------------------------------------------
 
 
-def family(pid):
-    """A process and its children (no grandchildren: nobody here has any)."""
-    pids = [pid]
-    for entry in os.listdir("/proc"):
-        if entry.isdecimal():
-            try:
-                stat = pathlib.Path(f"/proc/{entry}/stat").read_text()
-            except OSError:
-                continue
-            if int(stat.rpartition(")")[2].split()[1]) == pid:
-                pids.append(int(entry))
-    return pids
-
-
 def cpu_seconds(pid):
     """User and system time of a process and its children, those that have ended included."""
     total = 0
@@ -127,18 +103,6 @@ def cpu_seconds(pid):
         if n == 0:
             total += int(fields[13]) + int(fields[14])
     return total / TICKS
-
-
-def memory_mib(pid):
-    """(RSS of the process itself, PSS of it and its children)."""
-    def kib(path, key):
-        try:
-            found = re.search(rf"^{key}:\s*(\d+)", pathlib.Path(path).read_text(), re.M)
-        except OSError:
-            return 0
-        return int(found.group(1)) if found else 0
-
-    return kib(f"/proc/{pid}/status", "VmRSS") / 1024, sum(kib(f"/proc/{p}/smaps_rollup", "Pss") for p in family(pid)) / 1024
 
 
 # -- servers --------------------------------------------------------------------------------------
@@ -158,7 +122,7 @@ class Postgres(stack.Postgres):
     """With a slow disk, if told so."""
 
     def __init__(self, home, logs, settings=None):
-        super().__init__(home, logs, {**POSTGRES, **(settings or {})})
+        super().__init__(home, logs, {**stack.TUNED, **(settings or {})})
         self.preload = None
 
     def spawn(self, argv, env=None, **more):
@@ -703,7 +667,7 @@ def facts(contenders, seconds, settings={}):
     return [
         f"- {time.strftime('%Y-%m-%d')}, {machine()}; load average before it {LOAD:.1f}. The run took {seconds / 60:.1f} minutes.",
         "- " + ", ".join(f"{k} {v}" for k, v in versions(contenders).items()) + ".",
-        "- PostgreSQL: " + ", ".join(f"{k} = {v}" for k, v in {**POSTGRES, **settings}.items()) + "; the rest is default.",
+        "- PostgreSQL: " + ", ".join(f"{k} = {v}" for k, v in {**stack.TUNED, **settings}.items()) + "; the rest is default.",
     ]
 
 

@@ -15,11 +15,10 @@ import pathlib
 import shutil
 import sys
 import tempfile
-import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-import stack  # noqa: E402
+from support import stack  # noqa: E402
 
 BATCH_S = 0.02
 

@@ -21,7 +21,7 @@ import subprocess
 import threading
 import time
 
-import stack
+from support import stack
 
 TABLES = ("transactions", "orders", "events", "deliveries", "bodies")
 ONE = {"n13": "0123456789abc", "uuid": "01234567-89ab-4cde-8f01-23456789abcd", "h16": "fedcba9876543210"}

@@ -3,10 +3,8 @@ import json
 import re
 import subprocess
 
-import conftest
-import stack
-from conftest import Request, encode, transfer
-from test_metrics import House, parse
+from support import stack
+from support.site import OperationsSite, Request, encode, parse, scratch, transfer
 
 ALERTS = stack.ROOT / "prometheus" / "alerts.yml"
 DASHBOARD = stack.ROOT / "prometheus" / "dashboard.json"
@@ -118,7 +116,7 @@ def test_rules_and_dashboard_are_valid(tmp_path):
 
 def test_every_metric_exists():
     """What rules and dashboard ask for is in a real answer, with the labels by which they ask."""
-    house = House(conftest.scratch())
+    house = OperationsSite(scratch())
     try:
         house.start()
         house.postgres.query("select foloosi.add_consumer('erp')")

@@ -1,26 +1,16 @@
 """The table of answers, line by line and in its order, through every front."""
 import base64
-import datetime
 import gzip
 import hashlib
 import hmac
-import json
 import time
 
 import pytest
-from conftest import BODY_LIMIT, SIGNATURE_SECRET, Request, encode, new_order, transfer
+
+from support.answers import basic, is_problem
+from support.site import BODY_LIMIT, SIGNATURE_SECRET, Request, encode, new_order, transfer
 
 APACHE = ("apache-proxy", "apache-fcgid", "apache-cgi")
-
-
-def is_problem(answer, status, title=None):
-    assert answer.status == status, answer
-    assert answer.header("Content-Type") == "application/problem+json", answer
-    assert answer.json["status"] == status
-    assert answer.json["type"] == "about:blank"
-    if title:
-        assert answer.json["title"] == title
-    return answer.json
 
 
 def post(front, site, body, merchant="shop", **more):
@@ -115,10 +105,6 @@ def test_trace_sends_nothing_back(front, site):
 
 
 # -- 401 ------------------------------------------------------------------------------------------
-
-
-def basic(user="foloosi", password="correct horse"):
-    return ("Authorization", "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode())
 
 
 def signature(body, secret=SIGNATURE_SECRET, when=None, ident="msg_1", name=None):

@@ -17,8 +17,8 @@ import time
 
 import pytest
 
-import stack
-from conftest import HttpFront, Request, Site, encode, scratch, transfer
+from support import stack
+from support.site import HttpFront, Request, Site, encode, scratch, transfer
 
 CTL = stack.build_dir() / "foloosictl"
 ROOT = stack.ROOT

@@ -8,15 +8,13 @@ import random
 import re
 import shutil
 import subprocess
-import sys
 import threading
 import time
 
 import pytest
-from conftest import scratch
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-import stack  # noqa: E402
+from support import stack
+from support.site import scratch
 
 README = (stack.ROOT / "README.md").read_text()
 

@@ -6,13 +6,13 @@ import signal
 import subprocess
 import time
 
-import conftest
 import pytest
-import stack
-from conftest import BareFront, Request, encode, transfer
-from test_load import Load, volley
-from test_outage import DEADLINE, SLACK, family
-from test_spool import SpoolSite, is_spooled
+
+from support import stack
+from support.answers import DEADLINE, SLACK, is_spooled
+from support.load import Load, volley
+from support.processes import family
+from support.site import BareFront, Request, SpoolSite, encode, scratch, transfer
 
 
 class Standby(stack.Postgres):
@@ -91,7 +91,7 @@ class FailoverSite(SpoolSite):
 
 @pytest.fixture(scope="module")
 def own():
-    site = FailoverSite(conftest.scratch())
+    site = FailoverSite(scratch())
     try:
         yield site.start()
     finally:

@@ -4,11 +4,11 @@ import random
 import socket
 import struct
 
-import conftest
-import fcgi_client
 import pytest
-from conftest import BareFront, Request, encode, transfer
-from fcgi_client import BEGIN, PARAMS, STDIN, params, record
+
+from support import fcgi_client
+from support.fcgi_client import BEGIN, PARAMS, STDIN, params, record
+from support.site import BareFront, Request, Site, encode, scratch, transfer
 
 pytestmark = pytest.mark.skipif(bool(os.environ.get("WRAP")), reason="it is about the bare program")
 CROWD = 300  # more than the handler has threads
@@ -17,7 +17,7 @@ GET_VALUES = 9
 
 @pytest.fixture(scope="module")
 def own():
-    site = conftest.Site(conftest.scratch())
+    site = Site(scratch())
     try:
         yield site.start()
     finally:

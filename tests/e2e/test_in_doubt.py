@@ -3,13 +3,11 @@ import hashlib
 import json
 import time
 
-import conftest
-import pg_proxy
 import pytest
-import stack
-from conftest import BareFront, Request, encode, new_order, transfer
-from test_load import volley
-from test_spool import SpoolSite
+
+from support import pg_proxy, stack
+from support.load import volley
+from support.site import BareFront, Request, SpoolSite, encode, new_order, scratch, transfer
 
 DEADLINE = 1.0
 CUTS = [("client", n) for n in range(len(pg_proxy.CLIENT) + 1)] + [("server", n) for n in range(len(pg_proxy.SERVER) + 1)]
@@ -64,7 +62,7 @@ class DoubtSite(SpoolSite):
 
 @pytest.fixture(scope="module")
 def own():
-    site = DoubtSite(conftest.scratch())
+    site = DoubtSite(scratch())
     try:
         yield site.start()
     finally:

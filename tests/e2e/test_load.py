@@ -1,12 +1,14 @@
 """Many at once: what is counted once is counted once, and what was acknowledged is there."""
 import collections
+import signal
 import threading
 import time
 
-import conftest
 import pytest
-import stack
-from conftest import Request, encode, new_order, transfer
+
+from support import stack
+from support.load import Load, volley
+from support.site import FRONTS, Request, Site, encode, new_order, scratch, transfer
 
 MANY = 200
 # A process with a sanitizer, and the session that it opens, take up to a quarter of a second of CPU: 200 of them at
@@ -19,14 +21,14 @@ SANITIZED = stack.build_dir().name in ("asan", "tsan")
 def patient():
     """Plain CGI pays for a process and a connection with each request: 200 at once, on two cores that
     have other things to do, with sanitizers, may take longer than three seconds."""
-    site = conftest.Site(conftest.scratch(), deadline="8s")
+    site = Site(scratch(), deadline="8s")
     try:
         yield site.start()
     finally:
         site.close()
 
 
-@pytest.fixture(params=conftest.FRONTS)
+@pytest.fixture(params=FRONTS)
 def crowded(request):
     """A site and one of its fronts."""
     site = request.getfixturevalue("patient" if request.param == "apache-cgi" else "site")
@@ -36,23 +38,6 @@ def crowded(request):
 def many(front):
     a_process_each = front.name in ("apache-cgi", "apache-fcgid")
     return 16 if SANITIZED and a_process_each else MANY
-
-
-def volley(front, requests):
-    """All at the same time. Answers, in the order of the requests."""
-    answers = [None] * len(requests)
-    barrier = threading.Barrier(len(requests))
-
-    def one(i):
-        barrier.wait()
-        answers[i] = front.send(requests[i])
-
-    threads = [threading.Thread(target=one, args=(i,)) for i in range(len(requests))]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    return answers
 
 
 def statuses(answers):
@@ -124,44 +109,11 @@ def test_slow_senders_do_not_stop_the_others(site, name):
 
 @pytest.fixture(scope="module")
 def own():
-    site = conftest.Site(conftest.scratch())
+    site = Site(scratch())
     try:
         yield site.start()
     finally:
         site.close()
-
-
-class Load:
-    """Senders that go on until told to stop. What they were told stays in .answers."""
-
-    def __init__(self, site, front, senders=16):
-        self.site, self.front = site, front
-        self.going = True
-        self.answers = []  # (body, status or the exception's name)
-        self.threads = [threading.Thread(target=self.run) for _ in range(senders)]
-
-    def run(self):
-        while self.going:
-            body = encode(transfer())
-            try:
-                status = self.front.send(Request(self.site.path(), body=body)).status
-            except (OSError, ValueError, conftest.http.client.HTTPException) as error:
-                status = type(error).__name__  # not the error: it would keep its frames and sockets
-                time.sleep(0.01)
-            self.answers.append((body, status))
-
-    def __enter__(self):
-        for t in self.threads:
-            t.start()
-        return self
-
-    def __exit__(self, *_):
-        self.going = False
-        for t in self.threads:
-            t.join()
-
-    def acknowledged(self):
-        return [body for body, status in self.answers if status == 200]
 
 
 @pytest.mark.parametrize("name", ["nginx", "apache-proxy", "bare"])
@@ -194,12 +146,12 @@ def test_sighup_under_load_fails_no_request(own):
             handler.config.write()
             if n % 5 == 4:
                 handler.config.path.write_text("[foloosi-webhook]\nnonsense = 1\n")
-            handler.signal(conftest.signal.SIGHUP)
+            handler.signal(signal.SIGHUP)
             time.sleep(0.08)
     assert len(load.answers) > 100
     assert {status for _, status in load.answers} == {200}
     handler.config.write()
-    handler.signal(conftest.signal.SIGHUP)
+    handler.signal(signal.SIGHUP)
     time.sleep(0.3)
     newest = front.send(Request(own.path("shop", "another-token-number-0019"), body=encode(transfer())))
     assert newest.status == 200
@@ -211,7 +163,7 @@ def test_a_killed_handler_loses_nothing_that_was_acknowledged(own):
     front = own.front("nginx")
     with Load(own, front) as load:
         time.sleep(0.7)
-        own.handler.signal(conftest.signal.SIGKILL)
+        own.handler.signal(signal.SIGKILL)
         own.handler.process.wait()
         own.handler.start()
         time.sleep(0.5)

@@ -10,10 +10,10 @@ import socket
 import time
 import urllib.parse
 
-import conftest
 import psycopg
 import pytest
-from conftest import BODY_LIMIT, FRONTS, Request, encode, new_order, transfer
+
+from support.site import BODY_LIMIT, FRONTS, SIGNATURE_SECRET, Request, Site, encode, new_order, scratch, transfer
 
 PLANTED = {
     "customer_email": "planted.mailbox@secret-customer.example",
@@ -27,7 +27,7 @@ PLANTED = {
 
 @pytest.fixture(scope="module")
 def own():
-    site = conftest.Site(conftest.scratch(), log_level="debug")
+    site = Site(scratch(), log_level="debug")
     site.merchants["basic"]["basic_user"] = PLANTED["user"]
     site.merchants["basic"]["basic_password"] = PLANTED["password"]
     try:
@@ -192,7 +192,7 @@ def test_no_log_holds_a_secret(own):
 
     # … and here it is not.
     values = dict(PLANTED, **{f"token of {m}": t for m, t in own.tokens.items()}, another_token=own.second_token,
-                  signature_secret=conftest.SIGNATURE_SECRET[6:], member="transaction_status\":")
+                  signature_secret=SIGNATURE_SECRET[6:], member="transaction_status\":")
     leaks = [(what, str(log), line[:300])
              for what, value in values.items() for spelling in spellings(value)
              for log, text in logs.items() if spelling in text

@@ -4,10 +4,10 @@ import subprocess
 import threading
 import time
 
-import conftest
 import pytest
-import stack
-from test_spool import SpoolSite
+
+from support import stack
+from support.site import SpoolSite, scratch
 
 RATE = 1000  # requests a second, also while the spool drains
 PAYLOAD = stack.ROOT / "tests" / "bench" / "payload.json"
@@ -17,7 +17,7 @@ AWAY, WITHIN = 60, 60  # seconds
 
 @pytest.fixture
 def own():
-    site = SpoolSite(conftest.scratch())
+    site = SpoolSite(scratch())
     site.postgres.settings["fsync"] = "on"
     try:
         yield site.start()

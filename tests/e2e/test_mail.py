@@ -14,10 +14,12 @@ import threading
 import time
 
 import pytest
-import stack
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
-from test_worker import Endpoint, House, SECRETS, until
+
+from support import stack
+from support.endpoint import Endpoint
+from support.worker_site import SECRETS, WorkerSite, until
 
 numbers = itertools.count(1)
 PAID = """Subject: Заказ {order_ref} is paid
@@ -89,7 +91,7 @@ class Office:
 
 @pytest.fixture(scope="module")
 def house():
-    house = House()
+    house = WorkerSite()
     for name, text in (("paid.txt", PAID), ("cancelled.txt", CANCELLED)):
         (house.home / name).write_text(text)
         (house.home / name).chmod(0o644)

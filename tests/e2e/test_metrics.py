@@ -1,5 +1,4 @@
 """/healthz, /readyz and /metrics, through the shipped files of nginx and Apache: who may ask, and whether it is true."""
-import http.client
 import os
 import re
 import signal
@@ -9,68 +8,11 @@ import time
 
 import pytest
 
-import conftest
-import fcgi_client
-import stack
-from conftest import Request, encode, transfer
+from support import fcgi_client, stack
+from support.site import FRONTS, OperationsSite, OperatorsFront, Request, ask, encode, new_order, parse, scratch, transfer
 
 PAGES = ("/healthz", "/readyz", "/metrics")
-FRONTS = ("nginx", "apache-proxy")
-
-
-class House(conftest.Site):
-    """A site with a spool, that asks foloosi.monitor()."""
-
-    def __init__(self, home, **settings):
-        super().__init__(home, spool_dir=f"{home}/spool", **settings)
-
-    def start(self):
-        self.settings["monitor"] = self.postgres.conninfo("foloosi_monitor")
-        return super().start()
-
-    def get(self, path, front="bare", **more):
-        return ask(self.front(front), path, **more)
-
-    def metrics(self, front="bare"):
-        return parse(self.get("/metrics", front).body.decode())
-
-    def post(self, body, merchant="shop", front="nginx"):
-        return self.front(front).send(Request(self.path(merchant), body=body))
-
-
-class OperatorsFront(conftest.BareFront):
-    """The handler's socket, as the shipped location speaks to it."""
-
-    def params(self, request):
-        return [*super().params(request), ("FOLOOSI_OPERATIONS", "on")]
-
-
-def ask(front, path, method="GET", headers=(), source=None, body=b""):
-    """On the bare socket as the shipped location would ask; on a web server from the address source."""
-    if front.name == "bare":
-        return OperatorsFront(front.path).send(Request(path, method, body, None, list(headers)))
-    start = time.monotonic()
-    connection = http.client.HTTPConnection("127.0.0.1", front.port, timeout=30,
-                                            source_address=(source, 0) if source else None)
-    try:
-        connection.request(method, path, body or None, dict(headers))
-        response = connection.getresponse()
-        return conftest.Answer(response.status, response.getheaders(), response.read(), time.monotonic() - start)
-    finally:
-        connection.close()
-
-
-def parse(text):
-    """{series: value}; a line that is no sample and no comment is an error."""
-    series = {}
-    for line in text.splitlines():
-        if line.startswith("#"):
-            continue
-        match = re.fullmatch(r'([a-z_]+(?:\{(?:[a-z_]+="(?:[^"\\]|\\.)*",?)*\})?) ([-+0-9.e]+|NaN|[+-]Inf)', line)
-        assert match, line
-        assert match[1] not in series, f"{match[1]} comes twice"
-        series[match[1]] = float(match[2])
-    return series
+WEB_SERVERS = ("nginx", "apache-proxy")
 
 
 def total(merchant, outcome):
@@ -79,7 +21,7 @@ def total(merchant, outcome):
 
 @pytest.fixture(scope="module")
 def house():
-    house = House(conftest.scratch())
+    house = OperationsSite(scratch())
     try:
         yield house.start()
     finally:
@@ -89,7 +31,7 @@ def house():
 @pytest.fixture
 def outage_house():
     """One whose database a test may harm."""
-    house = House(conftest.scratch(), deadline="2s")
+    house = OperationsSite(scratch(), deadline="2s")
     try:
         yield house.start()
     finally:
@@ -99,7 +41,7 @@ def outage_house():
 # -- who may ask ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("front", FRONTS)
+@pytest.mark.parametrize("front", WEB_SERVERS)
 @pytest.mark.parametrize("page", PAGES)
 def test_who_may_ask(house, front, page):
     answer = house.get(page, front)
@@ -121,7 +63,7 @@ def test_who_may_ask(house, front, page):
         assert house.get(page, front, headers=[(name, "127.0.0.1")]).status == 404
 
 
-@pytest.mark.parametrize("front", conftest.FRONTS)
+@pytest.mark.parametrize("front", FRONTS)
 def test_not_through_the_webhooks_location(house, front):
     """All spellings that the location for webhooks, or none, would take: 404, and nothing of ours is said."""
     server = house.front(front)
@@ -215,7 +157,7 @@ def test_process_metrics(house):
 
 def test_database_facts(house):
     """What waits there, at most some seconds old."""
-    order = conftest.new_order()
+    order = new_order()
     for _ in range(2):  # a double payment
         assert house.post(encode(transfer(order=order)), "hushed").outcome == "recorded"
     due = house.query("select count(*) from foloosi.paybacks where merchant = 'hushed' and state = 'due'")[0][0]

@@ -8,7 +8,6 @@ import hashlib
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -16,11 +15,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
-import stack  # noqa: E402
+from support import stack
 
-SQL = ROOT / "sql"
+SQL = stack.ROOT / "sql"
 CTL = stack.build_dir() / "foloosictl"
 LOCK = 28832959141213033
 

@@ -8,7 +8,7 @@ from itertools import count
 
 import pytest
 
-from model import Refused, Shop
+from support.model import Refused, Shop
 
 serial = count()
 

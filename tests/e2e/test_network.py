@@ -7,13 +7,12 @@ import os
 import subprocess
 import time
 
-import conftest
 import pytest
-import stack
-from conftest import BareFront, Request, encode, transfer
-from test_load import volley
-from test_outage import is_unavailable
-from test_spool import is_spooled
+
+from support import stack
+from support.answers import is_spooled, is_unavailable
+from support.load import volley
+from support.site import BareFront, Request, Site, encode, scratch, transfer
 
 SERVER, CLIENT = "10.203.0.1", "10.203.0.2"
 
@@ -102,7 +101,7 @@ def link():
 
 @pytest.fixture(scope="module")
 def own(link):
-    site = conftest.Site(conftest.scratch())
+    site = Site(scratch())
     site.postgres = Postgres(site.home / "pg", site.logs, {"listen_addresses": SERVER, "fsync": "off"})
     site.postgres.prefix = link.within(link.server)
     site.services = [site.postgres]

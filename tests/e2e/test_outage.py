@@ -1,26 +1,22 @@
 """PostgreSQL away, frozen, cut off or locked: 503 with Retry-After in time, then on as before."""
-import contextlib
 import os
-import pathlib
 import signal
 import statistics
 import threading
 import time
 
-import conftest
 import pytest
-import stack
-from conftest import BODY_LIMIT, FRONTS, Request, encode, new_order, transfer
-from test_answers import basic, is_problem
-from test_load import Load, volley
 
-DEADLINE = 3.0
-SLACK = 5.0 if not os.environ.get("WRAP") else 15.0  # for a machine that is busy; who hangs, hangs longer
+from support import stack
+from support.answers import DEADLINE, is_unavailable
+from support.load import Load, volley
+from support.processes import family
+from support.site import BODY_LIMIT, FRONTS, BareFront, Request, Site, encode, locked, new_order, schema_of_version, scratch, transfer
 
 
 @pytest.fixture(scope="module")
 def own():
-    site = conftest.Site(conftest.scratch())
+    site = Site(scratch())
     try:
         yield site.start()
     finally:
@@ -30,12 +26,6 @@ def own():
 @pytest.fixture(params=FRONTS)
 def front(own, request):
     return own.front(request.param)
-
-
-def is_unavailable(answer):
-    is_problem(answer, 503, "Service Unavailable")
-    assert 1 <= int(answer.header("Retry-After")) <= 60
-    assert answer.seconds < DEADLINE + SLACK
 
 
 def send_until(front, site, body, wanted=200, patience=15):
@@ -90,17 +80,6 @@ def test_postgresql_comes_back_under_load(own):
     assert own.missing(load.acknowledged()) == []
 
 
-def family(pid):
-    """A process and its children."""
-    children = [int(p.name) for p in pathlib.Path("/proc").iterdir() if p.name.isdigit() and parent(p) == pid]
-    return [pid, *children]
-
-
-def parent(path):
-    with contextlib.suppress(OSError):
-        return int((path / "stat").read_text().rpartition(")")[2].split()[1])
-
-
 def test_postgresql_frozen(own):
     """It neither answers nor hangs up."""
     front = own.front("nginx")
@@ -132,16 +111,6 @@ def test_connections_cut(own):
     assert {status for _, status in load.answers} <= {200, 503}
     assert own.missing(load.acknowledged()) == []
     assert send_until(front, own, encode(transfer())).outcome == "recorded"
-
-
-@contextlib.contextmanager
-def locked(site, order):
-    """Somebody at psql: begin; select … for update."""
-    with site.postgres.connect() as c:
-        c.execute("begin")
-        assert c.execute("select 1 from foloosi.orders where order_ref = %s for update", [order]).fetchall()
-        yield
-        c.execute("rollback")
 
 
 def test_a_locked_order_stops_no_other(own):
@@ -193,7 +162,7 @@ def test_a_short_lock_is_waited_for(own):
 def test_a_schema_that_the_program_does_not_know(own):
     front = own.front("nginx")
     body = encode(transfer())
-    with conftest.schema_of_version(own, 999):
+    with schema_of_version(own, 999):
         own.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'foloosi_handler'")
         time.sleep(0.3)
         is_unavailable(front.send(Request(own.path(), body=body)))
@@ -207,7 +176,7 @@ def test_a_schema_that_the_program_does_not_know(own):
 def test_through_pgbouncer(own):
     bouncer = own.run(stack.PgBouncer(own.home / "pgbouncer", own.logs, own.postgres))
     handler = own.run(stack.Handler(own.home / "fw2", own.logs, bouncer.conninfo(), own.merchants, name="handler-pgbouncer"))
-    front = conftest.BareFront(handler.socket)
+    front = BareFront(handler.socket)
     for _ in range(3):
         answers = volley(front, [Request(own.path(), body=encode(transfer())) for _ in range(100)])
         assert {(a.status, a.outcome) for a in answers} == {(200, "recorded")}

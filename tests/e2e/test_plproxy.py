@@ -1,15 +1,13 @@
 """record_deliveries() spreads over several databases by PL/Proxy, with the same call."""
 import hashlib
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
 import psycopg
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import stack  # noqa: E402
+from support import stack
 
 SHARDS = 2
 ARGUMENTS = """ordinals int[], merchants text[], order_refs text[], digests bytea[], bodies bytea[], faults text[],

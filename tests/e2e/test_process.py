@@ -8,11 +8,11 @@ import subprocess
 import sys
 import time
 
-import conftest
 import psycopg
 import pytest
-import stack
-from conftest import BareFront, Request, encode, transfer
+
+from support import stack
+from support.site import SIGNATURE_SECRET, BareFront, Request, encode, numbers, transfer
 
 pytestmark = pytest.mark.skipif(bool(os.environ.get("WRAP")), reason="it is about the bare program")
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(bool(os.environ.get("WRAP")), reason="it is abou
 @pytest.fixture
 def handler(site, tmp_path_factory):
     """A second handler on the same database, to be started and stopped as one likes."""
-    home = site.home / f"p{next(conftest.numbers)}"
+    home = site.home / f"p{next(numbers)}"
     second = stack.Handler(home, site.logs, site.postgres.conninfo("foloosi_handler"), site.merchants, name=home.name)
     yield second
     second.stop()
@@ -185,7 +185,7 @@ def test_check_config(site, handler):
     handler.config.write()
     good = run(handler.program, "--config", handler.config.path, "--check-config")
     assert good.returncode == 0, good
-    for secret in [*site.tokens.values(), "correct horse", conftest.SIGNATURE_SECRET]:
+    for secret in [*site.tokens.values(), "correct horse", SIGNATURE_SECRET]:
         assert secret not in good.stdout + good.stderr
     handler.config.merchants = {"shop": {}}
     handler.config.write()

@@ -1,4 +1,4 @@
-"""foloosi-worker reconcile: the books of a stand-in for the provider (tests/provider.py) against ours."""
+"""foloosi-worker reconcile: the books of a stand-in for the provider (tests/support/provider.py) against ours."""
 import datetime
 import itertools
 import json
@@ -11,10 +11,10 @@ import urllib.parse
 import urllib.request
 
 import pytest
-from test_worker import House, until
 
-import stack
-from provider import KEY, Provider, send
+from support import stack
+from support.provider import KEY, Provider, send
+from support.worker_site import WorkerSite, until
 
 numbers = itertools.count(1)
 FROM, TO = "2026-11-20", "2026-11-21"
@@ -26,7 +26,7 @@ V2 = {"provider_path": "/v2/api/transaction-detail/{transaction_no}", "provider_
 
 @pytest.fixture(scope="module")
 def house():
-    house = House()
+    house = WorkerSite()
     try:
         yield house
     finally:
@@ -483,7 +483,7 @@ def test_a_progress_line_on_a_terminal(books):
 
 
 def test_the_stand_in_runs_on_its_own():
-    process = subprocess.Popen(["/usr/bin/python3", stack.ROOT / "tests" / "provider.py", "--key", "k"], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(["/usr/bin/python3", stack.ROOT / "tests" / "support" / "provider.py", "--key", "k"], stdout=subprocess.PIPE, text=True)
     try:
         url = process.stdout.readline().strip()
         with urllib.request.urlopen(url + "/pay", json.dumps({"order": "A-1", "amount": 5, "lost": True}).encode(), timeout=10) as answer:

@@ -3,6 +3,7 @@ import base64
 import contextlib
 import hashlib
 import hmac
+import json
 import os
 import resource
 import signal
@@ -11,11 +12,11 @@ import subprocess
 import threading
 import time
 
-import conftest
 import pytest
-import stack
-from conftest import BareFront, Request, encode, transfer
-from test_outage import is_unavailable
+
+from support import stack
+from support.answers import is_unavailable
+from support.site import SIGNATURE_SECRET, BareFront, Request, Site, encode, new_order, numbers, schema_of_version, scratch, transfer
 
 pytestmark = pytest.mark.skipif(bool(os.environ.get("WRAP")), reason="it is about the bare program's limits")
 SANITIZED = any(name in str(stack.build_dir()) for name in ("asan", "tsan"))
@@ -23,7 +24,7 @@ SANITIZED = any(name in str(stack.build_dir()) for name in ("asan", "tsan"))
 
 @pytest.fixture(scope="module")
 def own():
-    site = conftest.Site(conftest.scratch())
+    site = Site(scratch())
     try:
         yield site.start()
     finally:
@@ -33,7 +34,7 @@ def own():
 @pytest.fixture
 def second(own):
     """A handler whose limits and database are the test's to spoil."""
-    home = own.home / f"p{next(conftest.numbers)}"
+    home = own.home / f"p{next(numbers)}"
     handler = stack.Handler(home, own.logs, own.postgres.conninfo("foloosi_handler"), own.merchants, name=f"handler-{home.name}", threads=16)
     handler.spawn, handler.limits = limited(handler), []
     yield handler
@@ -70,7 +71,7 @@ def spooling(handler):
 
 def spooled(site, handler):
     """A payment, acknowledged while the database takes nothing; returns its order."""
-    order = conftest.new_order()
+    order = new_order()
     answer = post(site, handler, encode(transfer(order=order)))
     assert (answer.status, answer.outcome) == (200, "spooled"), answer.body
     return order
@@ -212,7 +213,7 @@ def test_a_wrong_password(own, second, guarded):
 
 @pytest.mark.parametrize("version, remedy", [(0, "run foloosictl migrate"), (999, "upgrade foloosi-webhook")])
 def test_a_schema_too_old_or_too_new(own, second, version, remedy):
-    with conftest.schema_of_version(own, version):
+    with schema_of_version(own, version):
         second.start()
         says(second, f"the schema is version {version}", remedy)
         answer = post(own, second)
@@ -243,7 +244,7 @@ def certificate(directory, days):
 
 def test_an_expired_certificate():
     """PostgreSQL by TLS with sslmode=verify-full: expired, then renewed."""
-    site = conftest.Site(conftest.scratch())
+    site = Site(scratch())
     port = stack.free_port()
     tls = site.home / "tls"
     tls.mkdir()
@@ -290,7 +291,7 @@ def test_the_clock_jumps_back(own, second, tmp_path):
     with own.postgres.connect() as c:  # the request waits for the lock until its deadline, and meanwhile the clock jumps
         body = encode(transfer())
         assert post(own, second, body).status == 200
-        order = conftest.json.loads(body)["data"]["transfer"]["api"]["optional1"]
+        order = json.loads(body)["data"]["transfer"]["api"]["optional1"]
         c.execute("begin")
         c.execute("select 1 from foloosi.orders where order_ref = %s for update", [order])
         jump = subprocess.Popen(["sh", "-c", f"sleep 1; echo -1h >{offset}"])
@@ -301,7 +302,7 @@ def test_the_clock_jumps_back(own, second, tmp_path):
         assert post(own, second).status == 200
     now = int(time.time())
     for when, status in ((now, 401), (now - 3600, 200)):
-        message, key = "msg_1", conftest.SIGNATURE_SECRET.removeprefix("whsec_")
+        message, key = "msg_1", SIGNATURE_SECRET.removeprefix("whsec_")
         body = encode(transfer())
         signed = hmac_of(key, f"{message}.{when}.".encode() + body)
         headers = [("Webhook-Id", message), ("Webhook-Timestamp", str(when)), ("Webhook-Signature", f"v1,{signed}")]

@@ -10,8 +10,8 @@ import subprocess
 
 import pytest
 
-import stack
-from conftest import BareFront, Request, encode, scratch, transfer
+from support import stack
+from support.site import BareFront, Request, encode, scratch, transfer
 
 
 class House:

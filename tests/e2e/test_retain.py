@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-import stack
-from conftest import Request, Site, encode, new_order, scratch, transfer
+from support import stack
+from support.site import Request, Site, encode, new_order, scratch, transfer
 
 OLD = """
 do $$

@@ -8,18 +8,14 @@ import json
 import os
 import re
 import subprocess
-import sys
 import threading
 import time
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
-import stack  # noqa: E402
+from support import stack
 
 CTL = stack.build_dir() / "foloosictl"
 TOKEN = "a-token-that-nobody-prints"
@@ -240,7 +236,7 @@ def test_help():
 
 
 def test_the_manual_knows_every_option():
-    manual = (ROOT / "cgi-src" / "man" / "foloosictl.1").read_text()
+    manual = (stack.ROOT / "cgi-src" / "man" / "foloosictl.1").read_text()
     for name in ("migrate", "send"):
         for option in re.findall(r"--([a-z-]+)", ctl("help", name).stdout):
             assert f"Fl -{option}" in manual, option

@@ -10,10 +10,10 @@ import signal
 import socket
 import threading
 
-import conftest
 import pytest
-import stack
-from conftest import BareFront, Request, encode, transfer
+
+from support import stack
+from support.site import BareFront, HttpFront, Request, encode, numbers, transfer
 
 pytestmark = pytest.mark.skipif(bool(os.environ.get("WRAP")), reason="it is about the bare program")
 
@@ -24,7 +24,7 @@ class Manager:
     def __init__(self, home, abstract=False):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.settimeout(20)
-        name = f"{home}/notify-{next(conftest.numbers)}"
+        name = f"{home}/notify-{next(numbers)}"
         self.name = "@" + name if abstract else name
         self.socket.bind("\0" + name if abstract else name)
         if not abstract:
@@ -56,7 +56,7 @@ class Manager:
 
 @pytest.fixture
 def handler(site):
-    home = site.home / f"s{next(conftest.numbers)}"
+    home = site.home / f"s{next(numbers)}"
     second = stack.Handler(home, site.logs, site.postgres.conninfo("foloosi_handler"), site.merchants, name=home.name)
     second.config.write()
     yield second
@@ -187,7 +187,7 @@ def test_the_worker_tells_the_manager(site):
 def test_a_mail_server_that_hangs_is_no_ground_for_the_watchdog(site):
     """At a reload the mail under way is waited for, and the manager hears of it."""
     manager, office = Manager(site.home), socket.create_server(("127.0.0.1", 0))
-    merchant = f"sm{next(conftest.numbers)}"
+    merchant = f"sm{next(numbers)}"
     worker = stack.Worker(site.home / merchant, site.logs, site.postgres.conninfo("foloosi_worker"),
                           {merchant: {"mail_from": "orders@shop.example", "mail_success": "paid.txt"}}, name=merchant,
                           smtp_url=f"smtp://127.0.0.1:{office.getsockname()[1]}", smtp_tls="no", smtp_timeout="4s")
@@ -248,7 +248,7 @@ def test_a_restart_under_load_costs_no_request(site):
         handler.start()
         nginx = stack.Nginx(site.home / "act-nginx", site.logs, site.home / "act.sock")
         nginx.start()
-        front = conftest.HttpFront("nginx", nginx.port)
+        front = HttpFront("nginx", nginx.port)
         enough = threading.Event()
         sent, wrong = [], []
 

@@ -1,73 +1,25 @@
 """The spool: what PostgreSQL cannot take now is on disk, answered 200, and in the database once it can."""
-import contextlib
+import hashlib
 import json
 import os
-import pathlib
 import signal
 import stat
 import subprocess
 import threading
 import time
 
-import conftest
 import pytest
-import stack
-from conftest import FRONTS, BareFront, Request, encode, new_order, transfer
-from test_answers import is_problem
-from test_load import Load, volley
-from test_outage import DEADLINE, SLACK, family, locked
 
-PATIENCE = 30
-
-
-class SpoolSite(conftest.Site):
-    """A site whose handler has a spool."""
-
-    def __init__(self, home, **settings):
-        self.spool = pathlib.Path(home) / "fw" / "spool"
-        super().__init__(home, spool_dir=self.spool, **settings)
-
-    def files(self):
-        return sorted(self.spool.glob("*.delivery"))
-
-    def aside(self):
-        return sorted(p.name for p in (self.spool / "aside").glob("*"))
-
-    def drained(self, patience=PATIENCE):
-        """Wait until nothing is left, without reading all of a large directory again and again."""
-        end = time.monotonic() + patience
-        while self.some():
-            assert time.monotonic() < end, f"{len(self.files())} files are left"
-            time.sleep(0.05)
-
-    def some(self):
-        with os.scandir(self.spool) as entries:
-            return any(e.name.endswith(".delivery") for e in entries)
-
-    def source(self, body):
-        digest = conftest.hashlib.sha256(body).digest()[:16]
-        return self.query("select source, repeats from foloosi.deliveries where digest = %s", [digest])
-
-    @contextlib.contextmanager
-    def database_away(self):
-        self.postgres.stop()
-        try:
-            yield
-        finally:
-            self.postgres.start()
-
-    def all_logs(self):
-        """mod_fcgid's process drains as well, and its log is Apache's."""
-        return "".join(p.read_text(errors="replace") for p in self.logs.glob("*.log"))
-
-    def ctl(self, *argv):
-        return subprocess.run([stack.built("foloosictl"), "spool", *argv, "--config", self.handler.config.path],
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
+from support import stack
+from support.answers import DEADLINE, SLACK, is_problem, is_spooled
+from support.load import Load, volley
+from support.processes import family
+from support.site import FRONTS, BareFront, Request, SpoolSite, encode, locked, new_order, numbers, schema_of_version, scratch, transfer
 
 
 @pytest.fixture(scope="module")
 def own():
-    site = SpoolSite(conftest.scratch())
+    site = SpoolSite(scratch())
     try:
         yield site.start()
     finally:
@@ -82,7 +34,7 @@ def front(own, request):
 @pytest.fixture
 def second(own):
     """Another handler on the same database, with a spool of its own unless told otherwise."""
-    home = own.home / f"p{next(conftest.numbers)}"
+    home = own.home / f"p{next(numbers)}"
     handler = stack.Handler(home, own.logs, own.postgres.conninfo("foloosi_handler"), own.merchants, name=f"handler-{home.name}",
                             spool_dir=home / "spool")
     yield handler
@@ -93,13 +45,6 @@ def ready(front, site):
     """The front's process has seen that the database is back."""
     stack.wait_for("the front", lambda: post(front, site, encode(transfer())).outcome == "recorded")
     site.drained()
-
-
-def is_spooled(answer):
-    assert answer.status == 200
-    assert answer.json.keys() == {"outcome", "request"}
-    assert answer.outcome == "spooled"
-    assert answer.seconds < DEADLINE + SLACK
 
 
 def post(front, site, body):
@@ -255,13 +200,13 @@ def test_two_handlers_share_one_directory(own, second):
     finally:
         assert third.stop() == 0
     assert own.missing(bodies) == []
-    digests = [conftest.hashlib.sha256(b).digest()[:16] for b in bodies]
+    digests = [hashlib.sha256(b).digest()[:16] for b in bodies]
     # a file may be recorded and not yet removed when its drainer is killed
     (repeated,) = own.query("select sum(repeats) from foloosi.deliveries where digest = any(%s)", [digests])[0]
     assert repeated <= 64
     assert own.query("select count(*) from foloosi.transactions t join foloosi.orders o using (merchant, order_ref) where o.state = 'paid'"
                      " and t.transaction_no = any(%s)",
-                     [[conftest.json.loads(b)["data"]["transfer"]["transaction_no"] for b in bodies]]) == [(300,)]
+                     [[json.loads(b)["data"]["transfer"]["transaction_no"] for b in bodies]]) == [(300,)]
 
 
 def test_a_merchant_who_has_left_the_configuration(own, second):
@@ -598,7 +543,7 @@ def test_postgresql_frozen(own):
             os.kill(pid, signal.SIGCONT)
     own.drained()
     assert own.missing(bodies) == []
-    numbers = [conftest.json.loads(b)["data"]["transfer"]["transaction_no"] for b in bodies]
+    numbers = [json.loads(b)["data"]["transfer"]["transaction_no"] for b in bodies]
     assert own.query("select count(*) from foloosi.transactions where transaction_no = any(%s)", [numbers]) == [(20,)]
     assert own.query("select count(*) from foloosi.events e join foloosi.transactions t on t.id = e.transaction_id"
                      " where transaction_no = any(%s)", [numbers]) == [(20,)]
@@ -667,7 +612,7 @@ def test_a_schema_that_the_program_does_not_know(own, second):
     is_spooled(post(front, own, early))
     assert second.stop() == 0
     back(own, second)
-    with conftest.schema_of_version(own, 999):
+    with schema_of_version(own, 999):
         second.start()
         stack.wait_for("the log", lambda: "the schema is version 999" in second.log.read_text())
         answer = post(front, own, encode(transfer()))

@@ -10,8 +10,8 @@ import threading
 
 import pytest
 
-import stack
-from conftest import BareFront, Request, encode, scratch, transfer
+from support import stack
+from support.site import BareFront, Request, encode, scratch, transfer
 
 OLDER = "b058b6ca76a539391ecddf7aafc677f396afc0e4"  # schema 3
 

@@ -1,15 +1,12 @@
-"""Verification by call-back: foloosi-worker asks a stand-in for the provider (tests/provider.py)."""
+"""Verification by call-back: foloosi-worker asks a stand-in for the provider (tests/support/provider.py)."""
 import itertools
-import pathlib
-import sys
 import time
 
 import pytest
-from test_worker import House, until
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-import stack  # noqa: E402
-from provider import KEY, Provider, send  # noqa: E402
+from support import stack
+from support.provider import KEY, Provider, send
+from support.worker_site import WorkerSite, until
 
 numbers = itertools.count(1)
 V2 = {"provider_path": "/v2/api/transaction-detail/{transaction_no}", "provider_amount": "data.request_amount",
@@ -18,7 +15,7 @@ V2 = {"provider_path": "/v2/api/transaction-detail/{transaction_no}", "provider_
 
 @pytest.fixture(scope="module")
 def house():
-    house = House()
+    house = WorkerSite()
     try:
         yield house
     finally:

@@ -3,111 +3,32 @@
 The endpoints are faulty on purpose: they hang, dribble, redirect, break, answer 500, 410 or
 without end. Signatures are checked by a verifier of our own, written from the specification.
 """
-import base64
 import itertools
 import json
 import os
-import pathlib
 import random
 import re
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 
-import psycopg
 import pytest
-from conftest import SANITIZERS, scratch
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-import stack  # noqa: E402
-from endpoint import Endpoint, Request  # noqa: E402
+from support import stack
+from support.endpoint import Endpoint, Request
+from support.worker_site import SECRETS, WorkerSite, numbers, until
 
 README = (stack.ROOT / "README.md").read_text()
-SECRETS = ["whsec_" + base64.b64encode(bytes([n]) * 32).decode() for n in range(1, 4)]
-numbers = itertools.count(1)
 
 
 # -- the house -----------------------------------------------------------------------------------
 
 
-class House:
-    def __init__(self):
-        self.home = pathlib.Path(scratch())
-        self.home.chmod(0o711)
-        self.logs = self.home / "logs"
-        self.pg = stack.Postgres(self.home / "pg", self.logs, {"fsync": "off"})
-        self.pg.start()
-        self.pg.create_database()
-        self.pg.migrate()
-        self.workers = []
-
-    def worker(self, merchants, **settings):
-        name = f"worker-{next(numbers)}"
-        settings = {"poll": "20ms", **settings}
-        worker = stack.Worker(self.home / name, self.logs, self.pg.conninfo("foloosi_worker"), merchants, name, **settings)
-        self.workers.append(worker)
-        return worker.start()
-
-    def merchant(self, **policy):
-        name = f"m{next(numbers)}"
-        arguments = "".join(f", {k} => '{v}'" for k, v in policy.items())
-        self.pg.query(f"select foloosi.set_merchant('{name}'{arguments})")
-        return name
-
-    def deliver(self, merchant, order=None, status="success", number=None, amount=100, c=None):
-        order = order or f"O-{next(numbers)}"
-        sql = "select outcome from foloosi.record_delivery(%s, %s, %s, %s, amount => %s, currency => 'AED')"
-        arguments = [merchant, status, order, number or f"NO-{next(numbers)}", amount]
-        c.execute(sql, arguments) if c else self.pg.query(sql, arguments)
-        return order
-
-    def left(self, merchant):
-        """[(event, state, attempts, status, reason)] of what is on its way."""
-        return self.pg.query(
-            "select d.event_id, d.state::text, d.attempts, d.status, d.reason from foloosi.dispatches d"
-            " join foloosi.consumers c on c.id = d.consumer_id where c.merchant = %s and c.endpoint is not null order by 1", [merchant])
-
-    def consumer(self, merchant):
-        rows = self.pg.query("select consumer, failures, paused_until is not null, disabled_at is not null, reason, endpoint"
-                             " from foloosi.consumers where merchant = %s and endpoint is not null", [merchant])
-        return rows[0] if len(rows) == 1 else rows
-
-    def known(self, merchant, count=1):
-        """Wait until the worker has made the merchant's endpoints consumers: what happens now is for them."""
-        stack.wait_for("the consumer", lambda: self.pg.query(
-            "select count(*) from foloosi.consumers where merchant = %s and endpoint is not null", [merchant])[0][0] == count)
-
-    def hurry(self, merchant):
-        """Make all that waits due, and close the circuit's pause."""
-        self.pg.query("update foloosi.dispatches set due_at = now() where state = 'waiting' and consumer_id in"
-                      " (select id from foloosi.consumers where merchant = %s)", [merchant])
-        self.pg.query("update foloosi.consumers set paused_until = now() where paused_until is not null and merchant = %s", [merchant])
-
-    def attention(self, merchant):
-        return self.pg.query("select kind, order_ref, reason, detail, remedy from foloosi.attention where merchant = %s order by kind, id", [merchant])
-
-    def close(self):
-        complaints = []
-        for worker in self.workers:
-            if worker.alive() and worker.stop() != 0:
-                complaints.append(f"{worker.name} did not end well")
-        for log in self.logs.glob("worker*.log"):
-            text = log.read_text(errors="replace")
-            complaints += [f"{log.name}: …{text[max(0, text.find(w) - 300):][:4000]}" for w in SANITIZERS if w in text]
-            complaints += [f"{log.name} shows the URL's secret" for _ in [0] if "s3cret" in text]
-        self.pg.stop()
-        if not os.environ.get("KEEP"):
-            shutil.rmtree(self.home, ignore_errors=True)
-        assert not complaints, "\n".join(complaints)
-
-
 @pytest.fixture(scope="module")
 def house():
-    house = House()
+    house = WorkerSite()
     try:
         yield house
     finally:
@@ -129,10 +50,6 @@ def shop(house, endpoint):
     house.known(merchant)
     yield merchant
     worker.stop()
-
-
-def until(what, ready, timeout=20):
-    stack.wait_for(what, ready, timeout)
 
 
 # -- what arrives --------------------------------------------------------------------------------

@@ -18,15 +18,15 @@ import socket
 import sys
 import threading
 
-HERE = pathlib.Path(__file__).resolve()
-sys.path[:0] = [str(HERE.parent.parent / "e2e"), str(HERE.parent.parent), str(HERE.parent.parent / "bench")]
-import conftest  # noqa: E402
-import stack  # noqa: E402
-from bench import memory_mib  # noqa: E402
+TESTS = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(TESTS))
+from support import stack  # noqa: E402
+from support.processes import memory_mib  # noqa: E402
+from support.site import Site, scratch  # noqa: E402
 
 SENDERS = 4
 PIPELINE = 32  # requests on their way at a time on a connection
-SAMPLES = [p.read_bytes() for p in sorted((HERE.parent.parent / "corpus").glob("*/*.json"))]
+SAMPLES = [p.read_bytes() for p in sorted((TESTS / "corpus").glob("*/*.json"))]
 WORDS = [b'"', b"\\", b"\\u0000", b"{", b"}", b"[", b"null", b"1e999", b"-0", b"\xff", b"\xed\xa0\x80", b"\0", b"99999999999999999999",
          b"success", b"failed", b"refund", b"optional1", b"transaction_no", b",", b":"]
 GROWN_MIB = 8
@@ -153,7 +153,7 @@ class Senders:
 
 def main():
     n, seed = int(os.environ.get("N") or 1000000), int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 31))
-    site = conftest.Site(conftest.scratch(), log_level="warning")
+    site = Site(scratch(), log_level="warning")
     try:
         site.start()
         port = site.front("nginx").port

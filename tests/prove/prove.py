@@ -25,12 +25,11 @@ import sys
 import threading
 import time
 
-HERE = pathlib.Path(__file__).resolve()
-sys.path[:0] = [str(HERE.parent.parent / "e2e"), str(HERE.parent.parent)]
-import conftest  # noqa: E402
-import stack  # noqa: E402
-from conftest import Request, encode, transfer  # noqa: E402
-from test_outage import family  # noqa: E402
+TESTS = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(TESTS))
+from support import stack  # noqa: E402
+from support.processes import family  # noqa: E402
+from support.site import Request, Site, encode, new_order, scratch, transfer  # noqa: E402
 
 SENDERS = 16
 REPEATED = 0.1
@@ -80,7 +79,7 @@ class Senders:
     def run(self, rng):
         while self.going:
             story = rng.choice(STORIES)
-            order = conftest.new_order()
+            order = new_order()
             bodies = [encode(transfer(status, order)) for status in story[0]]
             rng.shuffle(bodies)
             for body in bodies:
@@ -192,13 +191,13 @@ def judge(site, senders):
 
 def prove(seconds, seed):
     rng = random.Random(seed)
-    home = pathlib.Path(conftest.scratch())
+    home = pathlib.Path(scratch())
     spool = home / "spool"
     spool.mkdir()
     small = stack.IS_ROOT and subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={SPOOL_BYTES}", "tmpfs", spool], stderr=subprocess.DEVNULL).returncode == 0
     stack.give(spool, "www-data", mode=0o700)
-    site = conftest.Site(home, spool_dir=spool)
+    site = Site(home, spool_dir=spool)
     site.postgres.settings["fsync"] = "on"
     try:
         site.start()

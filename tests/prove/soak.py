@@ -17,11 +17,11 @@ import statistics
 import subprocess
 import sys
 
-HERE = pathlib.Path(__file__).resolve()
-sys.path[:0] = [str(HERE.parent.parent / "e2e"), str(HERE.parent.parent), str(HERE.parent.parent / "bench")]
-import conftest  # noqa: E402
-import stack  # noqa: E402
-from bench import POSTGRES, memory_mib  # noqa: E402
+TESTS = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(TESTS))
+from support import stack  # noqa: E402
+from support.processes import memory_mib  # noqa: E402
+from support.site import Site, scratch  # noqa: E402
 
 CONNECTIONS = 256
 COLUMNS = ["minute", "answers", "failed", "p50_ms", "p99_ms", "rss_mib", "descriptors", "threads", "postgresql_mib", "nginx_mib"]
@@ -30,7 +30,7 @@ FLAT = [("rss_mib", 0.05, 1), ("descriptors", 0, 3), ("threads", 0, 3), ("p99_ms
 
 
 def pace(front, site, rate, seconds):
-    payload = HERE.parent.parent / "bench" / "payload.json"
+    payload = TESTS / "bench" / "payload.json"
     argv = [stack.built("bench/pace"), front.port, site.path(), payload, rate, seconds, CONNECTIONS]
     out = subprocess.run([str(a) for a in argv], stdout=subprocess.PIPE, text=True, check=True).stdout
     answers, failed, p50, p99 = (int(re.search(rf"{word} (\d+)", out).group(1)) for word in ("requests", "errors", "p50", "p99"))
@@ -64,8 +64,8 @@ def main():
     seconds, rate = int(os.environ.get("TIME") or 1800), int(os.environ.get("RATE") or 7000)
     step = min(60, max(1, seconds // 10))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of "finally": its servers end with it
-    site = conftest.Site(conftest.scratch(), log_level="warning")
-    site.postgres.settings.update(POSTGRES)
+    site = Site(scratch(), log_level="warning")
+    site.postgres.settings.update(stack.TUNED)
     try:
         site.start()
         front = site.front("nginx")

@@ -17,7 +17,7 @@ import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-import stack  # noqa: E402
+from support import stack  # noqa: E402
 
 HEADER = stack.ROOT / "cgi-src" / "lib" / "transfer.h"
 

@@ -28,11 +28,22 @@ import subprocess
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 ENV_PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/bin:/bin"
 IS_ROOT = os.geteuid() == 0
 DATABASE = "foloosi"
 READY_S = 30
+# What a small shop on two cores would set; everything else is Debian's default.
+# fsync, synchronous_commit and full_page_writes are on, as they are by default.
+TUNED = {
+    "shared_buffers": "256MB",
+    "max_wal_size": "2GB",
+    "max_connections": "200",
+    "wal_compression": "off",
+    "track_wal_io_timing": "off",
+    "fsync": "on",
+    "synchronous_commit": "on",
+}
 
 
 class StackError(Exception):
@@ -446,7 +457,7 @@ class Worker(Service):
 
 
 class Script(Service):
-    """A server of tests/: files, the first of which is run, copied to where a system user may read them."""
+    """A server of tests/support/: files, the first of which is run, copied to where a system user may read them."""
 
     def __init__(self, name, home, logs, files, arguments, env=None):
         super().__init__(name, home, logs, "www-data")
@@ -455,9 +466,12 @@ class Script(Service):
 
     def start(self):
         give(self.home, "www-data", mode=0o700)
+        package = self.home / "support"
+        package.mkdir(exist_ok=True)
+        give(package, "www-data", mode=0o700)
         for file in self.files:
-            give(shutil.copy(ROOT / "tests" / file, self.home), "www-data", mode=0o600)
-        self.spawn(["/usr/bin/python3", self.home / self.files[0], *self.arguments, self.port], env=self.env)
+            give(shutil.copy(ROOT / "tests" / "support" / file, package), "www-data", mode=0o600)
+        self.spawn(["/usr/bin/python3", package / self.files[0], *self.arguments, self.port], env=self.env)
         try:
             wait_for(self.name, lambda: connects(("127.0.0.1", self.port)), alive=self.alive)
         except StackError as e:
@@ -469,14 +483,14 @@ class Script(Service):
 
 
 class Receiver(Script):
-    """tests/receiver.py: a merchant's endpoint that prints the events which reach it."""
+    """tests/support/receiver.py: a merchant's endpoint that prints the events which reach it."""
 
     def __init__(self, home, logs, secret):
         super().__init__("receiver", home, logs, ["receiver.py"], [], {"EVENT_SECRET": secret})
 
 
 class Provider(Script):
-    """tests/provider.py: a stand-in for the provider, which takes payments and sends webhooks."""
+    """tests/support/provider.py: a stand-in for the provider, which takes payments and sends webhooks."""
 
     def __init__(self, home, logs, key, webhook):
         super().__init__("provider", home, logs, ["provider.py", "endpoint.py"], ["--key", key, "--webhook", webhook, "--port"])

@@ -22,8 +22,8 @@ import time
 import urllib.parse
 import urllib.request
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from endpoint import Endpoint  # noqa: E402
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from support.endpoint import Endpoint  # noqa: E402
 
 KEY = "live_s3cret_key"
 

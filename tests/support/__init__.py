@@ -1,0 +1,1 @@
+"""What the tests, the demo, the proofs and the bench share. No test imports from another test."""

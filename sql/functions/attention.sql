@@ -31,16 +31,17 @@ begin
     update foloosi.paybacks x
     set state = 'settled', settled_at = now(), settled_by = session_user, note = p_note, updated_at = now()
     where x.id = p_id and x.state <> 'settled' returning * into p;
-    if not found then -- settled before: nothing changes
+    if not found then
         select * into p from foloosi.paybacks x where x.id = p_id;
-        return p;
+        raise exception 'payback % was settled by % at %', p_id, coalesce(p.settled_by, 'a refund'),
+            to_char(p.settled_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') using errcode = 'object_not_in_prerequisite_state';
     end if;
     insert into foloosi.decisions (merchant, action, subject_id, order_ref, decided_by, note)
     values (p.merchant, 'settle', p_id, p.order_ref, session_user, p_note);
     return p;
 end $$;
 comment on function foloosi.settle_payback(bigint, text) is
-'The money of a payback went back, or need not. Parameters: payback''s id, note. Returns its row; settled before, nothing changes. Error: no such payback. Calls: lock_order. Tables: paybacks, decisions (written).';
+'The money of a payback went back, or need not. Parameters: payback''s id, note. Returns its row. Errors: no such payback; it was settled before (by whom and when). Calls: lock_order. Tables: paybacks, decisions (written).';
 
 create or replace function foloosi.dismiss_attention(id bigint, note text default null) returns void
 language plpgsql security definer
@@ -57,7 +58,10 @@ begin
         insert into foloosi.decisions (merchant, action, subject_id, order_ref, decided_by, note)
         values (d.merchant, 'dismiss', p_id, d.order_ref, session_user, p_note);
     elsif exists (select from foloosi.deliveries x where x.id = p_id) then
-        return; -- dismissed before, or it never waited
+        raise exception 'delivery % does not wait for a person%', p_id, coalesce((
+            select format(': %s dismissed it at %s', c.decided_by, to_char(c.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))
+            from foloosi.decisions c where c.action = 'dismiss' and c.subject_id = p_id order by c.id desc limit 1), '')
+            using errcode = 'object_not_in_prerequisite_state', hint = 'What waits: table foloosi.attention.';
     elsif exists (select from foloosi.paybacks x where x.id = p_id) then
         raise exception '% is a payback', p_id using errcode = 'wrong_object_type',
             hint = 'Close it with foloosi.settle_payback(id, note).';
@@ -70,4 +74,4 @@ begin
     end if;
 end $$;
 comment on function foloosi.dismiss_attention(bigint, text) is
-'Take a delivery out of foloosi.attention. Parameters: delivery''s id, note. Done before, nothing changes. Errors: it is a payback or an order (with the function that closes it); there is no such thing. Tables: deliveries, decisions (written).';
+'Take a delivery out of foloosi.attention. Parameters: delivery''s id, note. Errors: the delivery does not wait (who dismissed it and when, if a person did); it is a payback or an order (with the function that closes it); there is no such thing. Tables: deliveries, decisions (written).';

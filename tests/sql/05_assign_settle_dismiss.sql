@@ -110,7 +110,9 @@ select is((select row(p.state, p.settled_by, p.note, p.settled_at is not null)::
 reset session authorization;
 select is(waiting(), '{}', 'settle: nobody waits');
 select is((facts(merchant()))->>'payback 1', 'N-2 settled double_payment 100 AED for O-1 settled by foloosi_operator', 'settle: settled');
-select is(act('select foloosi.settle_payback(payback_id(''N-2''), ''again'')'), '{}', 'settle: twice changes nothing');
+select throws_like('select foloosi.settle_payback(payback_id(''N-2''), ''again'')', 'payback % was settled by foloosi_operator at 20%Z', 'settle: twice is an error, who and when');
+select throws_ok('select foloosi.settle_payback(payback_id(''N-2''), ''again'')', '55000', null, 'settle: twice, by its SQLSTATE');
+select is((facts(merchant()))->>'payback 1', 'N-2 settled double_payment 100 AED for O-1 settled by foloosi_operator', 'settle: twice changes nothing');
 select is((select note from foloosi.paybacks where id = payback_id('N-2')), 'sent on Monday', 'settle: nor the note');
 select is(array(select concat_ws(' ', cause, decided_by, note) from foloosi.order_history where merchant = merchant() and cause <> 'delivery'),
     array['settle foloosi_operator sent on Monday'], 'settle: in the history of the order, once');
@@ -122,6 +124,9 @@ select given_delivery('success', null, 'N-3');
 select given_delivery('failed', null, 'N-3');
 select is((act('select foloosi.settle_payback(payback_id(''N-3''))'))[1], 'payback 3: N-3 check status_contradiction 100 AED for - -> N-3 settled status_contradiction 100 AED for - settled by postgres',
     'settle: of a transaction without an order');
+select given_delivery('success', 'O-1', 'N-4');
+select given_delivery('refund', 'O-1', 'N-4');
+select throws_like('select foloosi.settle_payback(payback_id(''N-4''))', 'payback % was settled by a refund at 20%Z', 'settle: what a refund settled');
 select throws_ok('select foloosi.settle_payback(-1)', 'P0002', null, 'settle: no such payback');
 select throws_ok('select foloosi.settle_payback(null)', 'P0002', null, 'settle: none');
 select throws_ok('select foloosi.settle_payback(transaction_id(''N-1''))', 'P0002', null, 'settle: a transaction is no payback');
@@ -139,10 +144,13 @@ reset session authorization;
 select is(waiting(), '{}', 'dismiss: it waits no more');
 select is(array(select concat_ws(' ', action, order_ref, decided_by, note) from foloosi.decisions where merchant = merchant()),
     array['dismiss O-1 foloosi_operator a typing error of theirs'], 'dismiss: who, why');
-select lives_ok('select foloosi.dismiss_attention(current_setting(''t.id'')::bigint)', 'dismiss: twice');
+select throws_like('select foloosi.dismiss_attention(current_setting(''t.id'')::bigint)',
+    'delivery % does not wait for a person: foloosi_operator dismissed it at 20%Z', 'dismiss: twice is an error, who and when');
 select is((select count(*)::int from foloosi.decisions where merchant = merchant()), 1, 'dismiss: twice changes nothing');
 select is(deliver('success', 'O-1', 'N-1', null, 5), array['duplicate O-1 paid'], 'dismiss: a repeat');
 select is(waiting(), '{}', 'dismiss: does not bring it back');
+select throws_ok('select foloosi.dismiss_attention((select min(id) from foloosi.deliveries where merchant = merchant()))', '55000', null,
+    'dismiss: a delivery that never waited');
 select given_delivery('x', fault => 'not JSON');
 select given('select foloosi.dismiss_attention(waiting_delivery())');
 select is(waiting(), '{}', 'dismiss: a rejected one');

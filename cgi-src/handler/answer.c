@@ -11,38 +11,6 @@
 
 #define ALWAYS "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
 
-/* Why a delivery was not recorded, by writer.h's and the handler's own words; the last row is for any other. */
-static const struct unavailable unavailable[] = {
-    {"database", 5, true, "The database is away. Nothing was kept: send it again."},
-    {"in_doubt", 5, true,
-	"The database did not confirm in time, so it is not known whether this was recorded. "
-	"Send it again: a repeat does no harm."},
-    {"busy", 2, true, "The order is locked by somebody else. Nothing was kept: send it again."},
-    {"refused", 30, false, "The database refused this delivery. Nothing was kept: send it again."},
-    {"schema", 30, false,
-	"The database's schema is not the one that this program knows. Nothing was kept: "
-	"send it again."},
-    {"spool_full", 30, false,
-	"The database is away, and the spool is full. Nothing was kept: send it again."},
-    {"spool_failed", 30, false,
-	"The database is away, and the spool cannot be written to. Nothing was kept: send it "
-	"again."},
-    {"spool_late", 30, false,
-	"The database is away, and the spool's disk did not answer in time. Nothing is "
-	"acknowledged: send it again, a repeat does no harm."},
-    {NULL, 5, false, "It could not be recorded. Nothing was kept: send it again."},
-};
-
-const struct unavailable *
-unavailable_because(const char *reason)
-{
-	const struct unavailable *u = unavailable;
-
-	while (u->reason != NULL && strcmp(u->reason, reason) != 0)
-		u++;
-	return u;
-}
-
 /* The sentence that problem+json gives to a person. */
 static void
 add_detail(struct text *t, enum outcome outcome, const struct answer *a)
@@ -84,7 +52,7 @@ add_detail(struct text *t, enum outcome outcome, const struct answer *a)
 		if (a->refused != OUTCOME__MAX)
 			text_add(&sentence, "The body is no valid transfer, and that could not be "
 					    "recorded. ");
-		text_add(&sentence, unavailable_because(a->delivery->reason)->detail);
+		text_add(&sentence, reason_info(a->delivery->unavailable)->detail);
 		break;
 	}
 	text_add_json(t, sentence.bytes);
@@ -115,10 +83,8 @@ add_problem(struct text *t, enum outcome outcome, const struct answer *a)
 		}
 		text_add(t, "]");
 	}
-	if (info->status == 503 && *a->delivery->reason != '\0') {
-		text_add(t, ",\"reason\":");
-		text_add_json(t, a->delivery->reason);
-	}
+	if (info->status == 503 && a->delivery->unavailable != REASON_NONE)
+		text_format(t, ",\"reason\":\"%s\"", reason_info(a->delivery->unavailable)->name);
 	if (outcome != OUTCOME_NOT_FOUND)
 		text_format(t, ",\"request\":\"%s\"", a->delivery->request_id);
 	text_add(t, "}\n");
@@ -167,8 +133,8 @@ answer_headers(struct text *t, enum outcome outcome, const struct answer *a)
 	if (outcome == OUTCOME_BAD_TYPE) /* RFC 9110 section 15.5.16 */
 		text_add(t, "Accept: application/json\r\nAccept-Encoding: identity\r\n");
 	if (outcome_info(outcome)->status == 503)
-		text_format(t, "Retry-After: %d\r\n",
-		    unavailable_because(a->delivery->reason)->retry_after);
+		text_format(
+		    t, "Retry-After: %d\r\n", reason_info(a->delivery->unavailable)->retry_after);
 }
 
 const char *

@@ -11,17 +11,6 @@
 #include "text.h"
 #include "transfer.h"
 
-/* Why a delivery was not recorded. */
-struct unavailable {
-	const char *reason; /* NULL: any other */
-	int retry_after;    /* seconds */
-	bool spooled;       /* the spool may take it: this passes */
-	const char *detail;
-};
-
-/* The row for a reason. Never NULL; static. */
-const struct unavailable *unavailable_because(const char *reason);
-
 /* What an answer says beside its outcome. All is borrowed. */
 struct answer {
 	const struct delivery *delivery;

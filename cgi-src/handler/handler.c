@@ -199,16 +199,13 @@ arrival_us(const struct http_request *q)
 static void
 keep(struct handler *h)
 {
-	static const char *const reasons[] = {[SPOOL_FULL] = "spool_full",
-	    [SPOOL_FAILED] = "spool_failed",
-	    [SPOOL_LATE] = "spool_late"};
 	struct delivery *d = &h->delivery;
-	enum spool_kept kept = spool_keep(h->spool, d, arrival_us(h->request), h->spool_until);
+	enum reason reason = spool_keep(h->spool, d, arrival_us(h->request), h->spool_until);
 
-	if (kept == SPOOL_KEPT)
+	if (reason == REASON_NONE)
 		d->outcome = OUTCOME_SPOOLED;
-	else if (strcmp(d->reason, "in_doubt") != 0)
-		snprintf(d->reason, sizeof d->reason, "%s", reasons[kept]);
+	else if (d->unavailable != REASON_IN_DOUBT)
+		d->unavailable = reason;
 }
 
 /* Up to where the writer comes in. TO_BE_RECORDED: the delivery is complete. */
@@ -280,7 +277,7 @@ verdict(struct handler *h)
 		d->outcome = OUTCOME_RECORDED;
 #endif
 	if (h->may_spool && d->outcome == OUTCOME_UNAVAILABLE &&
-	    unavailable_because(d->reason)->spooled)
+	    reason_info(d->unavailable)->spoolable)
 		keep(h);
 	if (d->outcome == OUTCOME_UNAVAILABLE || d->faults == NULL)
 		return d->outcome;
@@ -372,15 +369,17 @@ conclude(struct handler *h, enum outcome outcome)
 	const struct delivery *d = &h->delivery;
 	struct http_request *q = h->request;
 	int64_t ms = clock_ms() - http_arrival(q);
+	const char *reason = *d->reason != '\0'              ? d->reason
+			     : d->unavailable != REASON_NONE ? reason_info(d->unavailable)->name
+							     : NULL;
 
 	/* Before the answer, so that whoever has the answer finds the line, and is counted. */
-	stats_answer(h->merchant, outcome, d->reason, ms);
+	stats_answer(h->merchant, outcome, d->unavailable, ms);
 	log_event((enum log_level)outcome_info(outcome)->log_level, "request", "id", d->request_id,
 	    "merchant", h->merchant != NULL ? h->merchant->name : "-", "outcome",
 	    outcome_info(outcome)->name, "status", log_number(outcome_info(outcome)->status),
-	    "reason", *d->reason != '\0' ? d->reason : NULL, "ms", log_number(ms), "bytes",
-	    log_number((int64_t)d->body_len), "delivery",
-	    d->delivery_id != 0 ? log_number(d->delivery_id) : "-", (const char *)NULL);
+	    "reason", reason, "ms", log_number(ms), "bytes", log_number((int64_t)d->body_len),
+	    "delivery", d->delivery_id != 0 ? log_number(d->delivery_id) : "-", (const char *)NULL);
 	answer(h, outcome);
 	if (d->merchant != NULL && d->outcome != OUTCOME_UNAVAILABLE && !d->merchant_known)
 		warn_unknown_merchant(d->merchant);

@@ -169,9 +169,9 @@ report(struct writer *writer)
 		notify("WATCHDOG=1");
 	writer_stats(writer, &n);
 	status = xasprintf("STATUS=%s; %" PRIu64 " deliveries recorded in %" PRIu64 " batches",
-	    n.down == NULL                  ? "recording"
-	    : strcmp(n.down, "schema") == 0 ? "the schema is of another version"
-					    : "the database is away",
+	    n.down == REASON_NONE     ? "recording"
+	    : n.down == REASON_SCHEMA ? "the schema is of another version"
+				      : "the database is away",
 	    n.deliveries, n.batches);
 	notify(status);
 	free(status);

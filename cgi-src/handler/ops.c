@@ -157,11 +157,12 @@ serve_readyz(struct ops *o, struct http_request *q, int64_t deadline)
 		trouble = spool_trouble(o->options.spool);
 	}
 	ok = o->status == PG_OK && writer.up && trouble == NULL;
-	fprintf(out, "{\"status\":\"%s\",\"checks\":{\"database\":{\"ok\":%s,\"ms\":%jd%s}",
-	    ok ? "ready" : "not ready", o->status == PG_OK ? "true" : "false", (intmax_t)o->took,
-	    o->status == PG_OK       ? ""
-	    : o->status == PG_SCHEMA ? ",\"reason\":\"schema\""
-				     : ",\"reason\":\"database\"");
+	fprintf(out, "{\"status\":\"%s\",\"checks\":{\"database\":{\"ok\":%s,\"ms\":%jd",
+	    ok ? "ready" : "not ready", o->status == PG_OK ? "true" : "false", (intmax_t)o->took);
+	if (o->status != PG_OK)
+		fprintf(out, ",\"reason\":\"%s\"",
+		    reason_info(o->status == PG_SCHEMA ? REASON_SCHEMA : REASON_DATABASE)->name);
+	fputs("}", out);
 	fprintf(out, ",\"writer\":{\"ok\":%s,\"queued\":%ju}", writer.up ? "true" : "false",
 	    (uintmax_t)writer.queued);
 	if (o->options.spool == NULL)

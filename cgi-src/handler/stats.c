@@ -28,7 +28,7 @@
 #endif
 
 #define BOUNDS 13
-#define WORDS 10 /* and one NULL at least behind them */
+#define WORDS 7 /* and one NULL at least behind them */
 
 /* A merchant's counters. */
 struct stats_merchant {
@@ -44,13 +44,12 @@ static struct stats_merchant unknown = {.name = "-"};
 
 /* The last one, "other", is for words that are not in the row. */
 static const char *const words[STATS__COUNTERS][WORDS] = {
-    [STATS_UNAVAILABLE] = {"database", "in_doubt", "busy", "refused", "schema", "spool_full",
-	"spool_failed", "spool_late", "other"},
     [STATS_BATCH_FAILED] = {"database", "in_doubt", "locked", "refused", "schema", "other"},
     [STATS_DRAINED] = {"recorded", "duplicate", "ignored", "review", "other"},
     [STATS_RELOADED] = {"ok", "failed", "other"},
 };
 static _Atomic uint64_t counters[STATS__COUNTERS][WORDS];
+static _Atomic uint64_t unavailable[REASON__MAX]; /* answers 503 */
 
 /* Upper bounds, ascending; what is greater than the last goes into the bucket behind it. */
 static const struct {
@@ -124,14 +123,14 @@ stats_observe(enum stats_histogram h, int64_t value)
 }
 
 void
-stats_answer(const struct merchant *merchant, enum outcome outcome, const char *reason, int64_t ms)
+stats_answer(const struct merchant *merchant, enum outcome outcome, enum reason reason, int64_t ms)
 {
 	struct stats_merchant *m =
 	    merchant != NULL && merchant->stats != NULL ? merchant->stats : &unknown;
 
 	add(&m->outcomes[outcome], 1);
 	if (outcome == OUTCOME_UNAVAILABLE)
-		stats_count(STATS_UNAVAILABLE, reason);
+		add(&unavailable[reason], 1);
 	stats_observe(STATS_REQUEST_MS, ms);
 }
 
@@ -191,6 +190,18 @@ write_words(FILE *out, const struct family *f, const struct stats_sample *s)
 	for (size_t i = 0; words[f->at][i] != NULL; i++)
 		fprintf(out, "%s{%s=\"%s\"} %" PRIu64 "\n", f->name, f->label, words[f->at][i],
 		    get(&counters[f->at][i]));
+}
+
+static void
+write_unavailable(FILE *out, const struct family *f, const struct stats_sample *s)
+{
+	(void)s;
+	for (int i = 1; i <= REASON__MAX; i++) { /* REASON_NONE, "other", comes last */
+		enum reason reason = i < REASON__MAX ? (enum reason)i : REASON_NONE;
+
+		fprintf(out, "%s{reason=\"%s\"} %" PRIu64 "\n", f->name, reason_info(reason)->name,
+		    get(&unavailable[reason]));
+	}
 }
 
 static void
@@ -354,7 +365,7 @@ static const struct family families[] = {
 	write_histogram, STATS_REQUEST_MS, NULL, NULL, 0},
     {"foloosi_unavailable_total", COUNTER,
 	"Answers 503 by reason, as in foloosi-webhook(8); spool_full and spool_failed need a person at once.",
-	write_words, STATS_UNAVAILABLE, "reason", NULL, 0},
+	write_unavailable, 0, NULL, NULL, 0},
     {"foloosi_queue_length", GAUGE,
 	"Deliveries that wait for the writer; if it stays near the number of threads, the database is too slow for what comes.",
 	write_number, SAMPLE(writer.queued), NULL, NULL, 0},

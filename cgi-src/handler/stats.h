@@ -18,7 +18,6 @@
 
 /* Counters by one word each; stats.c has the words, and counts any other as "other". */
 enum stats_counter {
-	STATS_UNAVAILABLE,  /* answers 503, by reason */
 	STATS_BATCH_FAILED, /* calls of record_deliveries() that did not commit, by reason */
 	STATS_DRAINED,      /* deliveries that came out of the spool, by outcome */
 	STATS_RELOADED,     /* SIGHUP: ok, failed */
@@ -41,10 +40,10 @@ void stats_adopt(struct config *);
 /*
  * A request gets its answer. From any thread.
  *   merchant  NULL: unknown
- *   reason    delivery.h's, of OUTCOME_UNAVAILABLE
+ *   reason    counted with OUTCOME_UNAVAILABLE
  *   ms        since its arrival
  */
-void stats_answer(const struct merchant *, enum outcome, const char *reason, int64_t ms);
+void stats_answer(const struct merchant *, enum outcome, enum reason, int64_t ms);
 
 void stats_count(enum stats_counter, const char *word);
 void stats_observe(enum stats_histogram, int64_t value);

@@ -100,7 +100,7 @@ struct lane {
 	pthread_cond_t work;   /* something was queued, or the writer stops */
 	struct waiting *first; /* the queue, oldest first */
 	struct waiting **last; /* where the next one is hung in */
-	const char *down;      /* NULL, or the reason to refuse with */
+	enum reason down;      /* NONE, or the reason to refuse with */
 	bool up;               /* it was connected since, which NULL alone does not say */
 	int64_t expected; /* clock_ms() at which it is to show up again; see writer_overdue() */
 
@@ -177,12 +177,11 @@ unqueue(struct lane *lane, struct waiting **at)
 
 /* Nothing was kept, as far as is known. */
 static void
-unavailable(struct delivery *d, const char *reason)
+unavailable(struct delivery *d, enum reason reason)
 {
-	assert(strlen(reason) < REASON_SIZE);
 	d->outcome = OUTCOME_UNAVAILABLE;
-	d->order[0] = d->order_state[0] = '\0';
-	memcpy(d->reason, reason, strlen(reason) + 1);
+	d->unavailable = reason;
+	d->order[0] = d->order_state[0] = d->reason[0] = '\0';
 	d->delivery_id = 0;
 	d->merchant_known = true; /* as far as we know: no ground to warn */
 }
@@ -237,28 +236,31 @@ wait_until(sem_t *answered, int64_t deadline)
 static bool
 lend(struct writer *writer, struct waiting *w)
 {
-	const char *down;
+	enum reason down;
 
 	pthread_mutex_lock(&writer->mutex);
 	down = writer->main.down;
-	if (down == NULL)
+	if (down == REASON_NONE)
 		queue(&writer->main, w);
-	if (down == NULL && w->unattended) {
+	if (down == REASON_NONE && w->unattended) {
 		writer->lent++;
 		if (last_moment(w) < writer->alarm)
 			pthread_cond_signal(&writer->collector);
 	}
 	pthread_mutex_unlock(&writer->mutex);
-	if (down != NULL)
+	if (down != REASON_NONE)
 		unavailable(w->d, down);
-	return down == NULL;
+	return down == REASON_NONE;
 }
 
 bool
 writer_lend(struct writer *writer, struct waiting *w, struct delivery *d, void *owner)
 {
-	*w = (struct waiting){
-	    .d = d, .pause = PAUSE_FIRST, .reason = "database", .unattended = true, .owner = owner};
+	*w = (struct waiting){.d = d,
+	    .pause = PAUSE_FIRST,
+	    .reason = REASON_DATABASE,
+	    .unattended = true,
+	    .owner = owner};
 	return lend(writer, w);
 }
 
@@ -279,7 +281,7 @@ expire(struct lane *lane, int64_t now, int64_t then)
 			continue;
 		}
 		unqueue(lane, at);
-		unavailable(w->d, w->in_doubt ? "in_doubt" : w->reason);
+		unavailable(w->d, w->in_doubt ? REASON_IN_DOUBT : w->reason);
 		finish(lane->writer, w);
 	}
 	return then;
@@ -331,14 +333,14 @@ writer_close(struct writer *writer)
 void
 writer_record(struct writer *writer, struct delivery *d)
 {
-	struct waiting w = {.d = d, .pause = PAUSE_FIRST, .reason = "database"};
+	struct waiting w = {.d = d, .pause = PAUSE_FIRST, .reason = REASON_DATABASE};
 
 	sem_init(&w.answered, 0, 0);
 	if (!lend(writer, &w)) {
 		;
 	} else if (!wait_until(&w.answered, last_moment(&w))) {
 		if (withdraw(writer, &w))
-			unavailable(d, w.in_doubt ? "in_doubt" : w.reason);
+			unavailable(d, w.in_doubt ? REASON_IN_DOUBT : w.reason);
 		else
 			wait_until(&w.answered, NEVER);
 	}
@@ -371,9 +373,9 @@ give_back(struct writer *writer, struct waiting *w)
 }
 
 static void
-refuse(struct writer *writer, struct waiting *w, const char *reason)
+refuse(struct writer *writer, struct waiting *w, enum reason reason)
 {
-	unavailable(w->d, w->in_doubt ? "in_doubt" : reason);
+	unavailable(w->d, w->in_doubt ? REASON_IN_DOUBT : reason);
 	give_back(writer, w);
 }
 
@@ -435,7 +437,7 @@ later(struct lane *lane, struct waiting *w, int ms)
 {
 	struct lane *beside = lane->writer->beside;
 
-	if (beside->down != NULL)
+	if (beside->down != REASON_NONE)
 		return false;
 	w->due = clock_ms() + ms;
 	queue(beside, w);
@@ -461,19 +463,18 @@ ask_again(struct lane *lane, size_t n)
 	return worth;
 }
 
-/* The word for the log and the answer. */
-static const char *
+static enum reason
 reason_of(enum pg_status status)
 {
 	switch (status) {
 	case PG_LOST:
-		return "in_doubt";
+		return REASON_IN_DOUBT;
 	case PG_DATA:
-		return "refused";
+		return REASON_REFUSED;
 	case PG_SCHEMA:
-		return "schema";
+		return REASON_SCHEMA;
 	default:
-		return "database";
+		return REASON_DATABASE;
 	}
 }
 
@@ -481,7 +482,7 @@ reason_of(enum pg_status status)
 static void
 go_down(struct lane *lane, enum pg_status status)
 {
-	lane->down = status == PG_SCHEMA ? "schema" : "database";
+	lane->down = status == PG_SCHEMA ? REASON_SCHEMA : REASON_DATABASE;
 	lane->up = false;
 	while (lane->first != NULL)
 		refuse(lane->writer, unqueue(lane, &lane->first), lane->down);
@@ -505,6 +506,7 @@ record(struct lane *lane, size_t n)
 	struct writer_stats *stats = &lane->writer->stats;
 	int64_t deadline = NEVER, begin, took;
 	enum pg_status status;
+	const char *failure;
 	uint64_t busy = 0;
 
 	for (size_t i = 0; i < n; i++) {
@@ -515,6 +517,7 @@ record(struct lane *lane, size_t n)
 	begin = clock_ms();
 	status = pg_record(lane->pg, lane->batch, n, deadline - MARGIN);
 	took = clock_ms() - begin;
+	failure = status == PG_LOCKED ? "locked" : reason_info(reason_of(status))->name;
 	hangs(lane, status, took);
 	for (size_t i = 0; status == PG_OK && i < n; i++)
 		busy += lane->batch[i]->outcome == OUTCOME_BUSY;
@@ -530,7 +533,7 @@ record(struct lane *lane, size_t n)
 		stats_observe(STATS_BATCH_SIZE, (int64_t)n);
 		stats_observe(STATS_COMMIT_MS, took);
 	} else {
-		stats_count(STATS_BATCH_FAILED, status == PG_LOCKED ? "locked" : reason_of(status));
+		stats_count(STATS_BATCH_FAILED, failure);
 	}
 	if (status == PG_OK)
 		lane->backoff = BACKOFF_FIRST;
@@ -539,9 +542,8 @@ record(struct lane *lane, size_t n)
 		    lane->batch[0]->request_id, "error", pg_error(lane->pg), NULL);
 	else
 		log_event(status == PG_LOCKED ? LOG_INFO : LOG_WARNING, "batch_failed", "lane",
-		    lane->name, "deliveries", log_number((int64_t)n), "reason",
-		    status == PG_LOCKED ? "locked" : reason_of(status), "error", pg_error(lane->pg),
-		    "remedy", pg_remedy(lane->pg), NULL);
+		    lane->name, "deliveries", log_number((int64_t)n), "reason", failure, "error",
+		    pg_error(lane->pg), "remedy", pg_remedy(lane->pg), NULL);
 	return status;
 }
 
@@ -568,15 +570,16 @@ commit(struct lane *lane, size_t n)
 
 		if (busy) {
 			w->pause = w->pause * 2 < PAUSE_LAST ? w->pause * 2 : PAUSE_LAST;
-			w->reason = "busy";
+			w->reason = REASON_BUSY;
 		}
 		w->alone |= suspect;
 		if ((busy || suspect) && later(lane, w, pause))
 			continue;
 		if (busy || suspect)
-			unavailable(w->d, w->in_doubt ? "in_doubt" : lane->writer->beside->down);
+			unavailable(
+			    w->d, w->in_doubt ? REASON_IN_DOUBT : lane->writer->beside->down);
 		else if (status != PG_OK)
-			unavailable(w->d, w->in_doubt ? "in_doubt" : reason_of(status));
+			unavailable(w->d, w->in_doubt ? REASON_IN_DOUBT : reason_of(status));
 		if (w->unattended)
 			finish(lane->writer, w);
 		else
@@ -614,7 +617,7 @@ connect_lane(struct lane *lane)
 	pthread_mutex_t *mutex = &lane->writer->mutex;
 	enum pg_status status;
 
-	if (lane->down != NULL) {
+	if (lane->down != REASON_NONE) {
 		int64_t then = clock_ms() + jitter(lane, lane->backoff);
 		while (!lane->writer->stop && clock_ms() < then)
 			sleep_until(lane, then);
@@ -633,7 +636,7 @@ connect_lane(struct lane *lane)
 	lane->complained = status != PG_OK;
 	pthread_mutex_lock(mutex);
 	if (status == PG_OK) {
-		lane->down = NULL;
+		lane->down = REASON_NONE;
 		lane->up = true;
 		lane->writer->stats.connects++;
 	} else {
@@ -656,7 +659,7 @@ run(void *arg)
 	while (!writer->stop) {
 		lane->expected = clock_ms();
 		if (!pg_connected(lane->pg) &&
-		    (lane->eager || lane->down != NULL || lane->first != NULL)) {
+		    (lane->eager || lane->down != REASON_NONE || lane->first != NULL)) {
 			connect_lane(lane);
 		} else if ((n = take(lane, &wake)) == 0) {
 			sleep_until(lane, wake);

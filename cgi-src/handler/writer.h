@@ -27,7 +27,7 @@ struct waiting {
 	int pause;          /* ms before the try after that */
 	bool alone;         /* not to be tried together with others */
 	bool in_doubt;      /* a try ended without an answer */
-	const char *reason; /* what to say when its time is up */
+	enum reason reason; /* what to say when its time is up */
 	bool unattended;    /* nobody waits: it is for writer_collect() */
 	sem_t answered;     /* else who waits does it here … */
 	atomic_bool posted; /* … for this */
@@ -49,8 +49,8 @@ struct writer *writer_start(const struct writer_options *);
  * Lend a delivery and wait for its verdict. Returns when d->outcome is one of
  * RECORDED, DUPLICATE, IGNORED, REVIEW, REJECTED (committed) or UNAVAILABLE
  * (nothing was kept, or it is not known), at d->deadline at the latest. With
- * UNAVAILABLE, d->reason says why: "database", "in_doubt", "busy", "refused",
- * "schema". Safe from any number of threads, each with its own delivery.
+ * UNAVAILABLE, d->unavailable says why: DATABASE, IN_DOUBT, BUSY, REFUSED,
+ * SCHEMA. Safe from any number of threads, each with its own delivery.
  */
 void writer_record(struct writer *, struct delivery *d);
 
@@ -81,7 +81,7 @@ struct writer_stats {
 	/* of this moment */
 	uint64_t queued;  /* deliveries that wait for a lane */
 	bool up;          /* the main lane is connected, as far as is known */
-	const char *down; /* NULL, or why all is refused at the moment: "database", "schema" */
+	enum reason down; /* why all is refused at the moment; REASON_NONE: it is not */
 };
 void writer_stats(struct writer *, struct writer_stats *);
 

@@ -44,6 +44,23 @@ enum outcome {
 	OUTCOME__MAX
 };
 
+/*
+ * Why a delivery is OUTCOME_UNAVAILABLE. outcome.c has one row for each. (Reasons of the other
+ * outcomes are the order rules' and stand in the database: struct delivery has their text.)
+ */
+enum reason {
+	REASON_NONE,         /* it is not unavailable, or nothing is known */
+	REASON_DATABASE,     /* no connection, or the server says that it cannot */
+	REASON_IN_DOUBT,     /* no answer in time: it may be recorded */
+	REASON_BUSY,         /* another session holds the order's lock */
+	REASON_REFUSED,      /* the database refuses this delivery */
+	REASON_SCHEMA,       /* the schema is of a version that this program does not know */
+	REASON_SPOOL_FULL,   /* a limit of the spool is reached */
+	REASON_SPOOL_FAILED, /* the spool's disk is full or broken */
+	REASON_SPOOL_LATE,   /* the spool's disk did not answer in time: it may be kept */
+	REASON__MAX
+};
+
 /* Lengths of what the database hands back, in bytes with the final NUL. */
 #define ORDER_REF_SIZE (LIMIT_OPTIONAL * 4 + 1) /* characters of at most 4 bytes of UTF-8 */
 #define ORDER_STATE_SIZE 16
@@ -72,7 +89,9 @@ struct delivery {
 	char order[ORDER_REF_SIZE]; /* the order concerned; "": none */
 	char order_state
 	    [ORDER_STATE_SIZE];   /* its state after the commit; "": there is no such order */
-	char reason[REASON_SIZE]; /* why, in one word of the vocabulary; "": nothing to add */
+	enum reason unavailable;  /* why the database has not taken it, if outcome is UNAVAILABLE or
+	                             SPOOLED; else NONE */
+	char reason[REASON_SIZE]; /* else why, in the database's word; "": nothing to add */
 	int64_t delivery_id;      /* foloosi.deliveries.id; 0: no row was written */
 	bool merchant_known;      /* foloosi.merchants has a row for the merchant */
 };
@@ -84,6 +103,17 @@ struct outcome_info {
 	const char *title; /* reason phrase, and the title of problem+json (RFC 9457) */
 	int log_level;     /* enum log_level */
 };
+
+/* A row of outcome.c's table of reasons. */
+struct reason_info {
+	const char *name;   /* as logs, answers and metrics spell it */
+	int retry_after;    /* seconds */
+	bool spoolable;     /* it passes by itself: the spool may take the delivery */
+	const char *detail; /* the sentence of problem+json */
+};
+
+/* The row for a reason. Never NULL; static. */
+const struct reason_info *reason_info(enum reason);
 
 /* The row for an outcome. Never NULL; static. */
 const struct outcome_info *outcome_info(enum outcome);

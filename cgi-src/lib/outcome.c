@@ -1,5 +1,5 @@
 /*
- * outcome.c - the one table of what may become of a request.
+ * outcome.c - the tables of what may become of a request, and of why it may be unavailable.
  *
  * The order is that of the enum. Titles are RFC 9110's reason phrases, which is what
  * problem+json asks for when its type is about:blank (RFC 9457 section 4.2.1).
@@ -43,4 +43,36 @@ outcome_from_name(const char *name)
 		if (strcmp(table[i].name, name) == 0)
 			return (enum outcome)i;
 	return OUTCOME__MAX;
+}
+
+static const struct reason_info reasons[] = {
+    [REASON_NONE] = {"other", 5, false,
+	"It could not be recorded. Nothing was kept: send it again."},
+    [REASON_DATABASE] = {"database", 5, true,
+	"The database is away. Nothing was kept: send it again."},
+    [REASON_IN_DOUBT] = {"in_doubt", 5, true,
+	"The database did not confirm in time, so it is not known whether this was recorded. "
+	"Send it again: a repeat does no harm."},
+    [REASON_BUSY] = {"busy", 2, true,
+	"The order is locked by somebody else. Nothing was kept: send it again."},
+    [REASON_REFUSED] = {"refused", 30, false,
+	"The database refused this delivery. Nothing was kept: send it again."},
+    [REASON_SCHEMA] = {"schema", 30, false,
+	"The database's schema is not the one that this program knows. Nothing was kept: "
+	"send it again."},
+    [REASON_SPOOL_FULL] = {"spool_full", 30, false,
+	"The database is away, and the spool is full. Nothing was kept: send it again."},
+    [REASON_SPOOL_FAILED] = {"spool_failed", 30, false,
+	"The database is away, and the spool cannot be written to. Nothing was kept: send it "
+	"again."},
+    [REASON_SPOOL_LATE] = {"spool_late", 30, false,
+	"The database is away, and the spool's disk did not answer in time. Nothing is "
+	"acknowledged: send it again, a repeat does no harm."},
+};
+_Static_assert(sizeof reasons / sizeof *reasons == REASON__MAX, "a row for each reason");
+
+const struct reason_info *
+reason_info(enum reason reason)
+{
+	return &reasons[reason];
 }

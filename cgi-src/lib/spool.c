@@ -114,7 +114,7 @@ struct job {
 	/* under the mutex */
 	pthread_cond_t changed;
 	bool begun, done, abandoned;
-	enum spool_kept kept;
+	enum reason kept;
 };
 
 struct spool {
@@ -696,7 +696,7 @@ store(struct spool *s, const char *name, const unsigned char *bytes, size_t len)
 }
 
 /* A hand's work on a job: the only place where a delivery meets the disk. */
-static enum spool_kept
+static enum reason
 work(struct spool *s, const struct job *job)
 {
 	bool counted, kept;
@@ -708,13 +708,13 @@ work(struct spool *s, const struct job *job)
 		spool_count(s);
 	if (!reserve(s, job->len)) {
 		complain(s, TROUBLE_FULL, "spool_max_files or spool_max_bytes is reached");
-		return SPOOL_FULL;
+		return REASON_SPOOL_FULL;
 	}
 	kept = store(s, job->name, job->bytes, job->len);
 	if (!kept)
 		complain(s, TROUBLE_WRITE, strerror(errno));
 	release(s, job->len, kept);
-	return kept ? SPOOL_KEPT : SPOOL_FAILED;
+	return kept ? REASON_NONE : REASON_SPOOL_FAILED;
 }
 
 static void
@@ -740,7 +740,7 @@ begin(struct spool *s)
 
 /* The job has its result. Mutex held. */
 static void
-end(struct spool *s, struct job *job, enum spool_kept kept)
+end(struct spool *s, struct job *job, enum reason kept)
 {
 	s->hangs = false;
 	job->kept = kept;
@@ -773,7 +773,7 @@ hand(void *arg)
 	pthread_mutex_lock(&s->mutex);
 	while (await_job(s)) {
 		struct job *job = begin(s);
-		enum spool_kept kept;
+		enum reason kept;
 
 		pthread_mutex_unlock(&s->mutex);
 		kept = work(s, job);
@@ -823,11 +823,11 @@ withdraw(struct spool *s, const struct job *job)
  * Leave the job to a hand, and wait for it. Mutex held. The job is freed, now or by the hand.
  * *error: why there can be no hand, or 0.
  */
-static enum spool_kept
+static enum reason
 have_done(struct spool *s, struct job *job, int64_t until, int *error)
 {
 	struct timespec then = clock_timespec(until);
-	enum spool_kept kept = SPOOL_LATE;
+	enum reason kept = REASON_SPOOL_LATE;
 	int rc = 0;
 
 	*s->last = job;
@@ -838,20 +838,20 @@ have_done(struct spool *s, struct job *job, int64_t until, int *error)
 	if (job->begun && !job->done) {
 		s->hangs = true;
 		job->abandoned = true;
-		return SPOOL_LATE;
+		return REASON_SPOOL_LATE;
 	}
 	if (job->done)
 		kept = job->kept;
 	else
 		withdraw(s, job);
 	free_job(job);
-	return *error == 0 ? kept : SPOOL_FAILED;
+	return *error == 0 ? kept : REASON_SPOOL_FAILED;
 }
 
-enum spool_kept
+enum reason
 spool_keep(struct spool *s, const struct delivery *d, int64_t arrived, int64_t until)
 {
-	enum spool_kept kept = SPOOL_LATE;
+	enum reason kept = REASON_SPOOL_LATE;
 	struct job *job = xcalloc(1, sizeof *job);
 	int error = 0;
 
@@ -864,7 +864,7 @@ spool_keep(struct spool *s, const struct delivery *d, int64_t arrived, int64_t u
 	else
 		kept = have_done(s, job, until, &error);
 	pthread_mutex_unlock(&s->mutex);
-	if (kept == SPOOL_LATE)
+	if (kept == REASON_SPOOL_LATE)
 		complain(s, TROUBLE_LATE, "nothing was kept before the deadline");
 	if (error != 0)
 		complain(s, TROUBLE_NO_HAND, strerror(error));

@@ -33,20 +33,16 @@ struct spool *spool_open(const struct spool_options *, char **error);
 /* NULL is ignored. What hangs at the disk is left there after two seconds. */
 void spool_close(struct spool *);
 
-enum spool_kept {
-	SPOOL_KEPT,   /* on disk, and its name too: a power cut may come */
-	SPOOL_FULL,   /* a limit is reached; nothing was kept */
-	SPOOL_FAILED, /* the disk is full or broken, and the log has said so; nothing was kept */
-	SPOOL_LATE    /* the disk hangs: not kept in time, but perhaps it will be */
-};
-
 /*
  * Keep a delivery: merchant, request id, order key and body. Whatever the disk does, it returns
  * in time: the work is done by a thread of the spool's.
  *   arrived   when it did, in microseconds since 1970
  *   until     clock_ms() by which to return
+ * Returns REASON_NONE: it is on disk, and its name too, a power cut may come; REASON_SPOOL_FULL or
+ * REASON_SPOOL_FAILED: nothing was kept, the log has why; REASON_SPOOL_LATE: the disk hangs, it
+ * was not kept in time, but perhaps it will be.
  */
-enum spool_kept spool_keep(struct spool *, const struct delivery *, int64_t arrived, int64_t until);
+enum reason spool_keep(struct spool *, const struct delivery *, int64_t arrived, int64_t until);
 
 /* -- the way back: for one process at a time, the one that has spool_lock() -- */
 

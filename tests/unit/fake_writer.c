@@ -25,6 +25,7 @@ writer_record(struct writer *w, struct delivery *d)
 	d->outcome = w->verdict.outcome;
 	memcpy(d->order, w->verdict.order, sizeof d->order);
 	memcpy(d->order_state, w->verdict.order_state, sizeof d->order_state);
+	d->unavailable = w->verdict.unavailable;
 	memcpy(d->reason, w->verdict.reason, sizeof d->reason);
 	d->delivery_id = w->verdict.delivery_id;
 	d->merchant_known = w->verdict.merchant_known;

@@ -88,7 +88,7 @@ keep_body(const char *merchant, int n, const char *body)
 
 		snprintf(d.request_id, sizeof d.request_id, "%016x", (unsigned)++arrivals);
 		assert_int_equal(
-		    spool_keep(spool, &d, 1000 + arrivals, clock_ms() + 10000), SPOOL_KEPT);
+		    spool_keep(spool, &d, 1000 + arrivals, clock_ms() + 10000), REASON_NONE);
 	}
 }
 

@@ -688,8 +688,8 @@ rejected_but_not_kept_says_so(void **state)
 	(void)state;
 	for (size_t i = 0; i < 2; i++) {
 		post(SHOP, bodies[i]);
-		writer.verdict =
-		    (struct delivery){.outcome = OUTCOME_UNAVAILABLE, .reason = "database"};
+		writer.verdict = (struct delivery){
+		    .outcome = OUTCOME_UNAVAILABLE, .unavailable = REASON_DATABASE};
 		serve();
 		assert_problem(503);
 		assert_has(q.headers, "Retry-After: ");
@@ -758,15 +758,15 @@ static void
 not_committed(void **state)
 {
 	static const struct {
-		const char *reason, *sentence;
+		enum reason reason;
+		const char *name, *sentence;
 	} rows[] = {
-	    {"database", "database is away"},
-	    {"in_doubt", "not known whether"},
-	    {"busy", "locked"},
-	    {"refused", "refused"},
-	    {"schema", "schema"},
-	    {"", "could not be recorded"},
-	    {"something_new", "could not be recorded"},
+	    {REASON_DATABASE, "database", "database is away"},
+	    {REASON_IN_DOUBT, "in_doubt", "not known whether"},
+	    {REASON_BUSY, "busy", "locked"},
+	    {REASON_REFUSED, "refused", "refused"},
+	    {REASON_SCHEMA, "schema", "schema"},
+	    {REASON_NONE, NULL, "could not be recorded"},
 	};
 
 	(void)state;
@@ -774,13 +774,21 @@ not_committed(void **state)
 		int seconds = 0;
 
 		post(SHOP, GOOD);
-		writer.verdict = (struct delivery){.outcome = OUTCOME_UNAVAILABLE};
-		snprintf(writer.verdict.reason, REASON_SIZE, "%s", rows[i].reason);
+		writer.verdict = (struct delivery){
+		    .outcome = OUTCOME_UNAVAILABLE, .unavailable = rows[i].reason};
 		serve();
 		assert_problem(503);
 		assert_has(q.answer, rows[i].sentence);
+		if (rows[i].name != NULL) {
+			char *member = xasprintf(",\"reason\":\"%s\",", rows[i].name);
+
+			assert_has(q.answer, member);
+			free(member);
+		} else {
+			assert_lacks(q.answer, "\"reason\"");
+		}
 		/* An answer may only say that nothing was kept where that is known. */
-		if (strcmp(rows[i].reason, "in_doubt") == 0)
+		if (rows[i].reason == REASON_IN_DOUBT)
 			assert_lacks(q.answer, "Nothing was kept");
 		else
 			assert_has(q.answer, "Nothing was kept");
@@ -810,18 +818,19 @@ static void
 spools(void)
 {
 	static const struct {
-		const char *reason, *body;
+		enum reason reason;
+		const char *body;
 		bool spooled;
 	} rows[] = {
-	    {"database", GOOD, true},
-	    {"in_doubt", GOOD, true},
-	    {"busy", GOOD, true},
-	    {"refused", GOOD, false}, /* would be refused for ever */
-	    {"schema", GOOD, false},  /* the contract: not acknowledged */
-	    {"", GOOD, false},
-	    {"database", "{", false}, /* nobody's payment, and under a quota */
-	    {"database", "{}", false},
-	    {"in_doubt", "{}", false},
+	    {REASON_DATABASE, GOOD, true},
+	    {REASON_IN_DOUBT, GOOD, true},
+	    {REASON_BUSY, GOOD, true},
+	    {REASON_REFUSED, GOOD, false}, /* would be refused for ever */
+	    {REASON_SCHEMA, GOOD, false},  /* the contract: not acknowledged */
+	    {REASON_NONE, GOOD, false},
+	    {REASON_DATABASE, "{", false}, /* nobody's payment, and under a quota */
+	    {REASON_DATABASE, "{}", false},
+	    {REASON_IN_DOUBT, "{}", false},
 	};
 	char directory[] = "/tmp/fw-handler.XXXXXX", *error;
 	struct handler *without = handler;
@@ -835,8 +844,8 @@ spools(void)
 	handler = handler_new(&writer, spool, ending == HANDLER_ANSWERED ? NULL : &q);
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
 		post(SHOP, rows[i].body);
-		writer.verdict = (struct delivery){.outcome = OUTCOME_UNAVAILABLE};
-		snprintf(writer.verdict.reason, REASON_SIZE, "%s", rows[i].reason);
+		writer.verdict = (struct delivery){
+		    .outcome = OUTCOME_UNAVAILABLE, .unavailable = rows[i].reason};
 		serve();
 		if (rows[i].spooled) {
 			assert_int_equal(q.status, 200);
@@ -856,21 +865,24 @@ spools(void)
 	assert_has(q.answer, "recorded");
 	config.deadline_ms = 1000;
 	post(SHOP, GOOD);
-	writer.verdict = (struct delivery){.outcome = OUTCOME_UNAVAILABLE, .reason = "database"};
+	writer.verdict =
+	    (struct delivery){.outcome = OUTCOME_UNAVAILABLE, .unavailable = REASON_DATABASE};
 	assert_int_equal(serve(), 200);
 	assert_int_equal(writer.deadline, q.arrival + 750);
 	config.deadline_ms = 3000;
 
 	/* It is full now. */
 	post(SHOP, GOOD);
-	writer.verdict = (struct delivery){.outcome = OUTCOME_UNAVAILABLE, .reason = "database"};
+	writer.verdict =
+	    (struct delivery){.outcome = OUTCOME_UNAVAILABLE, .unavailable = REASON_DATABASE};
 	serve();
 	assert_problem(503);
 	assert_has(q.answer, "\"reason\":\"spool_full\"");
 	assert_has(q.answer, "Nothing was kept");
 	assert_non_null(strstr(q.headers, "Retry-After: "));
 	post(SHOP, GOOD);
-	writer.verdict = (struct delivery){.outcome = OUTCOME_UNAVAILABLE, .reason = "in_doubt"};
+	writer.verdict =
+	    (struct delivery){.outcome = OUTCOME_UNAVAILABLE, .unavailable = REASON_IN_DOUBT};
 	serve();
 	assert_problem(503);
 	assert_has(q.answer, "\"reason\":\"in_doubt\"");
@@ -941,8 +953,8 @@ lent_and_resumed(void **state)
 
 		post(SHOP, bodies[i]); /* refused at once */
 		writer.refuses = true;
-		writer.verdict =
-		    (struct delivery){.outcome = OUTCOME_UNAVAILABLE, .reason = "database"};
+		writer.verdict = (struct delivery){
+		    .outcome = OUTCOME_UNAVAILABLE, .unavailable = REASON_DATABASE};
 		assert_int_equal(handler_serve(lender, &config, &q), HANDLER_REFUSED);
 		assert_int_equal(q.answers, 0);
 		handler_complete(lender);
@@ -1016,10 +1028,12 @@ nothing_is_left_of_the_one_before(void **state)
 	    "{\"outcome\":\"recorded\",\"order\":null,\"request\":\"################\"}\n");
 	assert_string_equal(writer.faults, "(none)");
 	post(SHOP, "{");
-	writer.verdict = (struct delivery){.outcome = OUTCOME_UNAVAILABLE, .reason = "database"};
+	writer.verdict =
+	    (struct delivery){.outcome = OUTCOME_UNAVAILABLE, .unavailable = REASON_DATABASE};
 	serve();
 	post(SHOP, GOOD);
-	writer.verdict = (struct delivery){.outcome = OUTCOME_UNAVAILABLE, .reason = "database"};
+	writer.verdict =
+	    (struct delivery){.outcome = OUTCOME_UNAVAILABLE, .unavailable = REASON_DATABASE};
 	serve();
 	assert_lacks(q.answer, "no valid transfer");
 	assert_lacks(q.answer, "\"line\"");

@@ -84,6 +84,34 @@ only_what_is_kept_is_2xx(void **state)
 		assert_int_equal(outcome_info((enum outcome)i)->status, status[i]);
 }
 
+/* What passes by itself is spooled, and worth another try soon; for the rest a person is needed. */
+static void
+every_reason_has_a_row(void **state)
+{
+	static const struct {
+		const char *name;
+		bool spoolable;
+	} rows[REASON__MAX] = {[REASON_NONE] = {"other", false},
+	    [REASON_DATABASE] = {"database", true},
+	    [REASON_IN_DOUBT] = {"in_doubt", true},
+	    [REASON_BUSY] = {"busy", true},
+	    [REASON_REFUSED] = {"refused", false},
+	    [REASON_SCHEMA] = {"schema", false},
+	    [REASON_SPOOL_FULL] = {"spool_full", false},
+	    [REASON_SPOOL_FAILED] = {"spool_failed", false},
+	    [REASON_SPOOL_LATE] = {"spool_late", false}};
+
+	(void)state;
+	for (int i = 0; i < REASON__MAX; i++) {
+		const struct reason_info *info = reason_info((enum reason)i);
+
+		assert_string_equal(info->name, rows[i].name);
+		assert_int_equal(info->spoolable, rows[i].spoolable);
+		assert_true(info->retry_after >= 1 && info->retry_after <= 60);
+		assert_non_null(strstr(info->detail, "end it again"));
+	}
+}
+
 int
 main(void)
 {
@@ -91,6 +119,7 @@ main(void)
 	    cmocka_unit_test(every_outcome_has_a_row),
 	    cmocka_unit_test(names_round_trip),
 	    cmocka_unit_test(the_database_speaks_these_words),
+	    cmocka_unit_test(every_reason_has_a_row),
 	    cmocka_unit_test(only_what_is_kept_is_2xx),
 	};
 

@@ -196,7 +196,7 @@ what_is_kept_is_read_again(void **state)
 		d.order_ref = rows[i].order;
 		d.body = (const unsigned char *)rows[i].body;
 		d.body_len = rows[i].len;
-		assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_KEPT);
+		assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), REASON_NONE);
 		name = only_file();
 		assert_int_equal(strncmp(name.text, "1764000000123456-0000000000000007-", 34), 0);
 		assert_int_equal(spool_load(spool, name.text, &s, &fault), SPOOL_READ);
@@ -226,7 +226,7 @@ a_file_is_private(void **state)
 
 	(void)state;
 	umask(0);
-	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_KEPT);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), REASON_NONE);
 	snprintf(path, sizeof path, "%s/%s", directory, only_file().text);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0600);
@@ -244,7 +244,7 @@ oldest_first(void **state)
 	(void)state;
 	for (int i = 0; i < 4; i++) {
 		struct delivery d = delivery(i);
-		assert_int_equal(spool_keep(spool, &d, arrivals[i], in_time()), SPOOL_KEPT);
+		assert_int_equal(spool_keep(spool, &d, arrivals[i], in_time()), REASON_NONE);
 	}
 	assert_int_equal(spool_list(spool, "", 100, false, &names), 4);
 	for (int i = 0; i < 4; i++)
@@ -267,7 +267,7 @@ what_cannot_be_read_is_not_empty(void **state)
 	struct spool_usage usage;
 
 	(void)state;
-	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_KEPT);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), REASON_NONE);
 	assert_false(spool_count(spool).unread);
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
 	none = (struct rlimit){.rlim_cur = 0, .rlim_max = before.rlim_max};
@@ -290,10 +290,10 @@ nothing_is_left_of_what_failed(void **state)
 	(void)state;
 	for (size_t i = 0; i < 3; i++) {
 		atomic_store(switches[i], 1);
-		assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_FAILED);
+		assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), REASON_SPOOL_FAILED);
 		assert_int_equal(count_files("."), 0);
 		atomic_store(switches[i], 0);
-		assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_KEPT);
+		assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), REASON_NONE);
 		assert_true(spool_remove(spool, only_file().text));
 	}
 }
@@ -311,14 +311,14 @@ limits(void **state)
 	spool = open_spool(1 << 20, 2);
 	for (int i = 0; i < 2; i++) {
 		d = delivery(i);
-		assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_KEPT);
+		assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), REASON_NONE);
 	}
 	d = delivery(2);
-	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_FULL);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), REASON_SPOOL_FULL);
 	assert_int_equal(count_files("."), 2);
 	/* another process, which has not counted yet */
 	other = open_spool(1 << 20, 2);
-	assert_int_equal(spool_keep(other, &d, ARRIVED, in_time()), SPOOL_FULL);
+	assert_int_equal(spool_keep(other, &d, ARRIVED, in_time()), REASON_SPOOL_FULL);
 	spool_close(other);
 	/* what has gone makes room, with the next count */
 	len = spool_count(spool).bytes / 2;
@@ -326,19 +326,19 @@ limits(void **state)
 	assert_int_equal(spool_list(spool, "", 1, false, &names), 1);
 	assert_true(spool_remove(spool, names[0].text));
 	free(names);
-	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_FULL);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), REASON_SPOOL_FULL);
 	spool_count(spool);
-	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_KEPT);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), REASON_NONE);
 
 	spool_close(spool);
 	spool = open_spool(3 * len - 1, 100);
 	d = delivery(9);
-	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_FULL);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), REASON_SPOOL_FULL);
 	spool_close(spool);
 	spool = open_spool(3 * len, 100);
-	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_KEPT);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), REASON_NONE);
 	d = delivery(10);
-	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_FULL);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), REASON_SPOOL_FULL);
 }
 
 /* A failure gives back what it had reserved. */
@@ -352,9 +352,9 @@ failures_do_not_fill_it(void **state)
 	spool = open_spool(1 << 20, 2);
 	atomic_store(&failing_file, 1);
 	for (int i = 0; i < 5; i++)
-		assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_FAILED);
+		assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), REASON_SPOOL_FAILED);
 	atomic_store(&failing_file, 0);
-	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_KEPT);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), REASON_NONE);
 }
 
 #define THREADS 32
@@ -390,7 +390,7 @@ threads_share_a_flush(void **state)
 	atomic_store(&slow_directory, 50);
 	keep_at_once(results);
 	for (int i = 0; i < THREADS; i++)
-		assert_int_equal(results[i], SPOOL_KEPT);
+		assert_int_equal(results[i], REASON_NONE);
 	assert_int_equal(spool_count(spool).files, THREADS);
 	assert_int_equal(file_syncs, THREADS);
 	assert_true(directory_syncs >= 1);
@@ -407,7 +407,7 @@ a_failed_flush_fails_all_who_shared_it(void **state)
 	atomic_store(&failing_directory, 1);
 	keep_at_once(results);
 	for (int i = 0; i < THREADS; i++)
-		assert_int_equal(results[i], SPOOL_FAILED);
+		assert_int_equal(results[i], REASON_SPOOL_FAILED);
 	assert_int_equal(count_files("."), 0);
 }
 
@@ -423,7 +423,7 @@ every_truncation_and_every_flipped_bit_is_noticed(void **state)
 	size_t len;
 
 	(void)state;
-	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_KEPT);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), REASON_NONE);
 	name = only_file();
 	bytes = read_whole(name.text, &len);
 	assert_null(spool_parse(bytes, len, &s));
@@ -548,17 +548,17 @@ a_disk_that_hangs_holds_nobody(void **state)
 
 	(void)state;
 	atomic_store(&slow_directory, 1500);
-	assert_int_equal(spool_keep(spool, &d, ARRIVED, begin + 100), SPOOL_LATE);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, begin + 100), REASON_SPOOL_LATE);
 	assert_in_range(clock_ms() - begin, 100, 1000);
 	/* while it hangs nobody else tries */
 	d = delivery(2);
-	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_LATE);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), REASON_SPOOL_LATE);
 	assert_in_range(clock_ms() - begin, 100, 1200);
 	atomic_store(&slow_directory, 0);
 	usleep(2000000);
 	/* what was late is there, which does no harm; the disk is tried again */
 	assert_int_equal(count_files("."), 1);
-	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_KEPT);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), REASON_NONE);
 	assert_int_equal(count_files("."), 2);
 }
 
@@ -587,7 +587,7 @@ who_finds_no_hand_free_is_told_in_time(void **state)
 	}
 	for (int i = 0; i < CROWD; i++) {
 		assert_int_equal(pthread_join(threads[i], NULL), 0);
-		assert_int_equal(results[i], SPOOL_LATE);
+		assert_int_equal(results[i], REASON_SPOOL_LATE);
 	}
 	atomic_store(&slow_directory, 0);
 	usleep(4000000); /* those who came meanwhile share one more flush */
@@ -604,19 +604,19 @@ what_is_set_aside_counts_for_the_limits(void **state)
 	spool = open_spool(1 << 20, 3);
 	for (int i = 0; i < 3; i++) {
 		d = delivery(i);
-		assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_KEPT);
+		assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), REASON_NONE);
 		spool_set_aside(spool, only_file().text, "a test");
 		assert_int_equal(spool_count(spool).files, 0);
 		assert_int_equal(spool_count(spool).aside, i + 1);
 	}
 	d = delivery(3);
-	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_FULL);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), REASON_SPOOL_FULL);
 	spool_close(spool);
 	spool = open_spool(300, 100); /* bytes: three files are 285 */
-	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_FULL);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), REASON_SPOOL_FULL);
 	spool_close(spool);
 	spool = open_spool(380, 100);
-	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), SPOOL_KEPT);
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), REASON_NONE);
 }
 
 int

@@ -82,13 +82,13 @@ counts_by_merchant_and_outcome(void **state)
 	(void)state;
 	assert_true(value_of("foloosi_requests_total{merchant=\"a\",outcome=\"recorded\"}") == 0);
 	assert_true(value_of("foloosi_requests_total{merchant=\"a\",outcome=\"busy\"}") == -1);
-	stats_answer(&c->merchants[0], OUTCOME_RECORDED, "", 3);
-	stats_answer(&c->merchants[0], OUTCOME_RECORDED, "", 4);
-	stats_answer(&c->merchants[1], OUTCOME_DUPLICATE, "", 1);
-	stats_answer(&c->merchants[1], OUTCOME_UNAVAILABLE, "spool_full", 1);
-	stats_answer(&c->merchants[1], OUTCOME_UNAVAILABLE, "spool_late", 1);
-	stats_answer(&c->merchants[1], OUTCOME_UNAVAILABLE, "a word that nobody knows", 1);
-	stats_answer(NULL, OUTCOME_NOT_FOUND, "", 0);
+	stats_answer(&c->merchants[0], OUTCOME_RECORDED, REASON_NONE, 3);
+	stats_answer(&c->merchants[0], OUTCOME_RECORDED, REASON_NONE, 4);
+	stats_answer(&c->merchants[1], OUTCOME_DUPLICATE, REASON_NONE, 1);
+	stats_answer(&c->merchants[1], OUTCOME_UNAVAILABLE, REASON_SPOOL_FULL, 1);
+	stats_answer(&c->merchants[1], OUTCOME_UNAVAILABLE, REASON_SPOOL_LATE, 1);
+	stats_answer(&c->merchants[1], OUTCOME_UNAVAILABLE, REASON_NONE, 1);
+	stats_answer(NULL, OUTCOME_NOT_FOUND, REASON_NONE, 0);
 	assert_true(value_of("foloosi_requests_total{merchant=\"a\",outcome=\"recorded\"}") == 2);
 	assert_true(
 	    value_of("foloosi_requests_total{merchant=\"b.2_C-x\",outcome=\"duplicate\"}") == 1);
@@ -109,12 +109,12 @@ counters_survive_a_reload(void **state)
 	struct config *before = config_of(1, (const char *const[]){"stays"}), *after, *again;
 
 	(void)state;
-	stats_answer(&before->merchants[0], OUTCOME_REVIEW, "", 1);
+	stats_answer(&before->merchants[0], OUTCOME_REVIEW, REASON_NONE, 1);
 	after = config_of(1, (const char *const[]){"comes"});
-	stats_answer(&before->merchants[0], OUTCOME_REVIEW, "", 1); /* was under way */
+	stats_answer(&before->merchants[0], OUTCOME_REVIEW, REASON_NONE, 1); /* was under way */
 	config_drop(before);
 	again = config_of(2, (const char *const[]){"comes", "stays"});
-	stats_answer(&again->merchants[1], OUTCOME_REVIEW, "", 1);
+	stats_answer(&again->merchants[1], OUTCOME_REVIEW, REASON_NONE, 1);
 	assert_true(value_of("foloosi_requests_total{merchant=\"stays\",outcome=\"review\"}") == 3);
 	assert_true(value_of("foloosi_requests_total{merchant=\"comes\",outcome=\"review\"}") == 0);
 	config_drop(after);
@@ -151,7 +151,7 @@ static void *
 answer_often(void *merchant)
 {
 	for (int i = 0; i < EACH; i++)
-		stats_answer(merchant, OUTCOME_IGNORED, "", 7);
+		stats_answer(merchant, OUTCOME_IGNORED, REASON_NONE, 7);
 	return NULL;
 }
 

@@ -188,10 +188,11 @@ assert_recorded(const struct sender *s)
 }
 
 static void
-assert_unavailable(const struct sender *s, const char *reason)
+assert_unavailable(const struct sender *s, enum reason reason)
 {
 	assert_int_equal(s->d.outcome, OUTCOME_UNAVAILABLE);
-	assert_string_equal(s->d.reason, reason);
+	assert_int_equal(s->d.unavailable, reason);
+	assert_string_equal(s->d.reason, "");
 	assert_string_equal(s->d.order, "");
 	assert_int_equal(s->d.delivery_id, 0);
 }
@@ -316,7 +317,7 @@ one_at_a_time_needs_one_connection(void **state)
 	assert_true(senders[0].took < LONG);
 	assert_true(stats().busy >= 3);
 	fake_hold(true);
-	assert_unavailable(record(1, "busy", 400), "busy");
+	assert_unavailable(record(1, "busy", 400), REASON_BUSY);
 	assert_recorded(record(2, "shop", LONG));
 	assert_int_equal(stats().connects, 1);
 }
@@ -329,9 +330,9 @@ busy_to_the_end(void **state)
 	start();
 	begin(0, "busy", 400);
 	begin(1, "busy", 700);
-	assert_unavailable(end(0), "busy");
+	assert_unavailable(end(0), REASON_BUSY);
 	assert_true(senders[0].took <= 400 + SOON);
-	assert_unavailable(end(1), "busy");
+	assert_unavailable(end(1), REASON_BUSY);
 	assert_true(senders[1].took >= 600 && senders[1].took <= 700 + SOON);
 	assert_recorded(record(2, "shop", LONG));
 }
@@ -351,7 +352,7 @@ poison_hurts_only_itself(void **state)
 	fake_gate();
 	for (size_t i = 0; i <= 10; i++) {
 		if (i == 5)
-			assert_unavailable(end(i), "refused");
+			assert_unavailable(end(i), REASON_REFUSED);
 		else
 			assert_recorded(end(i));
 		assert_true(senders[i].took < LONG);
@@ -372,7 +373,7 @@ single_poison_is_refused_at_once(void **state)
 
 	(void)state;
 	start();
-	assert_unavailable(record(0, "poison", LONG), "refused");
+	assert_unavailable(record(0, "poison", LONG), REASON_REFUSED);
 	fake_calls(&n);
 	assert_int_equal(n, 1);
 	assert_recorded(record(1, "shop", LONG));
@@ -410,7 +411,7 @@ single_lock_leaves_the_main_lane(void **state)
 	pass(50);
 	for (size_t i = 1; i < 5; i++)
 		assert_true(record(i, "shop", LONG)->took < SOON);
-	assert_unavailable(end(0), "busy");
+	assert_unavailable(end(0), REASON_BUSY);
 }
 
 /* -- lost replies -- */
@@ -458,9 +459,9 @@ lost_twice_is_in_doubt(void **state)
 	RECORDS({PG_LOST, 0}, {PG_LOST, 0}, {PG_OK, 0});
 	start();
 	struct sender *s = record(0, "shop", LONG);
-	assert_unavailable(s, "in_doubt");
+	assert_unavailable(s, REASON_IN_DOUBT);
 	assert_true(s->took < LONG / 2);
-	assert_unavailable(record(1, "shop", LONG), "database"); /* down until a probe */
+	assert_unavailable(record(1, "shop", LONG), REASON_DATABASE); /* down until a probe */
 	pass(1000);
 	assert_recorded(record(2, "shop", LONG));
 }
@@ -472,8 +473,8 @@ lost_and_no_way_back_is_in_doubt(void **state)
 	CONNECTS({PG_OK, 0}, {PG_DOWN, 0});
 	RECORDS({PG_LOST, 0});
 	start();
-	assert_unavailable(record(0, "shop", LONG), "in_doubt");
-	assert_unavailable(record(1, "shop", LONG), "database");
+	assert_unavailable(record(0, "shop", LONG), REASON_IN_DOUBT);
+	assert_unavailable(record(1, "shop", LONG), REASON_DATABASE);
 }
 
 /* The first try may have been kept, so "busy" would promise too much. */
@@ -484,7 +485,7 @@ lost_then_busy_stays_in_doubt(void **state)
 	fake_hold(true);
 	RECORDS({PG_LOST, 0}, {PG_OK, 0});
 	start();
-	assert_unavailable(record(0, "busy", 400), "in_doubt");
+	assert_unavailable(record(0, "busy", 400), REASON_IN_DOUBT);
 }
 
 /* -- a database that is away -- */
@@ -498,9 +499,9 @@ down_fails_fast_and_recovers(void **state)
 	CONNECTS({PG_DOWN, 0}, {PG_DOWN, 0}, {PG_DOWN, 0}, {PG_OK, 0});
 	start();
 	record(0, "shop", LONG); /* may come before the first attempt has failed, or after it */
-	assert_unavailable(&senders[0], "database");
+	assert_unavailable(&senders[0], REASON_DATABASE);
 	struct sender *s = record(1, "shop", LONG);
-	assert_unavailable(s, "database");
+	assert_unavailable(s, REASON_DATABASE);
 	assert_true(s->took < SOON);
 	assert_int_equal(stats().connects, 0);
 	for (size_t i = 2; record(2, "shop", LONG)->d.outcome == OUTCOME_UNAVAILABLE; i++) {
@@ -522,8 +523,8 @@ down_refuses_what_is_queued(void **state)
 	begin(0, "shop", LONG);
 	pass(100);
 	begin(1, "shop", LONG);
-	assert_unavailable(end(0), "database");
-	assert_unavailable(end(1), "database");
+	assert_unavailable(end(0), REASON_DATABASE);
+	assert_unavailable(end(1), REASON_DATABASE);
 	assert_true(senders[1].took < LONG / 2);
 }
 
@@ -534,7 +535,7 @@ unknown_schema_has_its_own_reason(void **state)
 	CONNECTS({PG_SCHEMA, 0});
 	start();
 	pass(50);
-	assert_unavailable(record(0, "shop", LONG), "schema");
+	assert_unavailable(record(0, "shop", LONG), REASON_SCHEMA);
 }
 
 static void
@@ -556,7 +557,7 @@ start_that_hangs_keeps_the_deadline(void **state)
 	CONNECTS({PG_OK, 1500});
 	start();
 	struct sender *s = record(0, "shop", 300);
-	assert_unavailable(s, "database");
+	assert_unavailable(s, REASON_DATABASE);
 	assert_true(s->took >= 280 && s->took < 300 + SOON);
 }
 
@@ -568,8 +569,8 @@ second_lane_without_connection(void **state)
 	fake_hold(true);
 	start();
 	pass(50);
-	assert_unavailable(record(0, "busy", LONG), "database");
-	assert_unavailable(record(1, "busy", LONG), "database");
+	assert_unavailable(record(0, "busy", LONG), REASON_DATABASE);
+	assert_unavailable(record(1, "busy", LONG), REASON_DATABASE);
 	assert_recorded(record(2, "shop", LONG)); /* the main lane is well */
 }
 
@@ -584,9 +585,9 @@ hanging_call_keeps_the_deadline(void **state)
 	begin(0, "shop", 600);
 	pass(200);
 	begin(1, "shop", 300); /* queued behind it: withdraws */
-	assert_unavailable(end(1), "database");
+	assert_unavailable(end(1), REASON_DATABASE);
 	assert_true(senders[1].took < 300 + SOON);
-	assert_unavailable(end(0), "in_doubt");
+	assert_unavailable(end(0), REASON_IN_DOUBT);
 	assert_true(senders[0].took < 600 + SOON);
 	assert_true(senders[0].took >= 400);
 }
@@ -624,7 +625,7 @@ neighbour_with_little_time(void **state)
 	begin_queued(2, "shop", LONG);
 	fake_gate();
 	assert_recorded(end(0));
-	assert_unavailable(end(1), "in_doubt");
+	assert_unavailable(end(1), REASON_IN_DOUBT);
 	assert_recorded(end(2));
 }
 
@@ -637,8 +638,8 @@ too_late_is_not_taken(void **state)
 	(void)state;
 	start();
 	assert_recorded(record(0, "shop", LONG));
-	assert_unavailable(record(1, "shop", 30), "database");
-	assert_unavailable(record(2, "shop", -30), "database");
+	assert_unavailable(record(1, "shop", 30), REASON_DATABASE);
+	assert_unavailable(record(2, "shop", -30), REASON_DATABASE);
 	fake_calls(&n);
 	assert_int_equal(n, 1);
 }
@@ -771,7 +772,7 @@ a_lane_that_is_down_is_not_overdue(void **state)
 		pass(10);
 		assert_true(writer_overdue(writer) < SOON);
 	}
-	assert_string_equal(stats().down, "database");
+	assert_int_equal(stats().down, REASON_DATABASE);
 }
 
 /* -- what only the lender of many can do -- */
@@ -846,7 +847,7 @@ the_shorter_deadline_comes_back_first(void **state)
 	w = writer_collect(writer);
 	assert_ptr_equal(w, &loans[1]);
 	assert_null(w->next);
-	assert_unavailable(&senders[1], "database");
+	assert_unavailable(&senders[1], REASON_DATABASE);
 	w = writer_collect(writer);
 	assert_ptr_equal(w, &loans[0]);
 	assert_recorded(&senders[0]);
@@ -866,7 +867,7 @@ what_is_refused_is_not_lent(void **state)
 	pass(50);
 	prepare(0, "shop", LONG);
 	assert_false(writer_lend(writer, &loan, &senders[0].d, NULL));
-	assert_unavailable(&senders[0], "schema");
+	assert_unavailable(&senders[0], REASON_SCHEMA);
 	writer_close(writer);
 	assert_null(writer_collect(writer));
 	writer_stop(writer);

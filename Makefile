@@ -1,17 +1,19 @@
-# foloosi-webhook: build, test, install. The README's two commands are
+# foloosi-webhook: build, test, install. `make help` lists the targets. The README's two commands are
 #
-#	make deps demo      a private PostgreSQL + nginx + Apache + handler under .demo/, with a few orders in it
+#	make deps demo      a private PostgreSQL + nginx + handler under .demo/, with a few orders in it
 #	make deps check     every test that fits into ten minutes on two cores
 #
 # -- what one may set ----------------------------------------------------------
 
 B	= build
 CC	= gcc
-VERSION	= 0.1.0
+# The version stands here. lint compares debian/changelog with it.
+VERSION	= 0.2.0
 PORT	= 8080
 TIME	= 60
 
-PREFIX	= /usr
+# debian/rules says /usr
+PREFIX	= /usr/local
 SBINDIR	= $(PREFIX)/sbin
 BINDIR	= $(PREFIX)/bin
 CGIDIR	= $(PREFIX)/lib/cgi-bin
@@ -24,15 +26,18 @@ SYSUSERSDIR = $(PREFIX)/lib/sysusers.d
 TMPFILESDIR = $(PREFIX)/lib/tmpfiles.d
 
 PYTHON	= /usr/bin/python3
+PKG_CONFIG = pkg-config
 # end to end, most of the time is spent waiting: four files of tests at a time, each with servers of its own
 TOGETHER = -n 4 --dist loadfile
 # builds and analyzers, side by side
 J	:= $(shell nproc)
-WARN	= -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Werror
+WARN	= -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2
+# Warnings are errors in checks only: `make check` and the builds with sanitizers say so.
+WERROR	= $(if $(SAN),-Werror)
 HARDEN	= -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE
 OPT	= -O2 -g $(HARDEN)
-CFLAGS	= -std=c17 -D_GNU_SOURCE $(WARN) $(OPT) $(SAN)
-CPPFLAGS = $(PLANT) -DVERSION='"$(VERSION)"' -DFOLOOSI_SQLDIR='"$(DATADIR)/sql"' -DFOLOOSI_DATADIR='"$(DATADIR)"' -Icgi-src/lib -Icgi-src/handler -Icgi-src/worker -Icgi-src/ctl -I/usr/include/postgresql -I/usr/include/json-c
+CFLAGS	= -std=c17 -D_GNU_SOURCE $(WARN) $(WERROR) $(OPT) $(SAN)
+CPPFLAGS = $(PLANT) -DVERSION='"$(VERSION)"' -DFOLOOSI_SQLDIR='"$(DATADIR)/sql"' -DFOLOOSI_DATADIR='"$(DATADIR)"' $(LIB_CFLAGS)
 LDFLAGS	= -pie -Wl,-z,relro,-z,now $(SAN)
 SAN	=
 PLANT	=
@@ -45,9 +50,23 @@ Q	= @
 HANDLER_OBJS = $(patsubst cgi-src/%.c,%.o,$(wildcard cgi-src/handler/*.c))
 CTL_OBJS     = $(patsubst cgi-src/%.c,%.o,$(wildcard cgi-src/ctl/*.c)) handler/stats.o
 WORKER_OBJS  = $(patsubst cgi-src/%.c,%.o,$(wildcard cgi-src/worker/*.c))
-HANDLER_LIBS = -lfcgi -ljson-c -lpq -linih -lcrypto -lpthread
-CTL_LIBS     = -lpq -lcurl -ljson-c -linih -lcrypto -lpthread
-WORKER_LIBS  = -lpq -lcurl -lcrypto -ljson-c -linih -lpthread
+
+# Asked for when first needed, not when this file is read: `make deps all` installs them in between.
+LIBRARIES  = fcgi json-c libpq inih libcrypto libcurl
+LIB_CFLAGS = $(eval LIB_CFLAGS := $(call pkg,--cflags,$(LIBRARIES)))$(LIB_CFLAGS)
+pkg = $(if $(shell $(PKG_CONFIG) --exists $2 && echo yes),$(shell $(PKG_CONFIG) $1 $2),$(error $(PKG_CONFIG) does not find $2: run  make deps))
+HANDLER_LIBS = $(call pkg,--libs,fcgi json-c libpq inih libcrypto) -lpthread
+CTL_LIBS     = $(call pkg,--libs,libpq libcurl json-c inih libcrypto) -lpthread
+WORKER_LIBS  = $(call pkg,--libs,libpq libcurl libcrypto json-c inih) -lpthread
+
+# What a folder's files may include: lib/ sees nothing of the others, and those do not see each other.
+INC_lib     = -Icgi-src/lib
+INC_handler = -Icgi-src/handler $(INC_lib)
+INC_worker  = -Icgi-src/worker $(INC_lib)
+INC_ctl     = -Icgi-src/ctl $(INC_lib)
+# (but for one that is to go: drain.c counts in handler/stats.h)
+$B/lib/drain.o $B/tidy/lib/drain: INC_lib += -Icgi-src/handler
+INC_ALL     = -Icgi-src/lib -Icgi-src/handler -Icgi-src/worker -Icgi-src/ctl
 
 UNIT	= $(patsubst tests/unit/%.c,$B/%,$(wildcard tests/unit/test_*.c))
 FUZZ	= $(patsubst tests/fuzz/%.c,$B/%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -56,81 +75,104 @@ H_FILES	= $(wildcard cgi-src/*/*.h tests/unit/*.h)
 
 # -- public targets --------------------------------------------------------------
 
-.PHONY: all deps demo demo-stop check check-all install clean deb deb-deps package-check
-all: $B/foloosi-webhook $B/foloosi-worker $B/foloosictl $B/foloosictl.bash
+.PHONY: all help deps demo-deps demo demo-stop check check-all install uninstall clean deb deb-deps package-check
+all: $B/foloosi-webhook $B/foloosi-worker $B/foloosictl $B/foloosictl.bash ## the three programs, in $B/
 
-deps:
-	@sh tests/deps.sh
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo 'Variables: B=$B PORT=$(PORT) PREFIX=$(PREFIX) DESTDIR= CC=$(CC) and others at the top of the Makefile.'
 
-demo: all
+# `make deps demo` needs no more than demo-deps installs; beside any other goal, or alone, deps installs all.
+deps: ## install what the tests need (with `demo` and nothing else beside it: what the demo needs)
+	@sh tests/deps.sh $(if $(filter demo,$(MAKECMDGOALS)),$(if $(filter-out deps demo,$(MAKECMDGOALS)),,demo))
+
+demo-deps: ## install what the demo needs
+	@sh tests/deps.sh demo
+
+# What is installed comes before what needs it, under -j too.
+ifneq ($(filter %deps,$(MAKECMDGOALS)),)
+.NOTPARALLEL:
+endif
+
+demo: ## start a private PostgreSQL, nginx and handler under .demo/, on PORT
+	@sh tests/deps.sh check demo
+	@$(MAKE) --no-print-directory all
 	@B=$B PORT=$(PORT) $(PYTHON) tests/demo.py start
 
-demo-stop:
+demo-stop: ## end the demo
 	@B=$B $(PYTHON) tests/demo.py stop
 
 # The order is from the quickest to the slowest, so that a mistake shows early. The servers of the
 # sql and e2e parts run a build with ASan and UBSan.
-check: all
-	$(MAKE) lint
-	$(MAKE) unit sql e2e
-	$(MAKE) fuzz TIME=2 # that they build, and what was found before
-	$(MAKE) prove TIME=60
+check: ## every test that fits into ten minutes on two cores
+	$(MAKE) WERROR=-Werror all lint
+	$(MAKE) WERROR=-Werror unit sql e2e
+	$(MAKE) WERROR=-Werror fuzz TIME=2 # that they build, and what was found before
+	$(MAKE) WERROR=-Werror prove TIME=60
 	$(MAKE) B=$B/asan SAN="$(ASAN)" OPT="-O1 -g" mutate N=5000
 
-check-all: check
-	$(MAKE) prove-self
-	$(MAKE) mutate N=100000
-	$(MAKE) unit-tsan e2e-tsan e2e-valgrind e2e-long tidy
-	$(MAKE) fuzz
-	HYPOTHESIS_PROFILE=long $(MAKE) model
+check-all: check ## and the proofs that take longer: within an hour
+	$(MAKE) WERROR=-Werror prove-self
+	$(MAKE) WERROR=-Werror mutate N=100000
+	$(MAKE) WERROR=-Werror unit-tsan e2e-tsan e2e-valgrind e2e-long tidy
+	$(MAKE) WERROR=-Werror fuzz
+	HYPOTHESIS_PROFILE=long $(MAKE) WERROR=-Werror model
 
-install: all
-	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(CGIDIR) $(DESTDIR)$(CONFDIR) \
-	    $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(MANDIR)/man8 \
-	    $(DESTDIR)$(DATADIR)/nginx $(DESTDIR)$(DATADIR)/apache $(DESTDIR)$(BASHDIR)
-	install -m 755 $B/foloosi-webhook $B/foloosi-worker $(DESTDIR)$(SBINDIR)/
+install: all ## programs, manual pages, units and the rest below PREFIX; configuration in /etc
+	install -d $(addprefix $(DESTDIR),$(SBINDIR) $(BINDIR) $(CGIDIR) $(CONFDIR) $(BASHDIR) $(UNITDIR)/foloosi-.service.d \
+	    $(SYSUSERSDIR) $(TMPFILESDIR) $(SECTIONS:%=$(MANDIR)/man%) $(addprefix $(DATADIR)/,nginx apache prometheus $(SQLDIRS)))
+	install -m 755 $(addprefix $B/,$(SBIN)) $(DESTDIR)$(SBINDIR)/
 	ln -sf $(SBINDIR)/foloosi-webhook $(DESTDIR)$(CGIDIR)/foloosi-webhook
 	install -m 755 $B/foloosictl $(DESTDIR)$(BINDIR)/
 	install -m 644 $B/foloosictl.bash $(DESTDIR)$(BASHDIR)/foloosictl
-	for d in . migrations functions views; do \
-	    install -d $(DESTDIR)$(DATADIR)/sql/$$d && \
-	    install -m 644 sql/$$d/*.sql $(DESTDIR)$(DATADIR)/sql/$$d/ || exit 1; done
-	install -m 644 nginx/*.conf $(DESTDIR)$(DATADIR)/nginx/
-	install -m 644 apache/*.conf $(DESTDIR)$(DATADIR)/apache/
-	install -d $(DESTDIR)$(DATADIR)/prometheus
-	install -m 644 prometheus/alerts.yml prometheus/dashboard.json $(DESTDIR)$(DATADIR)/prometheus/
-	for s in 1 5 7 8; do install -m 644 cgi-src/man/*.$$s $(DESTDIR)$(MANDIR)/man$$s/ || exit 1; done
+	$(foreach d,$(SQLDIRS),install -m 644 $d/*.sql $(DESTDIR)$(DATADIR)/$d/ &&) :
+	$(call install_text,nginx/*.conf,$(DATADIR)/nginx)
+	$(call install_text,apache/*.conf,$(DATADIR)/apache)
+	$(call install_text,prometheus/alerts.yml prometheus/dashboard.json,$(DATADIR)/prometheus)
+	$(foreach s,$(SECTIONS),$(call install_text,cgi-src/man/*.$s,$(MANDIR)/man$s) &&) :
+	$(call install_text,$(UNITS:%=systemd/%),$(UNITDIR))
+	$(call install_text,systemd/foloosi-.service.d/*.conf,$(UNITDIR)/foloosi-.service.d)
+	install -m 644 systemd/sysusers.conf $(DESTDIR)$(SYSUSERSDIR)/foloosi-webhook.conf
+	install -m 644 systemd/tmpfiles.conf $(DESTDIR)$(TMPFILESDIR)/foloosi-webhook.conf
 	install -d -m 700 $(DESTDIR)$(CONFDIR)/secrets
 	test -e $(DESTDIR)$(CONFDIR)/foloosi-webhook.conf || \
 	    install -m 640 cgi-src/foloosi-webhook.conf $(DESTDIR)$(CONFDIR)/
-	install -d $(DESTDIR)$(UNITDIR)/foloosi-.service.d $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(TMPFILESDIR)
-	cd systemd && for u in foloosi-*.socket foloosi-*.timer foloosi-*.service foloosi-.service.d/*.conf; do \
-	    test ! -f $$u || { sed 's,/usr/sbin/foloosi,$(SBINDIR)/foloosi,; s,/usr/bin/foloosi,$(BINDIR)/foloosi,' $$u \
-	        >$(DESTDIR)$(UNITDIR)/$$u && chmod 644 $(DESTDIR)$(UNITDIR)/$$u; } || exit 1; done
-	install -m 644 systemd/sysusers.conf $(DESTDIR)$(SYSUSERSDIR)/foloosi-webhook.conf
-	install -m 644 systemd/tmpfiles.conf $(DESTDIR)$(TMPFILESDIR)/foloosi-webhook.conf
+
+uninstall: ## remove what install put below PREFIX; configuration, secrets and spool stay
+	rm -f $(addprefix $(DESTDIR),$(SBIN:%=$(SBINDIR)/%) $(BINDIR)/foloosictl $(CGIDIR)/foloosi-webhook $(BASHDIR)/foloosictl \
+	    $(foreach s,$(SECTIONS),$(patsubst cgi-src/man/%,$(MANDIR)/man$s/%,$(wildcard cgi-src/man/*.$s))) \
+	    $(UNITS:%=$(UNITDIR)/%) $(SYSUSERSDIR)/foloosi-webhook.conf $(TMPFILESDIR)/foloosi-webhook.conf)
+	rm -rf $(DESTDIR)$(DATADIR) $(DESTDIR)$(UNITDIR)/foloosi-.service.d
+
+SBIN	 = foloosi-webhook foloosi-worker
+SECTIONS = 1 5 7 8
+SQLDIRS	 = sql sql/migrations sql/functions sql/views
+UNITS	 = $(notdir $(wildcard systemd/foloosi-*.service systemd/foloosi-*.socket systemd/foloosi-*.timer))
+# $(call install_text,FILES,FOLDER): the paths in them are /usr's; they become PREFIX's
+install_text = for f in $1; do sed 's,/usr/sbin/foloosi,$(SBINDIR)/foloosi,g; s,/usr/bin/foloosi,$(BINDIR)/foloosi,g; s,/usr/share/foloosi,$(patsubst %-webhook,%,$(DATADIR)),g' \
+	    $$f >$(DESTDIR)$2/$${f\#\#*/} && chmod 644 $(DESTDIR)$2/$${f\#\#*/} || exit 1; done
 
 # The Debian package, in $B/deb: built in a copy, so that nothing of it is left in the source tree.
 # DEB_VERSION= another version than the changelog's
 DEB_SOURCE = $B/deb/foloosi-webhook
-deb:
+deb: ## the Debian package, in $B/deb/
 	rm -rf $B/deb && mkdir -p $(DEB_SOURCE)
 	tar -c --exclude=./$B --exclude=./build --exclude=./.demo --exclude=./.git --exclude=__pycache__ . | tar -x -C $(DEB_SOURCE)
 	$(if $(DEB_VERSION),sed -i '1s/(.*)/($(DEB_VERSION))/' $(DEB_SOURCE)/debian/changelog)
 	cd $(DEB_SOURCE) && env -u MAKEFLAGS -u MAKELEVEL dpkg-buildpackage -b -us -uc
 	lintian --fail-on error,warning --info $B/deb/*.changes
 
-deb-deps:
-	@sh tests/deps.sh build-essential debhelper lintian debootstrap libfcgi-dev libjson-c-dev libpq-dev libinih-dev libssl-dev \
-	    libcurl4-openssl-dev
+deb-deps: ## install what make deb needs
+	@sh tests/deps.sh build-essential debhelper lintian debootstrap pkgconf libfcgi-dev libjson-c-dev libpq-dev libinih-dev \
+	    libssl-dev libcurl4-openssl-dev
 
 # The package in a fresh Debian root with a systemd of its own; as root, apart from the machine's services
-package-check:
+package-check: ## the package in a root of its own: install, upgrade, remove (as root)
 	$(MAKE) deb
-	$(MAKE) deb B=$B/next DEB_VERSION=0.1.1
-	B=$B bash tests/package.sh
+	$(MAKE) deb B=$B/next DEB_VERSION=$(VERSION).1
+	B=$B VERSION=$(VERSION) NEXT=$(VERSION).1 bash tests/package.sh
 
-clean:
+clean: ## remove $B/
 	rm -rf $B
 
 # -- parts of check --------------------------------------------------------------
@@ -139,7 +181,7 @@ clean:
 ASAN	= -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 TSAN	= -fsanitize=thread
 
-unit:
+unit: ## the unit tests, with sanitizers
 	$(MAKE) -j$J B=$B/asan SAN="$(ASAN)" OPT="-O1 -g" run-unit
 
 unit-tsan:
@@ -153,11 +195,11 @@ $(UNIT:%=%.run): %.run: %
 	@echo "== $<"; $<
 
 # pgTAP, each file in a transaction that is rolled back, on a private PostgreSQL
-sql: all
+sql: all ## the pgTAP tests
 	B=$B $(PYTHON) tests/sql/run.py
 
 # the real nginx, Apache, PostgreSQL and PgBouncer in front of and behind an ASan build
-e2e: all
+e2e: all ## end to end: real servers before and behind a build with sanitizers
 	$(MAKE) -j$J B=$B/asan SAN="$(ASAN)" OPT="-O1 -g" all
 	B=$B/asan $(PYTHON) -m pytest tests/e2e -q $(TOGETHER)
 
@@ -181,8 +223,10 @@ model: all
 	B=$B $(PYTHON) -m pytest tests/e2e/test_model.py -q -n 2
 
 # gcc has built everything already; clang sees other things. Then the formatter, the analyzers, the manual.
-lint:
-	$(MAKE) -j$J B=$B/clang CC=clang all
+lint: ## compile with clang, formatter, analyzers, manual pages
+	$(MAKE) -j$J B=$B/clang CC=clang WERROR=-Werror all
+	@for f in debian/changelog $(wildcard CHANGES); do sed -n '/[0-9]\.[0-9]/{p;q}' $$f | grep -qwF '$(VERSION)' || \
+	    { echo "$$f does not begin with the version of the Makefile, $(VERSION)" >&2; exit 1; }; done
 	clang-format-19 --dry-run -Werror $(C_FILES) $(H_FILES)
 	cppcheck -j$J -q --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
 	    --suppress=missingIncludeSystem -D_GNU_SOURCE -DVERSION='""' -DFOLOOSI_SQLDIR='""' -DFOLOOSI_DATADIR='""' \
@@ -190,18 +234,18 @@ lint:
 	mandoc -Tlint -Wwarning cgi-src/man/*.[1578]
 	$(MAKE) tidy
 
-tidy:
+tidy: ## clang-tidy
 	$(MAKE) -j$J $(patsubst cgi-src/%.c,$B/tidy/%,$(wildcard cgi-src/*/*.c))
 
 $B/tidy/%: cgi-src/%.c $(H_FILES) .clang-tidy
-	@mkdir -p $(@D); clang-tidy-19 --quiet $< -- -std=c17 -D_GNU_SOURCE $(CPPFLAGS) >$@.log 2>&1 || { cat $@.log; exit 1; }
+	@mkdir -p $(@D); clang-tidy-19 --quiet $< -- -std=c17 -D_GNU_SOURCE $(CPPFLAGS) $(INC_$(*D)) >$@.log 2>&1 || { cat $@.log; exit 1; }
 	@touch $@
 
-format:
+format: ## let the formatter rewrite the C files
 	clang-format-19 -i $(C_FILES) $(H_FILES)
 
 # TIME= seconds for each target
-fuzz:
+fuzz: ## each fuzz target for TIME seconds
 	$(MAKE) -j$J B=$B/fuzz CC=clang run-fuzz
 
 .PHONY: run-fuzz $(FUZZ:%=%.run)
@@ -216,11 +260,11 @@ $(FUZZ:%=%.run): %.run: %
 # SEED= pulls the same plugs again.
 .PHONY: prove prove-self
 PROVE_TIME = $(if $(filter command line,$(origin TIME)),$(TIME),600)
-prove: all
+prove: all ## pull plugs under load for TIME seconds: no acknowledged delivery may be lost
 	B=$B TIME=$(PROVE_TIME) SEED=$(SEED) $(PYTHON) tests/prove/prove.py
 
 # the proof of the proof: it must find the loss that a handler makes which acknowledges whatever the writer says
-prove-self:
+prove-self: ## that prove finds a planted loss
 	$(MAKE) -j$J B=$B/planted PLANT=-DPLANTED_LOSS all
 	B=$B/planted TIME=20 EXPECT=loss $(PYTHON) tests/prove/prove.py
 
@@ -230,10 +274,10 @@ prove-self:
 N = 1000000
 RATE = 7000
 SOAK_TIME = $(if $(filter command line,$(origin TIME)),$(TIME),1800)
-mutate: all
+mutate: all ## N mutated samples: no 5xx, no crash, no leak
 	B=$B N=$(N) SEED=$(SEED) $(PYTHON) tests/prove/mutate.py
 
-soak: all $B/bench/pace
+soak: all $B/bench/pace ## a steady load for TIME seconds: nothing grows
 	B=$B TIME=$(SOAK_TIME) RATE=$(RATE) $(PYTHON) tests/prove/soak.py
 
 # -- the bench ---------------------------------------------------------------------
@@ -242,24 +286,24 @@ soak: all $B/bench/pace
 .PHONY: bench bench-deps bench-quick bench-growth
 BENCH	= $B/bench/pace $B/bench/noop $B/bench/slowdisk.so
 
-bench-deps:
+bench-deps: ## install what the bench needs, after make deps
 	@B=$B sh tests/bench/deps.sh
 
 # all of it, in less than 15 minutes; writes tests/bench/RESULTS.md and throughput.svg
-bench: all $(BENCH) $B/bench/go-handler
+bench: all $(BENCH) $B/bench/go-handler ## all of the bench, a quarter of an hour
 	B=$B $(PYTHON) tests/bench/bench.py full
 
 # the first three ratios, in less than a minute
-bench-quick: all $(BENCH)
+bench-quick: all $(BENCH) ## the first ratios, within a minute
 	B=$B $(PYTHON) tests/bench/bench.py quick
 
 # 10 million deliveries (EVENTS=) against none: some 20 GB of disk
-bench-growth: all $(BENCH)
+bench-growth: all $(BENCH) ## with 10 million deliveries against none
 	B=$B $(PYTHON) tests/bench/bench.py growth
 
 $B/bench/%: tests/bench/%.c $B/.flags
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< -lfcgi -lm -lpthread
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< $(call pkg,--libs,fcgi) -lm -lpthread
 
 $B/bench/%.so: tests/bench/%.c $B/.flags
 	@mkdir -p $(@D)
@@ -303,11 +347,11 @@ $B/.flags: .FORCE
 
 $B/%.o: cgi-src/%.c $B/.flags
 	@echo '  CC $@'; mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) $(INC_$(*D)) -MMD -MP -c -o $@ $<
 
 $B/fake_%.o: tests/unit/fake_%.c $B/.flags
 	@echo '  CC $@'
-	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) $(INC_ALL) -MMD -MP -c -o $@ $<
 
 # A test links the objects that its first line names, and what they call of lib/:  // objects: a.c b.c
 .SECONDEXPANSION:
@@ -315,11 +359,11 @@ objects_of = $(addprefix $B/,$(patsubst %.c,%.o,$(shell sed -n '1s,^// objects:,
 
 $(UNIT): $B/%: tests/unit/%.c $$(call objects_of,tests/unit/%.c) $B/lib.a $B/.flags
 	@echo '  LD $@'
-	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(filter %.o %.a,$^) -lcmocka $(HANDLER_LIBS)
+	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) $(INC_ALL) -MMD -MP $(LDFLAGS) -o $@ $< $(filter %.o %.a,$^) $(call pkg,--libs,cmocka) $(HANDLER_LIBS)
 
 $(FUZZ): $B/%: tests/fuzz/%.c $B/lib.a $B/.flags $(C_FILES)
 	@echo '  LD $@'
-	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -fsanitize=fuzzer,address,undefined -o $@ $< \
+	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) $(INC_ALL) -fsanitize=fuzzer,address,undefined -o $@ $< \
 	    $(addprefix cgi-src/,$(shell sed -n '1s,^// objects:,,p' $<)) $B/lib.a $(HANDLER_LIBS)
 
 .PHONY: .FORCE

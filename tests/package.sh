@@ -13,8 +13,8 @@ set -euo pipefail
 shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
 B=${B:-build}
-version=0.1.0
-next=0.1.1
+version=${VERSION:?run  make package-check}
+next=${NEXT:?}
 
 [ "$(id -u)" -eq 0 ] || { echo "make package-check: only root can make a root: run it as root" >&2; exit 1; }
 for deb in "$B/deb/foloosi-webhook_${version}_"*.deb "$B/next/deb/foloosi-webhook_${next}_"*.deb; do

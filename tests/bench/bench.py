@@ -68,6 +68,14 @@ def machine():
            f"Linux {platform.release()}"
 
 
+def php_fpm():
+    """The newest PHP's FPM that is installed: Debian's programs have the version in their name."""
+    found = sorted(pathlib.Path("/usr/sbin").glob("php-fpm[0-9]*"), key=lambda p: [int(n) for n in re.findall(r"\d+", p.name)])
+    if not found:
+        raise stack.StackError("php-fpm is not installed: run  make bench-deps")
+    return str(found[-1])
+
+
 def versions(contenders):
     found = {
         "PostgreSQL": version(stack.pg_program("postgres"), "--version").split()[2],
@@ -76,7 +84,7 @@ def versions(contenders):
         "gcc": version("gcc", "-dumpfullversion"),
     }
     if "php-fpm" in contenders:
-        found["PHP"] = version(stack.program("php-fpm8.2"), "-v").split()[1]
+        found["PHP"] = version(php_fpm(), "-v").split()[1]
     if "node" in contenders:
         found["Node.js"] = version(stack.program("node"), "-v").lstrip("v")
         for name in ("fastify", "pg"):
@@ -171,7 +179,7 @@ class PhpFpm(Peer):
         }.items():
             conf = conf.replace(f"@{name}@", str(value))
         (self.home / "fpm.conf").write_text(conf)
-        self.spawn([stack.program("php-fpm8.2"), "-F", "-y", self.home / "fpm.conf",
+        self.spawn([php_fpm(), "-F", "-y", self.home / "fpm.conf",
                     "-d", "opcache.enable=1", "-d", "opcache.validate_timestamps=0", "-d", "opcache.interned_strings_buffer=16"])
         return self.up()
 

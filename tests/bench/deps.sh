@@ -5,7 +5,7 @@ set -eu
 here=$(dirname "$0")
 B=${B:-build}
 
-packages='wrk php8.2-fpm php8.2-pgsql php8.2-opcache golang-go golang-github-jackc-pgx-v4-dev gnuplot-nox'
+packages='wrk php-fpm php-pgsql golang-go golang-github-jackc-pgx-v4-dev gnuplot-nox'
 # Any Node.js from 18 on will do, and what is there may be of another origin than Debian's npm.
 command -v node >/dev/null || packages="$packages nodejs"
 command -v npm >/dev/null || packages="$packages npm"

@@ -133,7 +133,7 @@ script_read(const char *dir, const char *path, struct script *s)
 		warnx("%s: %s; --sql DIR says where else it is", full, strerror(errno));
 		goto out;
 	}
-	if (!S_ISREG(st.st_mode) || st.st_size > SCRIPT_MAX) {
+	if (!S_ISREG(st.st_mode) || st.st_size < 0 || st.st_size > SCRIPT_MAX) {
 		warnx("%s: not a file of at most %ld bytes", full, SCRIPT_MAX);
 		goto out;
 	}

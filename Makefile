@@ -238,7 +238,7 @@ tidy: ## clang-tidy
 	$(MAKE) -j$J $(patsubst cgi-src/%.c,$B/tidy/%,$(wildcard cgi-src/*/*.c))
 
 $B/tidy/%: cgi-src/%.c $(H_FILES) .clang-tidy
-	@mkdir -p $(@D); clang-tidy-19 --quiet $< -- -std=c17 -D_GNU_SOURCE $(CPPFLAGS) $(INC_$(*D)) >$@.log 2>&1 || { cat $@.log; exit 1; }
+	@mkdir -p $(@D); clang-tidy-19 --quiet $< -- -std=c17 -D_GNU_SOURCE $(INC_$(*D)) $(CPPFLAGS) >$@.log 2>&1 || { cat $@.log; exit 1; }
 	@touch $@
 
 format: ## let the formatter rewrite the C files
@@ -347,11 +347,11 @@ $B/.flags: .FORCE
 
 $B/%.o: cgi-src/%.c $B/.flags
 	@echo '  CC $@'; mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) $(INC_$(*D)) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CFLAGS) $(INC_$(*D)) $(CPPFLAGS) -MMD -MP -c -o $@ $<
 
 $B/fake_%.o: tests/unit/fake_%.c $B/.flags
 	@echo '  CC $@'
-	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) $(INC_ALL) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CFLAGS) $(INC_ALL) $(CPPFLAGS) -MMD -MP -c -o $@ $<
 
 # A test links the objects that its first line names, and what they call of lib/:  // objects: a.c b.c
 .SECONDEXPANSION:
@@ -359,11 +359,11 @@ objects_of = $(addprefix $B/,$(patsubst %.c,%.o,$(shell sed -n '1s,^// objects:,
 
 $(UNIT): $B/%: tests/unit/%.c $$(call objects_of,tests/unit/%.c) $B/lib.a $B/.flags
 	@echo '  LD $@'
-	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) $(INC_ALL) -MMD -MP $(LDFLAGS) -o $@ $< $(filter %.o %.a,$^) $(call pkg,--libs,cmocka) $(HANDLER_LIBS)
+	$(Q)$(CC) $(CFLAGS) $(INC_ALL) $(CPPFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(filter %.o %.a,$^) $(call pkg,--libs,cmocka) $(HANDLER_LIBS)
 
 $(FUZZ): $B/%: tests/fuzz/%.c $B/lib.a $B/.flags $(C_FILES)
 	@echo '  LD $@'
-	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) $(INC_ALL) -fsanitize=fuzzer,address,undefined -o $@ $< \
+	$(Q)$(CC) $(CFLAGS) $(INC_ALL) $(CPPFLAGS) -fsanitize=fuzzer,address,undefined -o $@ $< \
 	    $(addprefix cgi-src/,$(shell sed -n '1s,^// objects:,,p' $<)) $B/lib.a $(HANDLER_LIBS)
 
 .PHONY: .FORCE

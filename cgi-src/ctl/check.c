@@ -19,8 +19,8 @@
 
 #include "clock.h"
 #include "ctl.h"
+#include "http_client.h"
 #include "mem.h"
-#include "post.h"
 #include "query.h"
 #include "spool.h"
 #include "url.h"
@@ -345,8 +345,8 @@ look_at_web(struct check *c)
 {
 	bool endpoint = strstr(c->url, "/webhooks/foloosi/") != NULL;
 	size_t len = strlen(c->url);
-	struct post_answer answer;
-	struct post *client;
+	struct http_client_answer answer;
+	struct http_client *client;
 	char *site, *url;
 
 	if (url_kind(c->url) == URL_BAD) {
@@ -359,13 +359,15 @@ look_at_web(struct check *c)
 		len--;
 	url = endpoint ? xstrdup(c->url)
 		       : xasprintf("%.*s/webhooks/foloosi/-/none", (int)len, c->url);
-	client = post_new();
-	if (!post_send(client, &(struct post_request){.url = url, .timeout_ms = WEB_MS}, &answer))
-		say(c, RED, "web server", xasprintf("%s: %s", site, answer.error),
+	client = http_client_new();
+	if (!http_client_fetch(client,
+		&(struct http_client_request){.url = url, .timeout_ms = WEB_MS, .keep = true},
+		&answer))
+		say(c, RED, "web server", xasprintf("%s: %s", site, answer.detail),
 		    xstrdup("is it running? --url, or " URL_ENV ", says where"));
 	else if (endpoint && answer.status == 200)
 		say(c, GREEN, "web server", xasprintf("%s: the endpoint is there", site), NULL);
-	else if (!endpoint && answer.status == 404 &&
+	else if (!endpoint && answer.status == 404 && answer.body != NULL &&
 		 strstr(answer.body, "There is no such endpoint") != NULL)
 		say(c, GREEN, "web server", xasprintf("%s: reaches the handler", site), NULL);
 	else if (answer.status >= 500)
@@ -386,8 +388,7 @@ look_at_web(struct check *c)
 		    xstrdup("its configuration lacks the snippet: foloosictl nginx-snippet, "
 			    "foloosictl apache-snippet; --url says"
 			    " which site"));
-	post_answer_free(&answer);
-	post_free(client);
+	http_client_free(client);
 	free(url);
 	free(site);
 }

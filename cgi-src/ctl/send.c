@@ -25,8 +25,8 @@
 #include "auth.h"
 #include "clock.h"
 #include "ctl.h"
+#include "http_client.h"
 #include "mem.h"
-#include "post.h"
 #include "table.h"
 
 #define URL_ENV "WEBHOOK_URL"
@@ -166,7 +166,7 @@ word(const char *answer, const char *name)
 {
 	static char value[64];
 	char *member = xasprintf("\"%s\"", name);
-	const char *p = strstr(answer, member);
+	const char *p = answer != NULL ? strstr(answer, member) : NULL;
 	size_t n = 0;
 
 	if (p != NULL) {
@@ -187,20 +187,21 @@ word(const char *answer, const char *name)
 
 /* Post one body once, and print a line about it. Was it answered by 2xx? */
 static bool
-send_once(struct post *client, const struct send_options *o, const char *name, const char *order,
-    const char *body, size_t len)
+send_once(struct http_client *client, const struct send_options *o, const char *name,
+    const char *order, const char *body, size_t len)
 {
 	const char *headers[5] = {"Content-Type: application/json"};
 	char *id = NULL, *timestamp = NULL, *signature = NULL;
-	struct post_request request = {
+	struct http_client_request request = {
 	    .url = o->url,
 	    .headers = headers,
 	    .user_password = o->user_password,
 	    .body = body,
 	    .len = len,
 	    .timeout_ms = TIMEOUT_MS,
+	    .keep = true,
 	};
-	struct post_answer answer;
+	struct http_client_answer answer;
 	bool ok;
 
 	if (o->credentials.signature_count > 0) {
@@ -214,8 +215,8 @@ send_once(struct post *client, const struct send_options *o, const char *name, c
 		headers[3] = signature = xasprintf("webhook-signature: %s", text);
 	}
 
-	if (!post_send(client, &request, &answer)) {
-		printf("%-11s  no answer: %s\n", name, answer.error);
+	if (!http_client_fetch(client, &request, &answer)) {
+		printf("%-11s  no answer: %s\n", name, answer.detail);
 		ok = false;
 	} else {
 		ok = answer.status >= 200 && answer.status < 300;
@@ -224,7 +225,6 @@ send_once(struct post *client, const struct send_options *o, const char *name, c
 		printf("  %s", order);
 		printf("  %s\n", word(answer.body, "state"));
 	}
-	post_answer_free(&answer);
 	free(id);
 	free(timestamp);
 	free(signature);
@@ -234,7 +234,7 @@ send_once(struct post *client, const struct send_options *o, const char *name, c
 static bool
 send_samples(const struct send_options *o)
 {
-	struct post *client = post_new();
+	struct http_client *client = http_client_new();
 	bool ok = true;
 
 	for (size_t i = 0; i < SAMPLES; i++) {
@@ -250,7 +250,7 @@ send_samples(const struct send_options *o)
 		free(body);
 		free(order);
 	}
-	post_free(client);
+	http_client_free(client);
 	return ok;
 }
 

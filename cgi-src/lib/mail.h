@@ -1,6 +1,6 @@
 /*
  * mail.h - the text of a mail to a customer: templates, addresses, RFC 5322. Bytes in, bytes
- * out; who sends it is push.c's and courier.c's business.
+ * out; who sends it is push.c's and http_client.c's business.
  */
 #ifndef MAIL_H
 #define MAIL_H

@@ -6,14 +6,14 @@
  *                ├─ verify.c    questions to the provider
  *                ├─ reconcile.c his books against ours: a command that ends, not a part of the loop
  *                │    └─ provider.c   how his answers read                      (json-c)
- *                ├─ courier.c   many HTTP requests and mails at the same time  (libcurl)
+ *                ├─ http_client.c   many HTTP requests and mails at the same time  (libcurl)
  *                └─ pg_query.c     its conversation with PostgreSQL                 (libpq)
  *     config.c, auth.c, url.c, backoff.c, log.c and mem.h below all of them
  *
  * One thread for HTTP, and one for mail, if there is any: libcurl waits for the answer to a mail's
  * end within its call, and an endpoint must not wait for a mail server. They share the
  * configuration, which does not change, and nothing else. In each, requests run side by side in
- * courier.c; between them the database is asked, in calls of milliseconds. It keeps nothing that matters: what is on its way is a row with a lease, so
+ * http_client.c; between them the database is asked, in calls of milliseconds. It keeps nothing that matters: what is on its way is a row with a lease, so
  * it may be killed at any time, and several may run beside each other, here or on
  * other machines.
  *
@@ -33,7 +33,7 @@
 
 #include "clock.h"
 #include "config.h"
-#include "courier.h"
+#include "http_client.h"
 #include "log.h"
 #include "mem.h"
 #include "notify.h"
@@ -139,7 +139,7 @@ next_signal(int fd)
 /* What one thread does during one configuration's life. */
 struct shift {
 	struct pg *pg;
-	struct courier *courier;
+	struct http_client *client;
 	struct push *push;
 	struct verify *verify; /* NULL: it asks nobody */
 	int bell;              /* readable when it is to end */
@@ -152,12 +152,13 @@ struct shift {
 static void
 begin(struct shift *s, enum way way, const struct config *config, int bell)
 {
-	*s = (struct shift){
-	    .pg = pg_client_new(config->worker.database), .courier = courier_new(), .bell = bell};
-	s->push = push_new(way, config, s->pg, s->courier);
+	*s = (struct shift){.pg = pg_client_new(config->worker.database),
+	    .client = http_client_new(),
+	    .bell = bell};
+	s->push = push_new(way, config, s->pg, s->client);
 	s->remind_at = INT64_MAX;
 	if (way == WAY_HTTP) {
-		s->verify = verify_new(config, s->pg, s->courier);
+		s->verify = verify_new(config, s->pg, s->client);
 		s->remind_at = 0;
 		s->watched = true;
 	}
@@ -168,7 +169,7 @@ begin(struct shift *s, enum way way, const struct config *config, int bell)
 static void
 end(struct shift *s)
 {
-	courier_free(s->courier);
+	http_client_free(s->client);
 	push_free(s->push);
 	verify_free(s->verify);
 	pg_client_free(s->pg);
@@ -219,8 +220,8 @@ turn(struct shift *s, int bell, bool more)
 	push_work(s->push, more);
 	if (more && s->verify != NULL)
 		verify_work(s->verify);
-	courier_wait(s->courier, bell, wait_ms(s, clock_ms(), more));
-	courier_hand_over(s->courier);
+	http_client_wait(s->client, bell, wait_ms(s, clock_ms(), more));
+	http_client_complete(s->client);
 }
 
 static size_t

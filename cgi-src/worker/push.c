@@ -120,7 +120,7 @@ struct endpoint {
 struct push {
 	const struct config *config;
 	struct pg *pg;
-	struct courier *courier;
+	struct http_client *client;
 	struct endpoint *endpoints;
 	size_t count;
 	enum way way;
@@ -199,14 +199,14 @@ add_endpoint(struct push *p, const struct merchant *m, const char *url, char *co
 }
 
 struct push *
-push_new(enum way way, const struct config *config, struct pg *pg, struct courier *courier)
+push_new(enum way way, const struct config *config, struct pg *pg, struct http_client *client)
 {
 	struct push *p = xcalloc(1, sizeof *p);
 
 	p->way = way;
 	p->config = config;
 	p->pg = pg;
-	p->courier = courier;
+	p->client = client;
 	p->timeout_ms =
 	    way == WAY_HTTP ? config->worker.event_timeout_ms : config->worker.smtp_timeout_ms;
 	snprintf(p->lease, sizeof p->lease, "%d ms", 2 * p->timeout_ms + LEASE_MARGIN_S * 1000);
@@ -257,7 +257,7 @@ note(struct endpoint *e, const char *texts[A__MAX])
 }
 
 static void
-on_answer(void *context, const struct courier_answer *answer)
+on_answer(void *context, const struct http_client_answer *answer)
 {
 	struct post *p = context;
 	struct endpoint *e = p->endpoint;
@@ -334,7 +334,7 @@ sign(const struct credentials *secrets, const char *id, const char *timestamp, c
 }
 
 static void
-send_off(struct endpoint *e, const struct pg_rows *rows, size_t row, struct courier_request *r)
+send_off(struct endpoint *e, const struct pg_rows *rows, size_t row, struct http_client_request *r)
 {
 	struct post *p = xcalloc(1, sizeof *p);
 
@@ -348,7 +348,7 @@ send_off(struct endpoint *e, const struct pg_rows *rows, size_t row, struct cour
 	r->timeout_ms = e->push->timeout_ms;
 	r->done = on_answer;
 	r->context = p;
-	courier_send(e->push->courier, r);
+	http_client_submit(e->push->client, r);
 	e->under_way++;
 }
 
@@ -369,7 +369,7 @@ post(struct endpoint *e, const struct pg_rows *rows, size_t row)
 	headers[3] = xasprintf("webhook-signature: %s", signatures);
 	headers[4] = NULL;
 	send_off(e, rows, row,
-	    &(struct courier_request){
+	    &(struct http_client_request){
 		.headers = (const char *const *)headers, .body = body, .len = len});
 	for (int i = 0; i < 4; i++)
 		free(headers[i]);
@@ -428,9 +428,9 @@ mail(struct endpoint *e, const struct pg_rows *rows, size_t row)
 	    .subject = subject,
 	    .body = body});
 	send_off(e, rows, row,
-	    &(struct courier_request){.body = message,
+	    &(struct http_client_request){.body = message,
 		.len = strlen(message),
-		.mail = &(struct courier_mail){.from = m->mail_from,
+		.mail = &(struct http_client_mail){.from = m->mail_from,
 		    .to = pg_value(rows, row, C_ADDRESS),
 		    .user = e->push->config->worker.smtp_user,
 		    .password = e->push->config->worker.smtp_password,

@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #include "config.h"
-#include "courier.h"
+#include "http_client.h"
 #include "pg_query.h"
 
 /* What became of a post; the words of foloosi.settle_events(). */
@@ -37,8 +37,8 @@ bool push_was_last(enum way, long status, int attempt, int most);
 struct push;
 
 /* What goes out by one way. The three pointers must live as long as it does. Owned, for push_free(). */
-struct push *push_new(enum way, const struct config *, struct pg *, struct courier *);
-void push_free(struct push *); /* after courier_free(); NULL is ignored */
+struct push *push_new(enum way, const struct config *, struct pg *, struct http_client *);
+void push_free(struct push *); /* after http_client_free(); NULL is ignored */
 
 /* Report what has come back, and (if more) take events and post them. */
 void push_work(struct push *, bool more);

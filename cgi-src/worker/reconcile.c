@@ -24,7 +24,7 @@
 
 #include "backoff.h"
 #include "clock.h"
-#include "courier.h"
+#include "http_client.h"
 #include "log.h"
 #include "mem.h"
 #include "provider.h"
@@ -61,7 +61,7 @@ struct sweep {
 	const struct config *config;
 	const struct merchant *merchant;
 	struct pg *pg;
-	struct courier *courier;
+	struct http_client *client;
 	int signals;
 	const char *from, *to; /* YYYY-MM-DD */
 	char id[24];
@@ -116,7 +116,7 @@ wait_ms(struct sweep *s, int64_t ms)
 {
 	struct signalfd_siginfo info;
 
-	courier_wait(s->courier, s->signals, (int)(ms < 0 ? 0 : ms > 1000 ? 1000 : ms));
+	http_client_wait(s->client, s->signals, (int)(ms < 0 ? 0 : ms > 1000 ? 1000 : ms));
 	if (read(s->signals, &info, sizeof info) == (ssize_t)sizeof info &&
 	    info.ssi_signo != SIGHUP) {
 		s->told = true;
@@ -156,7 +156,7 @@ again(struct question *q, int64_t at_least_ms, const char *reason)
 }
 
 static void
-on_answer(void *context, const struct courier_answer *a)
+on_answer(void *context, const struct http_client_answer *a)
 {
 	struct question *q = context;
 	struct sweep *s = q->sweep;
@@ -204,13 +204,13 @@ ask(struct question *q)
 	q->state = ASKED;
 	s->under_way++;
 	s->ask_at = clock_ms() + 60000 / s->merchant->provider.per_minute;
-	courier_send(s->courier, &(struct courier_request){.url = q->url,
-				     .headers = headers,
-				     .timeout_ms = TIMEOUT_MS,
-				     .keep = true,
-				     .answer_max = ANSWER_MAX,
-				     .done = on_answer,
-				     .context = q});
+	http_client_submit(s->client, &(struct http_client_request){.url = q->url,
+					  .headers = headers,
+					  .timeout_ms = TIMEOUT_MS,
+					  .keep = true,
+					  .answer_max = ANSWER_MAX,
+					  .done = on_answer,
+					  .context = q});
 	explicit_bzero(secret, strlen(secret));
 	free(secret);
 }
@@ -237,7 +237,7 @@ ask_all(struct sweep *s, struct question *questions, size_t count)
 		if (open == 0 || s->stopped != NULL)
 			return;
 		wait_ms(s, next - clock_ms());
-		courier_hand_over(s->courier);
+		http_client_complete(s->client);
 	}
 }
 
@@ -624,7 +624,7 @@ sweep(struct sweep *s)
 	char day[11];
 	int page;
 
-	s->courier = courier_new();
+	s->client = http_client_new();
 	s->progress = isatty(STDERR_FILENO);
 	if (begin(s, day, &page))
 		while (s->stopped == NULL && strcmp(day, s->to) <= 0) {
@@ -635,7 +635,7 @@ sweep(struct sweep *s)
 				advance(s, day, page);
 		}
 	status = report(s);
-	courier_free(s->courier);
+	http_client_free(s->client);
 	free(s->stopped);
 	return status;
 }

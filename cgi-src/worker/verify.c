@@ -39,7 +39,7 @@ struct asker {
 
 struct verify {
 	struct pg *pg;
-	struct courier *courier;
+	struct http_client *client;
 	struct asker *askers;
 	size_t count;
 };
@@ -51,12 +51,12 @@ struct question {
 };
 
 struct verify *
-verify_new(const struct config *config, struct pg *pg, struct courier *courier)
+verify_new(const struct config *config, struct pg *pg, struct http_client *client)
 {
 	struct verify *v = xcalloc(1, sizeof *v);
 
 	v->pg = pg;
-	v->courier = courier;
+	v->client = client;
 	v->askers = xcalloc(config->merchant_count, sizeof *v->askers);
 	for (size_t i = 0; i < config->merchant_count; i++)
 		if (config->merchants[i].provider.url != NULL)
@@ -111,7 +111,7 @@ apply(const struct question *q, const struct provider_word *w)
 }
 
 static void
-on_answer(void *context, const struct courier_answer *answer)
+on_answer(void *context, const struct http_client_answer *answer)
 {
 	struct question *q = context;
 	const struct merchant *m = q->asker->merchant;
@@ -156,12 +156,12 @@ ask(struct asker *a, const char *transaction, const char *number, const char *at
 	url = provider_question(p, number);
 	headers[0] = secret = xasprintf("secret_key: %s", p->secret);
 	a->under_way++;
-	courier_send(a->verify->courier, &(struct courier_request){.url = url,
-					     .headers = headers,
-					     .timeout_ms = TIMEOUT_MS,
-					     .keep = true,
-					     .done = on_answer,
-					     .context = q});
+	http_client_submit(a->verify->client, &(struct http_client_request){.url = url,
+						  .headers = headers,
+						  .timeout_ms = TIMEOUT_MS,
+						  .keep = true,
+						  .done = on_answer,
+						  .context = q});
 	explicit_bzero(secret, strlen(secret));
 	free(secret);
 	free(url);

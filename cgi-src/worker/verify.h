@@ -8,14 +8,14 @@
 #include <stdint.h>
 
 #include "config.h"
-#include "courier.h"
+#include "http_client.h"
 #include "pg_query.h"
 
 struct verify;
 
 /* The three arguments must live as long as it does. Owned, for verify_free(). */
-struct verify *verify_new(const struct config *, struct pg *, struct courier *);
-void verify_free(struct verify *); /* after courier_free(); NULL is ignored */
+struct verify *verify_new(const struct config *, struct pg *, struct http_client *);
+void verify_free(struct verify *); /* after http_client_free(); NULL is ignored */
 
 /* Ask, for merchants that have a provider_url. */
 void verify_work(struct verify *);

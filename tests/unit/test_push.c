@@ -61,7 +61,7 @@ pg_array_free(struct pg_array *a)
 }
 
 void
-courier_send(struct courier *c, const struct courier_request *r)
+http_client_submit(struct http_client *c, const struct http_client_request *r)
 {
 	(void)c, (void)r;
 }

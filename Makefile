@@ -187,12 +187,12 @@ unit: ## the unit tests, with sanitizers
 unit-tsan:
 	$(MAKE) -j$J B=$B/tsan CC=clang SAN="$(TSAN)" OPT="-O1 -g -fPIE" run-unit
 
-# side by side too: the slowest wait for time-outs
+# side by side too: the slowest wait for time-outs; none of them runs for ever
 .PHONY: run-unit $(UNIT:%=%.run)
 run-unit: $(UNIT)
 	$(MAKE) -j4 -O $(UNIT:%=%.run)
 $(UNIT:%=%.run): %.run: %
-	@echo "== $<"; $<
+	@echo "== $<"; timeout --verbose --signal=ABRT --kill-after=10 300 $<
 
 # pgTAP, each file in a transaction that is rolled back, on a private PostgreSQL
 sql: all ## the pgTAP tests
@@ -253,7 +253,7 @@ run-fuzz: $(FUZZ)
 	$(MAKE) -j$J -O $(FUZZ:%=%.run)
 $(FUZZ:%=%.run): %.run: %
 	@c=$B/corpus/$(<F); s=tests/fuzz/corpus/$(patsubst fuzz_%,%,$(<F)); mkdir -p $$c $$s; \
-	echo "== $<"; $< -max_total_time=$(TIME) -close_fd_mask=1 -print_final_stats=0 $$c $$s 2>$$c.log || \
+	echo "== $<"; $< -max_total_time=$(TIME) -close_fd_mask=1 -print_final_stats=0 -artifact_prefix=$$c- $$c $$s 2>$$c.log || \
 	    { tail -40 $$c.log; exit 1; }; tail -1 $$c.log
 
 # Plugs are pulled at random under load for TIME seconds, 600 if not said; then every acknowledged body is looked for.

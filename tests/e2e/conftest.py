@@ -3,12 +3,21 @@
 `front` is a parameter: the same test through nginx, through Apache in its three ways, and on the
 handler's bare socket. WRAP (valgrind) and B (an ASan or TSan build) reach the handler by support/stack.py.
 """
+import faulthandler
 import os
 import signal
+import sys
 
 import pytest
 
+from support import stack
 from support.site import FRONTS, Site, scratch
+
+
+# Seconds for a test with its fixtures. A test that takes longer has a mark of its own: @pytest.mark.timeout(300)
+LIMIT = 120
+LIMIT_LONG = 1200
+SLOWER = 5 if os.environ.get("WRAP") else 4 if stack.build_dir().name == "tsan" else 1
 
 
 def pytest_configure(config):
@@ -19,11 +28,27 @@ def pytest_configure(config):
     signal.signal(signal.SIGTERM, ended)
 
 
+def limit_of(item):
+    mark = item.get_closest_marker("timeout")
+    return SLOWER * max(mark.args[0] if mark else LIMIT, LIMIT_LONG if item.get_closest_marker("long") else 0)
+
+
 def pytest_collection_modifyitems(config, items):
     if not os.environ.get("LONG"):
         longer = [i for i in items if i.get_closest_marker("long")]
         config.hook.pytest_deselected(items=longer)
         items[:] = [i for i in items if i not in longer]
+    for item in items:
+        item.limit = limit_of(item)
+        item.add_marker(pytest.mark.timeout(item.limit), append=False)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):
+    """pytest-timeout prints all stacks, fails the test and lets its fixtures end their servers. If they hang, too: the end."""
+    faulthandler.dump_traceback_later(2 * item.limit + 60, exit=True, file=sys.__stderr__)
+    yield
+    faulthandler.cancel_dump_traceback_later()
 
 
 # -- the session's servers ------------------------------------------------------------------

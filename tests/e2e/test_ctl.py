@@ -10,7 +10,6 @@ import pty
 import re
 import select
 import shlex
-import signal
 import stat
 import subprocess
 import time
@@ -18,6 +17,7 @@ import time
 import pytest
 
 from support import stack
+from support.processes import frozen
 from support.site import HttpFront, Request, Site, encode, scratch, transfer
 
 CTL = stack.build_dir() / "foloosictl"
@@ -547,12 +547,9 @@ def test_check(shop):
     said = {x["what"]: x["said"] for x in json.loads(done.stdout)}
     assert said["worker's connection"] == "connects as foloosi_worker"
     assert said["monitor's connection"] == "connects as foloosi_monitor"
-    shop.handler.signal(signal.SIGSTOP)
-    try:
+    with frozen(shop.handler.pid):
         text = subprocess.run([CTL, "check"], capture_output=True, text=True, env={**shop.env, "WEBHOOK_URL": "http://127.0.0.1:1/"}).stdout
         assert "red      web server: http://127.0.0.1:1" in text and "is it running?" in text
-    finally:
-        shop.handler.signal(signal.SIGCONT)
 
 
 def test_secrets(shop, tmp_path):

@@ -5,7 +5,6 @@ crashed is really so.
 """
 import pathlib
 import random
-import re
 import shutil
 import subprocess
 import threading

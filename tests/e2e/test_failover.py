@@ -11,8 +11,10 @@ import pytest
 from support import stack
 from support.answers import DEADLINE, SLACK, is_spooled
 from support.load import Load, volley
-from support.processes import family
+from support.processes import family, frozen
 from support.site import BareFront, Request, SpoolSite, encode, scratch, transfer
+
+pytestmark = pytest.mark.timeout(300)  # many deadlines, one after the other
 
 
 class Standby(stack.Postgres):
@@ -74,17 +76,6 @@ class FailoverSite(SpoolSite):
     def post(self, door, body):
         return door.send(Request(self.path(), body=body))
 
-    @contextlib.contextmanager
-    def standby_frozen(self):
-        frozen = family(self.standby.pid)
-        for pid in frozen:
-            os.kill(pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            for pid in frozen:
-                os.kill(pid, signal.SIGCONT)
-
     def waiting(self):
         return self.query("select count(*) from pg_stat_activity where wait_event = 'SyncRep'")[0][0]
 
@@ -101,7 +92,7 @@ def own():
 def test_a_standby_that_never_confirms(own):
     own.settle()
     bodies = {name: [encode(transfer()) for _ in range(10)] for name in own.doors}
-    with own.standby_frozen():
+    with frozen(own.standby.pid):
         for answer in volley(own.doors["plain"], [Request(own.path(), body=b) for b in bodies["plain"]]):
             assert answer.status == 503 and answer.seconds < DEADLINE + SLACK
         for answer in volley(own.doors["spool"], [Request(own.path(), body=b) for b in bodies["spool"]]):
@@ -115,7 +106,7 @@ def test_a_cancelled_wait_is_never_acknowledged(own):
     """The server says success then, and warns: committed here, nowhere else."""
     own.settle()
     results = []
-    with own.standby_frozen():
+    with frozen(own.standby.pid):
         import threading
         body = encode(transfer())
         sender = threading.Thread(target=lambda: results.append(own.post(own.doors["plain"], body)))
@@ -138,7 +129,7 @@ def test_a_cancelled_wait_is_never_acknowledged(own):
 def test_few_sessions_are_left_waiting(own):
     """Each try that the standby does not confirm leaves a session in the server: they must not use up its connections."""
     own.settle()
-    with own.standby_frozen(), Load(own, own.doors["spool"], senders=4):
+    with frozen(own.standby.pid), Load(own, own.doors["spool"], senders=4):
         time.sleep(15)
         waiting = own.waiting()
         assert waiting <= 7, waiting
@@ -148,7 +139,7 @@ def test_few_sessions_are_left_waiting(own):
 def test_sessions_that_wait_are_few(own):
     """However long the standby is away: a handler that finds eight of its role waiting spools at once and adds none."""
     own.settle()
-    with own.standby_frozen(), contextlib.ExitStack() as stuck:
+    with frozen(own.standby.pid), contextlib.ExitStack() as stuck:
         for n in range(8):
             c = stuck.enter_context(contextlib.closing(own.primary.connect("foloosi_handler")))
             c.pgconn.send_query(f"""

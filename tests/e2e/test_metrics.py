@@ -9,6 +9,7 @@ import time
 import pytest
 
 from support import fcgi_client, stack
+from support.processes import frozen
 from support.site import FRONTS, OperationsSite, OperatorsFront, Request, ask, encode, new_order, parse, scratch, transfer
 
 PAGES = ("/healthz", "/readyz", "/metrics")
@@ -231,14 +232,8 @@ def test_database_hangs(outage_house):
     house = outage_house
     house.front("nginx")
     stack.wait_for("readiness", lambda: house.get("/readyz").status == 200)
-    pids = [house.postgres.pid, *(p for p, in house.query("select pid from pg_stat_activity"))]
     time.sleep(1.1)  # what the last round trip said does not hold any more
-    for pid in pids:
-        try:
-            os.kill(pid, signal.SIGSTOP)
-        except ProcessLookupError:
-            pass  # our own question's
-    try:
+    with frozen(house.postgres.pid):
         answers = []
         crowd = [threading.Thread(target=lambda: answers.append(house.get("/readyz", "nginx"))) for _ in range(12)]
         for t in crowd:
@@ -254,12 +249,6 @@ def test_database_hangs(outage_house):
         assert len([a for a in answers if a.header("Retry-After")]) == 12 - len(told)  # too many at a time
         # The handler's own deadline is 2 s; nginx's would be 10 and another answer.
         assert max(c["ms"] for c in told) <= 2000
-    finally:
-        for pid in pids:
-            try:
-                os.kill(pid, signal.SIGCONT)
-            except ProcessLookupError:
-                pass
     stack.wait_for("readiness", lambda: house.get("/readyz").status == 200)
 
 

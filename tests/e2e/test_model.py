@@ -37,6 +37,7 @@ settings.register_profile("long", max_examples=5000)
 STORIES = settings(settings.get_profile(PROFILE if PROFILE == "long" else "quick"), deadline=None,
                    database=None, suppress_health_check=list(HealthCheck))
 LONG = PROFILE == "long"
+pytestmark = pytest.mark.timeout(4 * 3600 if LONG else 600)
 
 BATCH_MAX = 256
 

@@ -4,6 +4,7 @@ Two namespaces, a veth pair between them. What drops the packets is a rule of ip
 taken down: either way nobody hangs up, and each side goes on waiting for the other.
 """
 import os
+import pathlib
 import subprocess
 import time
 
@@ -14,7 +15,12 @@ from support.answers import is_spooled, is_unavailable
 from support.load import volley
 from support.site import BareFront, Request, Site, encode, scratch, transfer
 
+NETNS = pathlib.Path("/run/netns")
 SERVER, CLIENT = "10.203.0.1", "10.203.0.2"
+
+
+def netns_is_mounted():
+    return any(line.split()[4] == str(NETNS) for line in open("/proc/self/mountinfo", encoding="utf-8"))
 
 
 def ip(*argv):
@@ -25,6 +31,7 @@ class Link:
     """Two namespaces and the wire between them."""
 
     def __init__(self):
+        self.was_mounted = netns_is_mounted()
         tag = f"fw{os.getpid()}"
         self.server, self.client = f"{tag}s", f"{tag}c"
 
@@ -43,6 +50,9 @@ class Link:
     def remove(self):
         for name in (self.server, self.client):
             ip("netns", "del", name)
+        # the first "ip netns add" mounts it; what another one has made there since stays
+        if not self.was_mounted and netns_is_mounted() and not list(NETNS.iterdir()):
+            subprocess.run(["umount", NETNS], check=True)
 
     def within(self, namespace):
         return [stack.program("ip"), "netns", "exec", namespace]

@@ -1,6 +1,4 @@
 """PostgreSQL away, frozen, cut off or locked: 503 with Retry-After in time, then on as before."""
-import os
-import signal
 import statistics
 import threading
 import time
@@ -10,7 +8,7 @@ import pytest
 from support import stack
 from support.answers import DEADLINE, is_unavailable
 from support.load import Load, volley
-from support.processes import family
+from support.processes import family, frozen
 from support.site import BODY_LIMIT, FRONTS, BareFront, Request, Site, encode, locked, new_order, schema_of_version, scratch, transfer
 
 
@@ -83,19 +81,13 @@ def test_postgresql_comes_back_under_load(own):
 def test_postgresql_frozen(own):
     """It neither answers nor hangs up."""
     front = own.front("nginx")
-    frozen = family(own.postgres.pid)
-    assert len(frozen) > 3
+    assert len(family(own.postgres.pid)) > 3
     body = encode(transfer())
-    for pid in frozen:
-        os.kill(pid, signal.SIGSTOP)
-    try:
+    with frozen(own.postgres.pid):
         for answer in volley(front, [Request(own.path(), body=body)] * 10):
             is_unavailable(answer)
         is_unavailable(front.send(Request(own.path(), body=body)))
         assert front.send(Request(own.path(), "GET", type=None)).status == 200
-    finally:
-        for pid in frozen:
-            os.kill(pid, signal.SIGCONT)
     # the frozen call may have been carried out after all: recorded once, by whichever
     assert send_until(front, own, body).outcome in ("recorded", "duplicate")
     assert own.kept(body)[0] == "recorded"

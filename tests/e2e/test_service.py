@@ -13,6 +13,7 @@ import threading
 import pytest
 
 from support import stack
+from support.processes import frozen
 from support.site import BareFront, HttpFront, Request, encode, numbers, transfer
 
 pytestmark = pytest.mark.skipif(bool(os.environ.get("WRAP")), reason="it is about the bare program")
@@ -111,13 +112,8 @@ def test_the_database_is_no_ground_for_the_watchdog(site, handler):
     assert post(site, handler.socket).status == 200
     backends = [pid for pid, in site.query("select pid from pg_stat_activity where application_name = %s", [handler.name])]
     manager.drop()
-    for pid in backends:
-        os.kill(pid, signal.SIGSTOP)
-    try:
+    with frozen(*backends):
         assert post(site, handler.socket).status == 503  # after its deadline, with the writer in the call for as long
-    finally:
-        for pid in backends:
-            os.kill(pid, signal.SIGCONT)
     manager.until("WATCHDOG=1")
     assert b"writer_stuck" not in handler.log.read_bytes()
     assert handler.stop() == 0

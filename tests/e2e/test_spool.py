@@ -13,7 +13,7 @@ import pytest
 from support import stack
 from support.answers import DEADLINE, SLACK, is_problem, is_spooled
 from support.load import Load, volley
-from support.processes import family
+from support.processes import frozen
 from support.site import FRONTS, BareFront, Request, SpoolSite, encode, locked, new_order, numbers, schema_of_version, scratch, transfer
 
 
@@ -340,12 +340,12 @@ def test_a_disk_that_hangs(own, second):
     subprocess.run([stack.program("mkfs.ext4"), "-q", image], check=True)
     if subprocess.run(["mount", "-o", "loop", image, disk], stderr=subprocess.DEVNULL).returncode:
         pytest.skip("may not mount")
-    frozen = False
+    is_frozen = False
 
     def freeze(how):
-        nonlocal frozen
+        nonlocal is_frozen
         subprocess.run([stack.program("fsfreeze"), "--freeze" if how else "--unfreeze", disk], check=True)
-        frozen = how
+        is_frozen = how
 
     try:
         disk.chmod(0o755)
@@ -381,7 +381,7 @@ def test_a_disk_that_hangs(own, second):
         freeze(False)
         assert second.stop() == 0
     finally:
-        if frozen:
+        if is_frozen:
             freeze(False)
         second.stop()
         subprocess.run(["umount", disk], check=True)
@@ -391,14 +391,18 @@ def test_a_disk_that_hangs(own, second):
 def test_another_reason_is_told(own, second):
     """PostgreSQL comes back and lets nobody in: the log does not go on saying that it should be started."""
     second.start()
-    own.query("alter role foloosi_handler nologin")
+    rules = own.postgres.data / "pg_hba.conf"
+    before = rules.read_text()
     try:
         with own.database_away():
+            # not before it is away: a connection made meanwhile would be refused, and logged, too early
+            rules.write_text("local all foloosi_handler reject\n" + before)
             stack.wait_for("the log", lambda: "start the server" in second.log.read_text())
             assert "pg_hba.conf" not in second.log.read_text()
         stack.wait_for("the log", lambda: 'remedy="look at pg_hba.conf and pg_ident.conf"' in second.log.read_text())
     finally:
-        own.query("alter role foloosi_handler login")
+        rules.write_text(before)
+        own.query("select pg_reload_conf()")
     stack.wait_for("the handler", lambda: post(BareFront(second.socket), own, encode(transfer())).outcome == "recorded")
 
 
@@ -531,16 +535,10 @@ def test_postgresql_frozen(own):
     """In doubt: what it may have taken is spooled as well, and counted once."""
     front = own.front("nginx")
     bodies = [encode(transfer()) for _ in range(20)]
-    frozen = family(own.postgres.pid)
-    for pid in frozen:
-        os.kill(pid, signal.SIGSTOP)
-    try:
+    with frozen(own.postgres.pid):
         for answer in volley(front, [Request(own.path(), body=b) for b in bodies]):
             is_spooled(answer)
         is_spooled(post(front, own, bodies[0]))
-    finally:
-        for pid in frozen:
-            os.kill(pid, signal.SIGCONT)
     own.drained()
     assert own.missing(bodies) == []
     numbers = [json.loads(b)["data"]["transfer"]["transaction_no"] for b in bodies]
@@ -556,18 +554,12 @@ def test_stopped_with_all_hands_full(own, second):
     assert post(front, own, encode(transfer())).outcome == "recorded"
     requests = [Request(own.path(), body=encode(transfer())) for _ in range(128)]
     answers = []
-    frozen = family(own.postgres.pid)
-    for pid in frozen:
-        os.kill(pid, signal.SIGSTOP)
-    try:
+    with frozen(own.postgres.pid):
         sending = threading.Thread(target=lambda: answers.extend(volley(front, requests)))
         sending.start()
         time.sleep(0.7)
         assert second.stop() == 0
         sending.join()
-    finally:
-        for pid in frozen:
-            os.kill(pid, signal.SIGCONT)
     # a slow machine may be late for some, and says so
     assert len(answers) == 128 and {a.status for a in answers} <= {200, 503}
     acknowledged = [a for a in answers if a.status == 200]

@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import random
-import re
 import signal
 import socket
 import subprocess

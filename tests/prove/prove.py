@@ -28,7 +28,7 @@ import time
 TESTS = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS))
 from support import stack  # noqa: E402
-from support.processes import family  # noqa: E402
+from support.processes import family, frozen  # noqa: E402
 from support.site import Request, Site, encode, new_order, scratch, transfer  # noqa: E402
 
 SENDERS = 16
@@ -135,14 +135,8 @@ class Plugs:
         self.nginx.start()
 
     def freeze_postgresql(self, how):
-        frozen = family(self.site.postgres.pid)
-        for pid in frozen:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGSTOP)
-        time.sleep(how * 5)
-        for pid in frozen:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+        with frozen(self.site.postgres.pid):
+            time.sleep(how * 5)
 
     def fill_the_spool(self, how):
         """Its disk is full while the database is away."""

@@ -19,6 +19,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 from support import stack  # noqa: E402
 
+LIMIT_S = 900
 HEADER = stack.ROOT / "cgi-src" / "lib" / "transfer.h"
 
 
@@ -49,10 +50,13 @@ def main(arguments):
             return subprocess.run(
                 [stack.program("pg_prove"), "--norc", *variables, *theirs, *files],
                 env={**os.environ, "PGHOST": str(postgres.socket_dir), "PGPORT": str(postgres.port),
-                     "PGUSER": "postgres", "PGDATABASE": stack.DATABASE, "PGOPTIONS": "-c search_path=tap,public"},
+                     "PGUSER": "postgres", "PGDATABASE": stack.DATABASE, "PGOPTIONS": "-c search_path=tap,public -c statement_timeout=120s"},
+                timeout=LIMIT_S,
             ).returncode
     except stack.StackError as e:
         sys.exit(str(e))
+    except subprocess.TimeoutExpired:
+        sys.exit(f"pg_prove has not ended after {LIMIT_S} s")
     finally:
         shutil.rmtree(home, ignore_errors=True)
 

@@ -14,7 +14,6 @@
 #include <sys/types.h>
 
 #include "auth.h"
-#include "mail.h"
 #include "transfer.h"
 
 #define CONFIG_DEFAULT_PATH "/etc/foloosi-webhook/foloosi-webhook.conf"
@@ -22,7 +21,8 @@
 
 #define LIMIT_MERCHANT 64 /* characters: a-z A-Z 0-9 . _ - */
 
-struct secret_line;    /* config.c's own */
+struct given;          /* settings.c's own */
+struct mail_template;  /* mail.h */
 struct stats_merchant; /* stats.c's own */
 
 #define EVENT_URLS_MAX 8
@@ -63,16 +63,17 @@ struct merchant {
 	struct credentials
 	    event_credentials; /* its signature keys sign them; at least one, if there is a URL */
 	struct provider provider;
-	char *mail_from, *mail_name;      /* mail_from NULL: no mail */
-	char *mail_files[MAIL_KIND__MAX]; /* where the templates were read from */
-	struct mail_template mails[MAIL_KIND__MAX];
+	char *mail_from, *mail_name;                 /* mail_from NULL: no mail */
+	char *mail_files[MAIL_KIND__MAX];            /* where the templates were read from */
+	struct mail_template *mails[MAIL_KIND__MAX]; /* NULL: none is sent */
 
 	struct stats_merchant *stats; /* its counters; NULL: stats_adopt() was not called */
 
-	/* config.c's own: where it stands, and its secrets' lines as config_print() shows them */
+	/* for config.c and the files below it: where it stands, and its secrets as config_print() shows them */
 	unsigned line;
-	struct secret_line *secret_lines;
-	size_t secret_line_count;
+	struct given *given;
+	size_t given_count;
+	char *basic_user, *basic_password; /* NULL once they are among the credentials */
 };
 
 struct config {
@@ -166,5 +167,9 @@ const char *merchant_order_ref(const struct merchant *, const struct transfer *)
 
 /* Print every effective setting, secrets masked, as a file that could be read again. */
 void config_print(const struct config *, FILE *);
+
+/* Call report with the name of each setting that was changed and is only read at the program's start. */
+void config_changed(const struct config *old, const struct config *fresh, enum config_reader,
+    void (*report)(const char *setting));
 
 #endif

@@ -5,7 +5,6 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -114,12 +113,6 @@ program_reload(const struct program *p)
 	return fresh;
 }
 
-static bool
-same(const char *a, const char *b)
-{
-	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
-}
-
 static void
 warn_restart(const char *setting)
 {
@@ -135,28 +128,7 @@ program_reloaded(const struct program *p, const struct config *old, const struct
 	    p->reader == CONFIG_FOR_WORKER ? fresh->worker.log_level : fresh->log_level));
 	log_event(LOG_INFO, "reloaded", "merchants", log_number((int64_t)fresh->merchant_count),
 	    (const char *)NULL);
-	if (p->reader == CONFIG_FOR_WORKER)
-		return;
-	if (!same(old->database, fresh->database))
-		warn_restart("database");
-	if (!same(old->listen, fresh->listen))
-		warn_restart("listen");
-	if (old->socket_mode != fresh->socket_mode)
-		warn_restart("socket_mode");
-	if (!same(old->socket_group, fresh->socket_group))
-		warn_restart("socket_group");
-	if (old->threads != fresh->threads)
-		warn_restart("threads");
-	if (!same(old->spool_dir, fresh->spool_dir))
-		warn_restart("spool_dir");
-	if (old->spool_max_bytes != fresh->spool_max_bytes)
-		warn_restart("spool_max_bytes");
-	if (old->spool_max_files != fresh->spool_max_files)
-		warn_restart("spool_max_files");
-	if (old->spool_rate != fresh->spool_rate)
-		warn_restart("spool_rate");
-	if (!same(old->monitor, fresh->monitor))
-		warn_restart("monitor");
+	config_changed(old, fresh, p->reader, warn_restart);
 }
 
 sigset_t

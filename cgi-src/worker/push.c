@@ -381,7 +381,7 @@ no_mail(const struct endpoint *e, const struct pg_rows *rows, size_t row, enum m
 {
 	const char *address = pg_value(rows, row, C_ADDRESS);
 
-	if (e->merchant->mails[kind].body == NULL)
+	if (e->merchant->mails[kind] == NULL)
 		return "there is no template for it";
 	if (address == NULL)
 		return "the transaction has no address";
@@ -418,8 +418,8 @@ mail(struct endpoint *e, const struct pg_rows *rows, size_t row)
 		values[f] = pg_value(rows, row, C_FIELDS + f);
 	message_id = xasprintf("%s.%s.%s%s", id, seconds, pg_value(rows, row, C_MICROSECONDS),
 	    strrchr(m->mail_from, '@'));
-	subject = mail_fill(m->mails[kind].subject, values);
-	body = mail_fill(m->mails[kind].body, values);
+	subject = mail_fill(m->mails[kind]->subject, values);
+	body = mail_fill(m->mails[kind]->body, values);
 	message = mail_compose(&(struct mail){.from = m->mail_from,
 	    .to = pg_value(rows, row, C_ADDRESS),
 	    .name = m->mail_name,

@@ -1,4 +1,4 @@
-// objects: lib/config.c lib/url.c lib/mail.c lib/auth.c lib/log.c lib/transfer.c lib/rfc8259.c lib/money.c
+// objects: lib/config.c lib/config_file.c lib/settings.c lib/config_check.c lib/url.c lib/mail.c lib/auth.c lib/log.c lib/transfer.c lib/rfc8259.c lib/money.c
 /*
  * Configuration files, good and bad. A bad one must be refused with the file, the line
  * and the words of the remedy, and without a word of any secret in it.
@@ -19,6 +19,7 @@
 
 #include "config.h"
 #include "log.h"
+#include "mail.h"
 #include "mem.h"
 
 #define TOKEN "Zm9vYmFy-secret_1"
@@ -1016,9 +1017,9 @@ worker_settings(void **state)
 	assert_int_equal(c->worker.smtp_timeout_ms, 600000);
 	assert_string_equal(m->mail_from, "orders@shop.example");
 	assert_string_equal(m->mail_name, "Caf\xc3\xa9");
-	assert_string_equal(m->mails[MAIL_SUCCESS].subject, "Order {order_ref}");
-	assert_string_equal(m->mails[MAIL_SUCCESS].body, "Thanks.\n");
-	assert_null(m->mails[MAIL_CANCEL].body);
+	assert_string_equal(m->mails[MAIL_SUCCESS]->subject, "Order {order_ref}");
+	assert_string_equal(m->mails[MAIL_SUCCESS]->body, "Thanks.\n");
+	assert_null(m->mails[MAIL_CANCEL]);
 	assert_int_equal(m->event_url_count, 2);
 	assert_string_equal(m->event_urls[0], "https://shop.example:8443/hunter2?x");
 	assert_string_equal(m->event_urls[1], "http://127.0.0.1/hunter2");

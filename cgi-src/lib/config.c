@@ -130,10 +130,10 @@ config_unref(struct config *c)
 	settings_free(SECTION_HANDLER, c);
 	settings_free(SECTION_WORKER, c);
 	/* What was made of settings and files. */
-	text_free(&c->database);
-	text_free(&c->worker.database);
-	text_free(&c->worker.smtp_user);
-	text_free(&c->worker.smtp_password);
+	secret_free(&c->database);
+	secret_free(&c->worker.database);
+	secret_free(&c->worker.smtp_user);
+	secret_free(&c->worker.smtp_password);
 	free(c->merchants);
 	free(c);
 }

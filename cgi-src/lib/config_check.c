@@ -40,8 +40,8 @@ join_basic(struct loading *l, struct merchant *m)
 	else if (user != 0 &&
 		 !credentials_add_basic(&m->credentials, m->basic_user, m->basic_password))
 		settings_bad_value(l, user, "basic_user");
-	text_free(&m->basic_user);
-	text_free(&m->basic_password);
+	secret_free(&m->basic_user);
+	secret_free(&m->basic_password);
 }
 
 static void

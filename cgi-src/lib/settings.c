@@ -245,7 +245,7 @@ field_of(const struct setting *s, void *base)
 }
 
 void
-text_free(char **text)
+secret_free(char **text)
 {
 	if (*text != NULL)
 		explicit_bzero(*text, strlen(*text));
@@ -258,7 +258,7 @@ set_text(const struct setting *s, void *base, const char *value)
 {
 	char **field = field_of(s, base);
 
-	text_free(field);
+	secret_free(field);
 	*field = xstrdup(value);
 	return PARSED_OK;
 }
@@ -452,7 +452,7 @@ parse_basic(const struct setting *s, void *base, const char *value)
 		return PARSED_FULL;
 	user = xasprintf("%.*s", (int)user_len, value);
 	ok = value[user_len] == ':' && credentials_add_basic(c, user, value + user_len + 1);
-	text_free(&user);
+	secret_free(&user);
 	return ok ? PARSED_OK : PARSED_BAD;
 }
 
@@ -573,7 +573,7 @@ print_switch(const struct setting *s, const void *field, FILE *out)
 static void
 free_text(void *field)
 {
-	text_free(field);
+	secret_free(field);
 }
 
 static void
@@ -586,7 +586,7 @@ static void
 free_event_urls(void *field)
 {
 	for (size_t i = 0; i < EVENT_URLS_MAX; i++)
-		text_free((char **)field + i);
+		secret_free((char **)field + i);
 }
 
 /* ---- types: files that are read at the section's end ---- */
@@ -645,7 +645,7 @@ read_password(struct loading *l, const struct setting *s, void *base, const stru
 		password = quoted(line);
 		*(char **)((char *)base + database->in_force) =
 		    xasprintf("password=%s %s", password, setting);
-		text_free(&password);
+		secret_free(&password);
 	}
 }
 

@@ -57,6 +57,6 @@ void settings_changed(
 void settings_free(enum section, void *base);
 
 /* Wipe, free and forget a text; NULL is ignored. */
-void text_free(char **);
+void secret_free(char **);
 
 #endif

@@ -1,26 +1,24 @@
 /*
- * worker.c - foloosi-worker: what happens after the commit. Options, signals, the loop.
+ * main.c - foloosi-worker: what happens after the commit. Options, signals, the loop.
  *
- *     worker.c ──┬─ push.c      events to the merchants' endpoints, and by mail
- *                │    └─ mail.c       the text of a mail
- *                ├─ verify.c    questions to the provider
- *                ├─ reconcile.c his books against ours: a command that ends, not a part of the loop
- *                │    └─ provider.c   how his answers read                      (json-c)
- *                ├─ http_client.c   many HTTP requests and mails at the same time  (libcurl)
- *                └─ pg_query.c     its conversation with PostgreSQL                 (libpq)
- *     config.c, auth.c, url.c, backoff.c, log.c and mem.h below all of them
+ *     main.c ──┬─ push.c         events to the merchants' endpoints, and by mail
+ *              ├─ verify.c       questions to the provider about single transactions
+ *              ├─ reconcile.c    the provider's list against ours: a command that ends, no part of the loop
+ *              └─ provider.c     how the provider's answers read
  *
- * One thread for HTTP, and one for mail, if there is any: libcurl waits for the answer to a mail's
- * end within its call, and an endpoint must not wait for a mail server. They share the
+ * One thread sends by HTTP, and another one mails, if there are any: libcurl waits for the answer to
+ * QUIT within its call, and an endpoint must not wait for a mail server. They share the
  * configuration, which does not change, and nothing else. In each, requests run side by side in
- * http_client.c; between them the database is asked, in calls of milliseconds. It keeps nothing that matters: what is on its way is a row with a lease, so
- * it may be killed at any time, and several may run beside each other, here or on
- * other machines.
+ * http_client.c; between them the database is asked, in calls of milliseconds.
  *
- * SIGTERM and SIGINT: nothing new is taken, what is under way is waited for and reported (no
- * longer than event_timeout, or smtp_timeout). SIGHUP does the same and goes on with the new configuration.
+ * The worker keeps nothing that matters: what is under way is a row with a lease. So it may be killed
+ * at any time, and several may run at once, here or on other machines.
  *
- * The service manager's watchdog (notify.h) hears of each turn of the main thread's loop.
+ * SIGTERM and SIGINT: nothing new is taken; what is under way is waited for and reported (no
+ * longer than event_timeout, or smtp_timeout). SIGHUP does the same, and the worker goes on with the
+ * new configuration.
+ *
+ * Each turn of the main thread's loop feeds the service manager's watchdog (notify.h).
  */
 #include <errno.h>
 #include <pthread.h>
@@ -37,16 +35,16 @@
 #include "log.h"
 #include "mem.h"
 #include "notify.h"
+#include "pg_query.h"
 #include "program.h"
 #include "push.h"
 #include "reconcile.h"
-#include "pg_query.h"
 #include "verify.h"
 
-#define AWAY_MS 200      /* between looks while the database is away */
-#define REMIND_MS 60000  /* between looks for paybacks that have been open for long */
-#define JOIN_MS 50       /* between looks whether the thread of mails has ended */
-#define PATIENCE_MS 5000 /* for reports at the stop, beyond the timeouts of what is under way */
+#define AWAY_MS 200     /* between looks while the database is away */
+#define REMIND_MS 60000 /* between looks for paybacks that have been open for long */
+#define JOIN_MS 50      /* between looks whether the mail thread has ended */
+#define REPORT_MS 5000  /* for reports at the stop, beyond the timeouts of what is under way */
 
 struct options {
 	bool reconcile;
@@ -114,7 +112,7 @@ parse_options(int argc, char **argv)
 	return o;
 }
 
-/* Signals come as bytes of a descriptor, to the one place that waits. */
+/* A descriptor that is readable when a signal has come. */
 static int
 open_signals(void)
 {
@@ -136,160 +134,161 @@ next_signal(int fd)
 	return read(fd, &info, sizeof info) == (ssize_t)sizeof info ? (int)info.ssi_signo : 0;
 }
 
-/* What one thread does during one configuration's life. */
-struct shift {
+/* What one thread needs while one configuration is in force. */
+struct loop {
 	struct pg *pg;
 	struct http_client *client;
 	struct push *push;
-	struct verify *verify; /* NULL: it asks nobody */
-	int bell;              /* readable when it is to end */
+	struct verify *verify; /* NULL: this thread does not verify */
+	int stop_fd;           /* readable when the loop is to end */
 	int timeout_ms;        /* of what it sends */
-	int64_t remind_at;     /* clock_ms(); one thread does */
-	bool watched;          /* by the service manager; one thread is */
+	int64_t remind_at;     /* clock_ms(): when remind_paybacks() is due; INT64_MAX: never */
+	bool watched;          /* this thread feeds the watchdog */
 	pthread_t thread;
 };
 
 static void
-begin(struct shift *s, enum way way, const struct config *config, int bell)
+loop_init(struct loop *l, enum way way, const struct config *config, int stop_fd)
 {
-	*s = (struct shift){.pg = pg_client_new(config->worker.database),
+	*l = (struct loop){.pg = pg_client_new(config->worker.database),
 	    .client = http_client_new(),
-	    .bell = bell};
-	s->push = push_new(way, config, s->pg, s->client);
-	s->remind_at = INT64_MAX;
+	    .stop_fd = stop_fd};
+	l->push = push_new(way, config, l->pg, l->client);
+	l->remind_at = INT64_MAX;
 	if (way == WAY_HTTP) {
-		s->verify = verify_new(config, s->pg, s->client);
-		s->remind_at = 0;
-		s->watched = true;
+		l->verify = verify_new(config, l->pg, l->client);
+		l->remind_at = 0;
+		l->watched = true;
 	}
-	s->timeout_ms =
+	l->timeout_ms =
 	    way == WAY_HTTP ? config->worker.event_timeout_ms : config->worker.smtp_timeout_ms;
 }
 
 static void
-end(struct shift *s)
+loop_free(struct loop *l)
 {
-	http_client_free(s->client);
-	push_free(s->push);
-	verify_free(s->verify);
-	pg_client_free(s->pg);
+	http_client_free(l->client);
+	push_free(l->push);
+	verify_free(l->verify);
+	pg_client_free(l->pg);
 }
 
 static int
-wait_ms(const struct shift *s, int64_t now, bool more)
+loop_wait_ms(const struct loop *l, int64_t now, bool more)
 {
-	int64_t push = push_due(s->push, more);
-	int64_t verify = more && s->verify != NULL ? verify_due(s->verify) : push;
+	int64_t push = push_due(l->push, more);
+	int64_t verify = more && l->verify != NULL ? verify_due(l->verify) : push;
 	int64_t ms = (push < verify ? push : verify) - now;
 
-	if (!pg_ready(s->pg))
+	if (!pg_ready(l->pg))
 		return AWAY_MS;
 	return ms < 0 ? 0 : (int)ms;
 }
 
-/* Paybacks that stay open are events again; whoever wants them gets them like the others. */
+/* Emit events again for paybacks that stay open. */
 static void
-remind(struct shift *s)
+remind_paybacks(struct loop *l)
 {
-	if (clock_ms() < s->remind_at || !pg_ready(s->pg))
+	if (clock_ms() < l->remind_at || !pg_ready(l->pg))
 		return;
-	s->remind_at = clock_ms() + REMIND_MS;
-	pg_query(s->pg, "select foloosi.remind_paybacks()", 0, NULL, NULL);
+	l->remind_at = clock_ms() + REMIND_MS;
+	pg_query(l->pg, "select foloosi.remind_paybacks()", 0, NULL, NULL);
 }
 
-/* Often enough for the service manager. */
+/* Tell the service manager that the worker lives, four times as often as it asks for. */
 static void
-show_life(void)
+feed_watchdog(void)
 {
 	static int64_t due;
-	int64_t patience = notify_watchdog_ms(), now = clock_ms();
+	int64_t limit = notify_watchdog_ms(), now = clock_ms();
 
-	if (patience == 0 || now < due)
+	if (limit == 0 || now < due)
 		return;
 	notify("WATCHDOG=1");
-	due = now + patience / 4;
+	due = now + limit / 4;
 }
 
+/* more: take new work, too. fd: ends the waiting when it is readable; negative: none. */
 static void
-turn(struct shift *s, int bell, bool more)
+loop_turn(struct loop *l, int fd, bool more)
 {
-	if (s->watched)
-		show_life();
+	if (l->watched)
+		feed_watchdog();
 	if (more)
-		remind(s);
-	push_work(s->push, more);
-	if (more && s->verify != NULL)
-		verify_work(s->verify);
-	http_client_wait(s->client, bell, wait_ms(s, clock_ms(), more));
-	http_client_complete(s->client);
+		remind_paybacks(l);
+	push_work(l->push, more);
+	if (more && l->verify != NULL)
+		verify_work(l->verify);
+	http_client_wait(l->client, fd, loop_wait_ms(l, clock_ms(), more));
+	http_client_complete(l->client);
 }
 
 static size_t
-under_way(const struct shift *s)
+loop_under_way(const struct loop *l)
 {
-	return push_under_way(s->push) + (s->verify == NULL ? 0 : verify_under_way(s->verify));
+	return push_under_way(l->push) + (l->verify == NULL ? 0 : verify_under_way(l->verify));
 }
 
-/* Take nothing more, and let what is under way come to its end. No bell can hurry it. */
+/* Take nothing more, and let what is under way come to its end. */
 static void
-drain(struct shift *s)
+loop_drain(struct loop *l)
 {
-	int64_t until = clock_ms() + s->timeout_ms + PATIENCE_MS;
+	int64_t until = clock_ms() + l->timeout_ms + REPORT_MS;
 	int64_t left;
 
-	while (under_way(s) > 0 && clock_ms() < until)
-		turn(s, -1, false);
-	if ((left = (int64_t)push_under_way(s->push)) > 0)
+	while (loop_under_way(l) > 0 && clock_ms() < until)
+		loop_turn(l, -1, false);
+	if ((left = (int64_t)push_under_way(l->push)) > 0)
 		log_event(LOG_WARNING, "unreported", "events", log_number(left), "remedy",
 		    "they come again when their leases run out", (const char *)NULL);
 }
 
-/* The thread of mails. */
+/* The mail thread. */
 static void *
-send_mails(void *arg)
+run_mail_thread(void *arg)
 {
-	struct shift *s = arg;
-	eventfd_t rung;
+	struct loop *l = arg;
+	eventfd_t count;
 
-	while (eventfd_read(s->bell, &rung) != 0)
-		turn(s, s->bell, true);
-	drain(s);
+	while (eventfd_read(l->stop_fd, &count) != 0)
+		loop_turn(l, l->stop_fd, true);
+	loop_drain(l);
 	return NULL;
 }
 
-/* One configuration, until a signal comes; returns that. */
+/* Work by one configuration until a signal comes. Returns the signal. */
 static int
-work(const struct config *config, int signals)
+run(const struct config *config, int signals)
 {
-	struct shift http, mail;
+	struct loop http, mail;
 	bool mails;
 	int signal;
 
-	begin(&http, WAY_HTTP, config, signals);
-	begin(&mail, WAY_MAIL, config, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+	loop_init(&http, WAY_HTTP, config, signals);
+	loop_init(&mail, WAY_MAIL, config, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 	mails = push_is_wanted(mail.push);
-	if (mail.bell < 0 ||
-	    (mails && (errno = pthread_create(&mail.thread, NULL, send_mails, &mail)) != 0))
-		fatal("the thread of mails cannot be started: %s", strerror(errno));
+	if (mail.stop_fd < 0 ||
+	    (mails && (errno = pthread_create(&mail.thread, NULL, run_mail_thread, &mail)) != 0))
+		fatal("the mail thread cannot be started: %s", strerror(errno));
 	notify("READY=1");
 	while ((signal = next_signal(signals)) == 0)
-		turn(&http, signals, true);
+		loop_turn(&http, signals, true);
 	log_event(LOG_INFO, signal == SIGHUP ? "reloading" : "stopping", "signal",
 	    sigabbrev_np(signal), (const char *)NULL);
 	if (signal == SIGHUP)
 		notify_reloading();
 	else
 		notify("STOPPING=1");
-	eventfd_write(mail.bell, 1);
-	drain(&http);
-	/* A mail server may take its time; that is no ground for the watchdog. */
+	eventfd_write(mail.stop_fd, 1);
+	loop_drain(&http);
+	/* However long a mail server takes, the watchdog is fed. */
 	while (mails && pthread_tryjoin_np(mail.thread, NULL) == EBUSY) {
-		show_life();
+		feed_watchdog();
 		clock_sleep(JOIN_MS);
 	}
-	end(&http);
-	end(&mail);
-	close(mail.bell);
+	loop_free(&http);
+	loop_free(&mail);
+	close(mail.stop_fd);
 	return signal;
 }
 
@@ -332,7 +331,7 @@ main(int argc, char **argv)
 	    log_number((int64_t)config->merchant_count), (const char *)NULL);
 
 	do {
-		signal = work(config, signals);
+		signal = run(config, signals);
 		if (signal == SIGHUP)
 			config = reload(config);
 	} while (signal == SIGHUP);

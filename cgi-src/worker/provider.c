@@ -1,9 +1,8 @@
 /*
  * provider.c - what the provider's API says of transactions.
  *
- * As with webhooks (transfer.c), the text is checked by our own rfc8259.c first, which
- * also puts numbers in quotes: an amount keeps its digits. Which members are read is
- * configuration, for the provider has two shapes and may make a third.
+ * Which members are read is configuration, for the provider has two shapes of answers and may make a
+ * third.
  */
 #include <string.h>
 
@@ -18,17 +17,17 @@ is_empty(const struct json *v)
 	return v == NULL || ((json_is_array(v) || json_is_object(v)) && json_count(v) == 0);
 }
 
-/* Where the way to a member ends. */
+/* Where the path to a member ends. */
 enum end {
-	END_ABSENT, /* before it: there is no such member */
-	END_NULL,   /* at a null, or on the way */
-	END_EMPTY,  /* at an empty object or array, or on the way */
+	END_ABSENT, /* before the member: there is none */
+	END_NULL,   /* at a null, there or on the way */
+	END_EMPTY,  /* at an empty object or array, there or on the way */
 	END_VALUE
 };
 
 /* The member at "a.b.c". NULL: it is not there, or null. end, unless NULL: receives why. */
 static struct json *
-find(struct json *root, const char *path, enum end *end)
+find_member(struct json *root, const char *path, enum end *end)
 {
 	char *names = xstrdup(path), *rest = names, *name;
 
@@ -49,9 +48,9 @@ find(struct json *root, const char *path, enum end *end)
 
 /* The member at "a.b.c" as text. NULL: it is not there, null, empty, or no scalar. Owned by the caller. */
 static char *
-member(struct json *root, const char *path)
+member_text(struct json *root, const char *path)
 {
-	const char *text = json_string(find(root, path, NULL), NULL);
+	const char *text = json_string(find_member(root, path, NULL), NULL);
 
 	return text != NULL && *text != '\0' ? xstrdup(text) : NULL;
 }
@@ -68,91 +67,93 @@ parse_answer(const char *body, size_t len)
 }
 
 static void
-drop(char **text)
+clear_text(char **text)
 {
 	free(*text);
 	*text = NULL;
 }
 
+/* The members that an answer and a row of the list have both. */
 static void
-read_word(struct json *root, const char *status, const char *amount, const char *currency,
-    struct provider_word *w)
+read_members(struct json *root, const char *status, const char *amount, const char *currency,
+    struct provider_answer *answer)
 {
-	w->status = member(root, status);
-	w->amount = *amount != '\0' ? member(root, amount) : NULL;
-	w->currency = *currency != '\0' ? member(root, currency) : NULL;
-	for (char *c = w->status; c != NULL && *c != '\0'; c++)
+	answer->status = member_text(root, status);
+	answer->amount = *amount != '\0' ? member_text(root, amount) : NULL;
+	answer->currency = *currency != '\0' ? member_text(root, currency) : NULL;
+	for (char *c = answer->status; c != NULL && *c != '\0'; c++)
 		if (*c >= 'A' && *c <= 'Z')
 			*c = (char)(*c - 'A' + 'a');
-	if (w->amount != NULL && !money_valid(w->amount))
-		drop(&w->amount);
-	if (w->currency != NULL && !currency_normalize(w->currency))
-		drop(&w->currency);
+	if (answer->amount != NULL && !money_valid(answer->amount))
+		clear_text(&answer->amount);
+	if (answer->currency != NULL && !currency_normalize(answer->currency))
+		clear_text(&answer->currency);
 }
 
-/* Does the answer speak of the order at all? Null or no text are an answer; a member that is not there is none. */
+/* Has the answer the member of the order? Null counts. */
 static bool
-speaks_of_order(struct json *root, const char *path)
+has_order(struct json *root, const char *path)
 {
 	enum end end;
-	struct json *order = find(root, path, &end);
+	struct json *order = find_member(root, path, &end);
 
 	return end == END_NULL || json_string(order, NULL) != NULL;
 }
 
 bool
-provider_read(const struct provider *p, const char *order_prefix, const char *body, size_t len,
-    struct provider_word *w)
+provider_read_answer(const struct provider *p, const char *order_prefix, const char *body,
+    size_t len, struct provider_answer *answer)
 {
 	struct json *root = parse_answer(body, len);
 	const char *rest;
 	bool order_known;
 
-	*w = (struct provider_word){0};
+	*answer = (struct provider_answer){0};
 	if (root == NULL) {
-		w->fault = "the answer is not JSON";
+		answer->fault = "the answer is not JSON";
 		return false;
 	}
-	read_word(root, p->status, p->amount, p->currency, w);
-	w->order = *p->order != '\0' ? member(root, p->order) : NULL;
-	order_known = *p->order == '\0' || speaks_of_order(root, p->order);
+	read_members(root, p->status, p->amount, p->currency, answer);
+	answer->order = *p->order != '\0' ? member_text(root, p->order) : NULL;
+	order_known = *p->order == '\0' || has_order(root, p->order);
 	json_free(root);
 
-	if (w->status == NULL) {
-		w->fault = "the answer has no status where provider_status says";
+	if (answer->status == NULL) {
+		answer->fault = "the answer has no status where provider_status says";
 		return false;
 	}
-	rest = order_without_prefix(w->order, order_prefix);
+	rest = order_without_prefix(answer->order, order_prefix);
 	if (rest == NULL)
-		drop(&w->order);
+		clear_text(&answer->order);
 	else
-		memmove(w->order, rest, strlen(rest) + 1);
-	if (strcmp(w->status, "success") == 0 && (w->amount == NULL || w->currency == NULL)) {
-		w->fault = "the answer has no amount or currency where provider_amount and "
-			   "provider_currency say";
+		memmove(answer->order, rest, strlen(rest) + 1);
+	if (strcmp(answer->status, "success") == 0 &&
+	    (answer->amount == NULL || answer->currency == NULL)) {
+		answer->fault = "the answer has no amount or currency where provider_amount and "
+				"provider_currency say";
 		return false;
 	}
-	if (strcmp(w->status, "success") == 0 && !order_known) {
-		w->fault = "the answer has no order where provider_order says";
+	if (strcmp(answer->status, "success") == 0 && !order_known) {
+		answer->fault = "the answer has no order where provider_order says";
 		return false;
 	}
 	return true;
 }
 
 void
-provider_word_free(struct provider_word *w)
+provider_answer_free(struct provider_answer *answer)
 {
-	drop(&w->status);
-	drop(&w->amount);
-	drop(&w->currency);
-	drop(&w->order);
+	clear_text(&answer->status);
+	clear_text(&answer->amount);
+	clear_text(&answer->currency);
+	clear_text(&answer->order);
 }
 
-static const char harmless[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
+static const char unreserved[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
 
-/* Append text, every byte that is not one of allowed in its percent form. Returns the new end. */
+/* Write text to a place, every byte that is not one of allowed percent-encoded. Returns the end. */
 static char *
-escape(char *to, const char *text, size_t len, const char *allowed)
+percent_encode(char *to, const char *text, size_t len, const char *allowed)
 {
 	for (const char *c = text; c < text + len; c++)
 		if (strchr(allowed, *c) != NULL)
@@ -165,7 +166,7 @@ escape(char *to, const char *text, size_t len, const char *allowed)
 
 /* Base and path, with one / between them. Owned by the caller. */
 static char *
-join(const char *base, const char *path)
+join_url(const char *base, const char *path)
 {
 	size_t len = strlen(base);
 
@@ -175,7 +176,7 @@ join(const char *base, const char *path)
 }
 
 char *
-provider_question(const struct provider *p, const char *transaction_no)
+provider_detail_url(const struct provider *p, const char *transaction_no)
 {
 	static const char slot[] = "{transaction_no}";
 	const char *at = strstr(p->path, slot);
@@ -183,9 +184,9 @@ provider_question(const struct provider *p, const char *transaction_no)
 
 	memcpy(path, p->path, (size_t)(at - p->path));
 	to = path + (at - p->path);
-	to = escape(to, transaction_no, strlen(transaction_no), harmless);
+	to = percent_encode(to, transaction_no, strlen(transaction_no), unreserved);
 	memcpy(to, at + sizeof slot - 1, strlen(at + sizeof slot - 1) + 1);
-	url = join(p->url, path);
+	url = join_url(p->url, path);
 	free(path);
 	return url;
 }
@@ -193,16 +194,16 @@ provider_question(const struct provider *p, const char *transaction_no)
 static void
 read_row(const struct provider *p, struct json *json, struct provider_row *row)
 {
-	*row = (struct provider_row){.number = member(json, p->list_number)};
-	read_word(json, p->list_status, p->list_amount, p->list_currency, &row->word);
+	*row = (struct provider_row){.number = member_text(json, p->list_number)};
+	read_members(json, p->list_status, p->list_amount, p->list_currency, &row->answer);
 	if (row->number != NULL && strlen(row->number) > LIMIT_TRANSACTION_NO)
-		drop(&row->number);
-	if (row->word.status != NULL && strlen(row->word.status) > LIMIT_STATUS)
-		drop(&row->word.status);
+		clear_text(&row->number);
+	if (row->answer.status != NULL && strlen(row->answer.status) > LIMIT_STATUS)
+		clear_text(&row->answer.status);
 	if (row->number == NULL)
-		row->word.fault = "the list's row has no number where provider_list_number says";
-	else if (row->word.status == NULL)
-		row->word.fault = "the list's row has no status where provider_list_status says";
+		row->answer.fault = "the list's row has no number where provider_list_number says";
+	else if (row->answer.status == NULL)
+		row->answer.fault = "the list's row has no status where provider_list_status says";
 }
 
 bool
@@ -216,7 +217,7 @@ provider_read_list(const struct provider *p, const char *body, size_t len, struc
 		l->fault = "the list is not JSON";
 		return false;
 	}
-	rows = find(root, p->list_rows, &end);
+	rows = find_member(root, p->list_rows, &end);
 	if (json_is_array(rows)) {
 		l->count = json_count(rows);
 		if (l->count > PROVIDER_LIST_MAX)
@@ -238,14 +239,14 @@ provider_list_free(struct provider_list *l)
 {
 	for (size_t i = 0; i < l->count; i++) {
 		free(l->rows[i].number);
-		provider_word_free(&l->rows[i].word);
+		provider_answer_free(&l->rows[i].answer);
 	}
 	free(l->rows);
 	*l = (struct provider_list){0};
 }
 
 char *
-provider_list_question(const struct provider *p, const char *from, const char *to, int page)
+provider_list_url(const struct provider *p, const char *from, const char *to, int page)
 {
 	/* what may stand in a path and a query: the JSON of the template may not, as it is */
 	static const char allowed[] =
@@ -266,13 +267,13 @@ provider_list_question(const struct provider *p, const char *from, const char *t
 		       strncmp(c, slots[i].name, strlen(slots[i].name)) != 0)
 			i++;
 		if (i < sizeof slots / sizeof *slots) {
-			end = escape(end, slots[i].text, strlen(slots[i].text), harmless);
+			end = percent_encode(end, slots[i].text, strlen(slots[i].text), unreserved);
 			c += strlen(slots[i].name);
 		} else {
-			end = escape(end, c++, 1, allowed);
+			end = percent_encode(end, c++, 1, allowed);
 		}
 	}
-	url = join(p->url, path);
+	url = join_url(p->url, path);
 	free(path);
 	return url;
 }

@@ -9,34 +9,36 @@
 
 #include "config.h"
 
-struct provider_word {
-	char *status; /* lower case */
+/* What the provider says of one transaction. */
+struct provider_answer {
+	char *status; /* in lower case */
 	char *amount; /* exact decimal text; NULL: none, or none that makes sense */
 	char *currency;
-	char *order;       /* without the merchant's prefix; NULL: he does not say */
-	const char *fault; /* static words, without anything of the answer */
+	char *order;       /* without the merchant's prefix; NULL: it does not say */
+	const char *fault; /* static; nothing of the answer is in it. NULL: none */
 };
 
 /*
- * Read an answer. False, with a fault, if it cannot be understood, or is a success
- * without amount, currency, or the member of the order (which may be null): nothing may be concluded from it then.
+ * Read an answer to provider_detail_url(). False, with a fault, if it cannot be understood, or is a
+ * success without amount, currency, or the member of the order (which may be null): nothing may be
+ * concluded from it then.
  *   order_prefix  as the merchant's configuration has it; NULL: none
- * Ended by provider_word_free() in either case.
+ *   answer        receives it in either case; for provider_answer_free()
  */
-bool provider_read(const struct provider *, const char *order_prefix, const char *body, size_t len,
-    struct provider_word *);
-void provider_word_free(struct provider_word *);
+bool provider_read_answer(const struct provider *, const char *order_prefix, const char *body,
+    size_t len, struct provider_answer *answer);
+void provider_answer_free(struct provider_answer *);
 
 /* A row of the provider's list. */
 struct provider_row {
-	char *number;              /* NULL: it has none that can be kept */
-	struct provider_word word; /* its order is never known; a success may lack its amount */
+	char *number;                  /* NULL: it has none that can be kept */
+	struct provider_answer answer; /* its order is never known; a success may lack its amount */
 };
 
 struct provider_list {
 	struct provider_row *rows;
 	size_t count;
-	const char *fault; /* static words */
+	const char *fault; /* static; NULL: none */
 };
 
 #define PROVIDER_LIST_LIMIT 100 /* rows that a page is asked for */
@@ -45,16 +47,16 @@ struct provider_list {
 /*
  * Read a page of the list. False, with a fault, if it cannot be understood. No rows where they should
  * be (an empty array, or null, there or on the way there) is an empty page. A row that
- * cannot be understood has a fault of its own. Ended by provider_list_free() in either case.
+ * cannot be understood has a fault of its own. The list is for provider_list_free() in either case.
  */
 bool provider_read_list(
     const struct provider *, const char *body, size_t len, struct provider_list *);
 void provider_list_free(struct provider_list *);
 
-/* The URL of a page. from, to: dates as the provider writes them, mm/dd/YYYY. Owned by the caller. */
-char *provider_list_question(const struct provider *, const char *from, const char *to, int page);
+/* The URL of a page, from 1. from, to: dates as the provider writes them, mm/dd/YYYY. Owned by the caller. */
+char *provider_list_url(const struct provider *, const char *from, const char *to, int page);
 
-/* The URL of a question, with whatever is in the number made harmless. Owned by the caller. */
-char *provider_question(const struct provider *, const char *transaction_no);
+/* The URL of a transaction's detail; whatever is in the number is percent-encoded. Owned by the caller. */
+char *provider_detail_url(const struct provider *, const char *transaction_no);
 
 #endif

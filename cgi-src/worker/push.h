@@ -11,39 +11,39 @@
 #include "http_client.h"
 #include "pg_query.h"
 
-/* What became of a post; the words of foloosi.settle_events(). */
-enum verdict {
-	VERDICT_DONE,
-	VERDICT_REFUSED, /* the endpoint works and does not take it */
-	VERDICT_FAILED,  /* the endpoint is out of order */
-	VERDICT_GONE,    /* and says that it will stay so */
-	VERDICT__MAX
+/* What became of an attempt to send an event; named as foloosi.settle_events() does. */
+enum push_result {
+	RESULT_DONE,
+	RESULT_REFUSED, /* the endpoint works, and refuses this event */
+	RESULT_FAILED,  /* the endpoint is out of order */
+	RESULT_GONE,    /* it does not exist any more */
+	RESULT__MAX
 };
-extern const char *const verdict_names[VERDICT__MAX];
+extern const char *const push_result_names[RESULT__MAX];
 
-/* The ways out. */
+/* How events are sent. */
 enum way {
 	WAY_HTTP,
 	WAY_MAIL,
 	WAY__MAX
 };
 
-/* status: of HTTP or SMTP; 0: there was no answer. */
-enum verdict push_judge(enum way, long status);
+/* What an answer means for the event. status: of HTTP or SMTP; 0: there was no answer. */
+enum push_result push_result_of(enum way, long status);
 
 /* Was this attempt (from 1), which got this status, the last one? most: the configured number of attempts. */
 bool push_was_last(enum way, long status, int attempt, int most);
 
 struct push;
 
-/* What goes out by one way. The three pointers must live as long as it does. Owned, for push_free(). */
+/* The endpoints of one way. The three pointers must live as long as it does. Owned, for push_free(). */
 struct push *push_new(enum way, const struct config *, struct pg *, struct http_client *);
 void push_free(struct push *); /* after http_client_free(); NULL is ignored */
 
-/* Report what has come back, and (if more) take events and post them. */
+/* Report the answers that have come to the database, and (if more) take events and send them. */
 void push_work(struct push *, bool more);
 
-/* Is there anybody to push to? */
+/* Has the configuration anything to send to by this way? */
 bool push_is_wanted(const struct push *);
 
 /* Events that were taken and not reported yet. */

@@ -7,8 +7,9 @@
 #include "config.h"
 
 enum reconcile_status {
-	RECONCILE_OK = 0,      /* all was read; what was missing or differed was fed */
-	RECONCILE_UNCLEAR = 3, /* all was read, and something could not be understood or believed */
+	RECONCILE_OK = 0, /* all was read; what was missing or differed was fed */
+	RECONCILE_UNCLEAR =
+	    3, /* all was read, and something could not be understood, or was contradictory */
 	RECONCILE_STOPPED = 4, /* not all was read: the next run of the same days goes on there */
 };
 

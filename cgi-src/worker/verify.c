@@ -16,8 +16,8 @@
 #include "verify.h"
 
 #define TIMEOUT_MS 20000
-#define LOOK_MS 1000 /* between looks into the database */
-#define UNDER_WAY 8  /* questions of a merchant at the same time */
+#define QUERY_MS 1000 /* between queries for transactions to verify */
+#define UNDER_WAY 8   /* questions about a merchant's transactions at the same time */
 
 /* 10 s, 30 s, 90 s … 1 h, without an end: an overdue order is in foloosi.attention. */
 static const struct backoff schedule = {.first_ms = 10000, .most_ms = INT64_C(3600) * 1000};
@@ -30,11 +30,12 @@ static const char verify_sql[] =
 static const char postpone_sql[] =
     "select foloosi.postpone_verification($1::bigint, $2::int * interval '1 millisecond', $3)";
 
+/* One merchant whose provider is asked. */
 struct asker {
 	struct verify *verify;
 	const struct merchant *merchant;
 	int under_way;
-	int64_t ask_at; /* clock_ms() */
+	int64_t ask_at; /* clock_ms(): the next query for transactions */
 };
 
 struct verify {
@@ -44,6 +45,7 @@ struct verify {
 	size_t count;
 };
 
+/* One question under way. */
 struct question {
 	struct asker *asker;
 	int64_t transaction;
@@ -74,8 +76,9 @@ verify_free(struct verify *v)
 	free(v);
 }
 
+/* Ask again later, in at_least_ms or more. */
 static void
-postpone(const struct question *q, int64_t at_least_ms, const char *reason)
+postpone_question(const struct question *q, int64_t at_least_ms, const char *reason)
 {
 	int64_t ms = backoff_ms(&schedule, (unsigned)q->attempt, backoff_chance());
 	const char *values[] = {
@@ -87,12 +90,12 @@ postpone(const struct question *q, int64_t at_least_ms, const char *reason)
 	pg_query(q->asker->verify->pg, postpone_sql, 3, values, NULL); /* else its lease runs out */
 }
 
-/* Hand the word to the database. w->status NULL: the provider cannot be asked. */
+/* Hand the answer to the database. Its status NULL: the provider cannot be asked. */
 static void
-apply(const struct question *q, const struct provider_word *w)
+apply_answer(const struct question *q, const struct provider_answer *answer)
 {
-	const char *values[] = {
-	    log_number(q->transaction), w->status, w->amount, w->currency, w->order};
+	const char *values[] = {log_number(q->transaction), answer->status, answer->amount,
+	    answer->currency, answer->order};
 	struct pg_rows rows;
 
 	switch (pg_query(q->asker->verify->pg, verify_sql, 5, values, &rows)) {
@@ -104,42 +107,43 @@ apply(const struct question *q, const struct provider_word *w)
 	case PG_LOST: /* the lease runs out, and it is asked again */
 		break;
 	default:
-		postpone(q, 0, "the database refused to apply the answer");
+		postpone_question(q, 0, "the database refused to apply the answer");
 		break;
 	}
 	pg_rows_free(&rows);
 }
 
 static void
-on_answer(void *context, const struct http_client_answer *answer)
+on_http_answer(void *context, const struct http_client_answer *http)
 {
 	struct question *q = context;
 	const struct merchant *m = q->asker->merchant;
-	struct provider_word word = {0};
-	char http[32];
+	struct provider_answer answer = {0};
+	char status[32];
 
 	q->asker->under_way--;
-	if (answer->reason != NULL) {
-		postpone(q, 0, answer->reason);
-	} else if (answer->status != 200) {
-		snprintf(http, sizeof http, "HTTP %ld", answer->status);
-		postpone(q, answer->retry_after_s * 1000, http);
-	} else if (answer->body == NULL) {
-		postpone(q, 0, "the answer is empty or too long");
-	} else if (!provider_read(
-		       &m->provider, m->order_prefix, answer->body, answer->len, &word)) {
-		postpone(q, 0, word.fault);
-	} else if (strcmp(word.status, "pending") == 0) {
-		postpone(q, 0, "the provider says pending");
+	if (http->reason != NULL) {
+		postpone_question(q, 0, http->reason);
+	} else if (http->status != 200) {
+		snprintf(status, sizeof status, "HTTP %ld", http->status);
+		postpone_question(q, http->retry_after_s * 1000, status);
+	} else if (http->body == NULL) {
+		postpone_question(q, 0, "the answer is empty or too long");
+	} else if (!provider_read_answer(
+		       &m->provider, m->order_prefix, http->body, http->len, &answer)) {
+		postpone_question(q, 0, answer.fault);
+	} else if (strcmp(answer.status, "pending") == 0) {
+		postpone_question(q, 0, "the provider says pending");
 	} else {
-		apply(q, &word);
+		apply_answer(q, &answer);
 	}
-	provider_word_free(&word);
+	provider_answer_free(&answer);
 	free(q);
 }
 
+/* Ask the provider about one transaction. number NULL: it has none, so the provider cannot be asked. */
 static void
-ask(struct asker *a, const char *transaction, const char *number, const char *attempt)
+ask_provider(struct asker *a, const char *transaction, const char *number, const char *attempt)
 {
 	struct question *q = xcalloc(1, sizeof *q);
 	const struct provider *p = &a->merchant->provider;
@@ -149,27 +153,27 @@ ask(struct asker *a, const char *transaction, const char *number, const char *at
 	*q = (struct question){
 	    .asker = a, .transaction = strtoll(transaction, NULL, 10), .attempt = atoi(attempt)};
 	if (number == NULL) {
-		apply(q, &(struct provider_word){0});
+		apply_answer(q, &(struct provider_answer){0});
 		free(q);
 		return;
 	}
-	url = provider_question(p, number);
+	url = provider_detail_url(p, number);
 	headers[0] = secret = xasprintf("secret_key: %s", p->secret);
 	a->under_way++;
 	http_client_submit(a->verify->client, &(struct http_client_request){.url = url,
 						  .headers = headers,
 						  .timeout_ms = TIMEOUT_MS,
 						  .keep = true,
-						  .done = on_answer,
+						  .done = on_http_answer,
 						  .context = q});
 	explicit_bzero(secret, strlen(secret));
 	free(secret);
 	free(url);
 }
 
-/* A second's worth of questions at most, and the next not before it is used up. */
+/* Take transactions for a second's worth of questions at most; the next ones not before that time is over. */
 static void
-look(struct asker *a, int64_t now)
+take_transactions(struct asker *a, int64_t now)
 {
 	int per_minute = a->merchant->provider.per_minute;
 	int most = (per_minute + 59) / 60;
@@ -177,10 +181,11 @@ look(struct asker *a, int64_t now)
 	const char *values[] = {a->merchant->name, log_number(room)};
 	struct pg_rows rows;
 
-	a->ask_at = now + LOOK_MS;
+	a->ask_at = now + QUERY_MS;
 	pg_query(a->verify->pg, next_sql, 2, values, &rows);
 	for (size_t i = 0; i < rows.count; i++)
-		ask(a, pg_value(&rows, i, 0), pg_value(&rows, i, 1), pg_value(&rows, i, 2));
+		ask_provider(
+		    a, pg_value(&rows, i, 0), pg_value(&rows, i, 1), pg_value(&rows, i, 2));
 	if (rows.count > 0)
 		a->ask_at = now + (int64_t)rows.count * 60000 / per_minute;
 	pg_rows_free(&rows);
@@ -195,7 +200,7 @@ verify_work(struct verify *v)
 		return;
 	for (struct asker *a = v->askers; a < v->askers + v->count; a++)
 		if (now >= a->ask_at && a->under_way < UNDER_WAY)
-			look(a, now);
+			take_transactions(a, now);
 }
 
 size_t
@@ -211,7 +216,7 @@ verify_under_way(const struct verify *v)
 int64_t
 verify_due(const struct verify *v)
 {
-	int64_t due = clock_ms() + LOOK_MS;
+	int64_t due = clock_ms() + QUERY_MS;
 
 	for (const struct asker *a = v->askers; a < v->askers + v->count; a++)
 		if (a->under_way < UNDER_WAY && a->ask_at < due)

@@ -17,10 +17,10 @@ struct verify;
 struct verify *verify_new(const struct config *, struct pg *, struct http_client *);
 void verify_free(struct verify *); /* after http_client_free(); NULL is ignored */
 
-/* Ask, for merchants that have a provider_url. */
+/* Ask about what is to be verified, for merchants that have a provider_url. */
 void verify_work(struct verify *);
 
-/* Questions without an answer. */
+/* Questions that have no answer yet. */
 size_t verify_under_way(const struct verify *);
 
 /* clock_ms(): when verify_work() has something to do, unless an answer comes before. */

@@ -25,9 +25,9 @@ static struct provider shape = {.url = "https://api.example/",
     .list_amount = "send_amount",
     .list_currency = "sender_currency"};
 
-/* word: "status amount currency order" with - for what is missing; NULL: it cannot be understood. */
+/* read: "status amount currency order" with - for what is missing; NULL: it cannot be understood. */
 static const struct {
-	const char *answer, *word;
+	const char *answer, *read;
 } cases[] = {
     {"{\"data\":{\"status\":\"success\",\"amount\":\"100\",\"currency\":\"AED\",\"api\":{"
      "\"optional1\":\"O-1\"}}}",
@@ -96,21 +96,21 @@ answers(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-		struct provider_word w;
-		char word[256];
-		bool read =
-		    provider_read(&shape, "SHOP-", cases[i].answer, strlen(cases[i].answer), &w);
+		struct provider_answer a;
+		char text[256];
+		bool read = provider_read_answer(
+		    &shape, "SHOP-", cases[i].answer, strlen(cases[i].answer), &a);
 
-		if (read != (cases[i].word != NULL))
-			fail_msg("%s: %s", cases[i].answer, read ? "understood" : w.fault);
+		if (read != (cases[i].read != NULL))
+			fail_msg("%s: %s", cases[i].answer, read ? "understood" : a.fault);
 		if (read) {
-			snprintf(word, sizeof word, "%s %s %s %s", or_dash(w.status),
-			    or_dash(w.amount), or_dash(w.currency), or_dash(w.order));
-			assert_string_equal(word, cases[i].word);
+			snprintf(text, sizeof text, "%s %s %s %s", or_dash(a.status),
+			    or_dash(a.amount), or_dash(a.currency), or_dash(a.order));
+			assert_string_equal(text, cases[i].read);
 		} else {
-			assert_non_null(w.fault);
+			assert_non_null(a.fault);
 		}
-		provider_word_free(&w);
+		provider_answer_free(&a);
 	}
 }
 
@@ -118,15 +118,15 @@ static void
 an_order_that_is_not_looked_for(void **state)
 {
 	struct provider v2 = shape;
-	struct provider_word w;
+	struct provider_answer a;
 	static const char answer[] =
 	    "{\"data\":{\"status\":\"success\",\"amount\":1,\"currency\":\"AED\"},\"\":\"O-1\"}";
 
 	(void)state;
 	v2.order = "";
-	assert_true(provider_read(&v2, NULL, answer, sizeof answer - 1, &w));
-	assert_null(w.order);
-	provider_word_free(&w);
+	assert_true(provider_read_answer(&v2, NULL, answer, sizeof answer - 1, &a));
+	assert_null(a.order);
+	provider_answer_free(&a);
 }
 
 static void
@@ -142,7 +142,7 @@ questions(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-		char *url = provider_question(&shape, numbers[i][0]);
+		char *url = provider_detail_url(&shape, numbers[i][0]);
 
 		assert_string_equal(url, numbers[i][1]);
 		free(url);
@@ -203,11 +203,11 @@ pages(void **state)
 			fail_msg("%s: %s", lists[i].answer, read ? "understood" : l.fault);
 		assert_int_equal(read, l.fault == NULL);
 		for (size_t k = 0; k < l.count; k++) {
-			const struct provider_word *w = &l.rows[k].word;
+			const struct provider_answer *a = &l.rows[k].answer;
 
 			snprintf(said + strlen(said), sizeof said - strlen(said), "%s%s %s %s %s\n",
-			    w->fault != NULL ? "!" : "", or_dash(l.rows[k].number),
-			    or_dash(w->status), or_dash(w->amount), or_dash(w->currency));
+			    a->fault != NULL ? "!" : "", or_dash(l.rows[k].number),
+			    or_dash(a->status), or_dash(a->amount), or_dash(a->currency));
 		}
 		assert_string_equal(said, read ? lists[i].rows : "");
 		provider_list_free(&l);
@@ -240,7 +240,7 @@ too_many_rows(void **state)
 static void
 a_page_s_url(void **state)
 {
-	char *url = provider_list_question(&shape, "11/24/2026", "11/25/2026", 17);
+	char *url = provider_list_url(&shape, "11/24/2026", "11/25/2026", 17);
 
 	(void)state;
 	assert_string_equal(url,

@@ -71,15 +71,15 @@ every_status_has_its_verdict(void **state)
 {
 	(void)state;
 	for (long status = 0; status < 1000; status++) {
-		enum verdict expected = status >= 200 && status < 300   ? VERDICT_DONE
-					: status >= 300 && status < 500 ? VERDICT_REFUSED
-									: VERDICT_FAILED;
+		enum push_result expected = status >= 200 && status < 300   ? RESULT_DONE
+					    : status >= 300 && status < 500 ? RESULT_REFUSED
+									    : RESULT_FAILED;
 
 		if (status == 408 || status == 425 || status == 429)
-			expected = VERDICT_FAILED;
+			expected = RESULT_FAILED;
 		if (status == 410)
-			expected = VERDICT_GONE;
-		assert_int_equal(push_judge(WAY_HTTP, status), expected);
+			expected = RESULT_GONE;
+		assert_int_equal(push_result_of(WAY_HTTP, status), expected);
 	}
 }
 
@@ -88,13 +88,13 @@ every_reply_to_a_mail_has_its_verdict(void **state)
 {
 	(void)state;
 	for (long status = 0; status < 1000; status++) {
-		enum verdict expected = status >= 200 && status < 300   ? VERDICT_DONE
-					: status >= 400 && status < 600 ? VERDICT_REFUSED
-									: VERDICT_FAILED;
+		enum push_result expected = status >= 200 && status < 300   ? RESULT_DONE
+					    : status >= 400 && status < 600 ? RESULT_REFUSED
+									    : RESULT_FAILED;
 
 		if (status == 421 || (status >= 530 && status <= 539))
-			expected = VERDICT_FAILED;
-		assert_int_equal(push_judge(WAY_MAIL, status), expected);
+			expected = RESULT_FAILED;
+		assert_int_equal(push_result_of(WAY_MAIL, status), expected);
 	}
 }
 

@@ -167,7 +167,8 @@ inside '! systemctl is-enabled foloosi-worker' >/dev/null || fail "the worker is
 inside 'foloosi-webhook --check-config' >>"$log" || fail "the configuration is wrong"
 
 say "nginx"
-inside 'sed -n "/^include/p" >/etc/nginx/conf.d/foloosi.conf <<<"include /usr/share/foloosi-webhook/nginx/foloosi-webhook.conf;"
+inside 'cp -a /etc/nginx nginx.before
+	sed -n "/^include/p" >/etc/nginx/conf.d/foloosi.conf <<<"include /usr/share/foloosi-webhook/nginx/foloosi-webhook.conf;"
 	sed -i "0,/server_name _;/s//server_name _;\n\tinclude \/usr\/share\/foloosi-webhook\/nginx\/foloosi-webhook-location.conf;\n\tinclude \/usr\/share\/foloosi-webhook\/nginx\/foloosi-webhook-operations.conf;/" /etc/nginx/sites-available/default
 	systemctl restart nginx'
 cat >"$root/root/post" <<'POST'
@@ -269,5 +270,14 @@ inside 'test -s /etc/foloosi-webhook/foloosi-webhook.conf && test -s /etc/foloos
 inside 'touch /var/spool/foloosi-webhook/kept; apt-get purge -qy foloosi-webhook' >>"$log" 2>&1
 inside 'test ! -e /etc/foloosi-webhook && test -e /var/spool/foloosi-webhook/kept && test ! -e /usr/sbin/foloosi-webhook' || fail "a purge leaves the wrong things"
 inside '! ls /etc/systemd/system/*.wants/foloosi-* 2>/dev/null' || fail "a purge leaves units enabled"
+
+# -- Debian's own test of the package, which begins with nothing, too -------------------------------------
+
+say "debian/tests/installed"
+cp debian/tests/installed "$root/root/"
+inside 'rm -rf /etc/nginx /var/spool/foloosi-webhook; mv nginx.before /etc/nginx
+	cd /; runuser -u postgres -- dropdb foloosi
+	apt-get install -qy --no-install-recommends /root/build/deb/foloosi-webhook_*.deb' >>"$log" 2>&1 || fail "not installed again"
+inside 'bash installed' >>"$log" 2>&1 || { tail -5 "$log" >&2; fail "debian/tests/installed fails"; }
 say "all well"
 rm -f "$root.boot" "$root.codes" "$root.before" "$root.metrics" "$log"

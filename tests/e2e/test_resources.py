@@ -225,23 +225,30 @@ def test_a_schema_too_old_or_too_new(own, second, version, remedy):
 # -- certificates -------------------------------------------------------------------------------------
 
 
-def openssl(*argv):
-    done = subprocess.run([stack.program("openssl"), *argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def libfaketime():
+    return next(iter(stack.pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
+
+
+def openssl(*argv, env=None):
+    done = subprocess.run([stack.program("openssl"), *argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          env={**os.environ, **(env or {})})
     assert done.returncode == 0, done.stdout
 
 
-def certificate(directory, days):
-    """server.crt for localhost that is valid for so many days, by a CA of its own."""
+def certificate(directory, expired):
+    """server.crt for localhost, by a CA of its own: valid for two days, or expired since yesterday."""
     ca, key, request = directory / "ca.crt", directory / "server.key", directory / "server.csr"
     if not ca.exists():
         openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=test", "-days", "2", "-keyout", directory / "ca.key", "-out", ca)
         openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-keyout", key, "-out", request)
-    openssl("x509", "-req", "-in", request, "-CA", ca, "-CAkey", directory / "ca.key", "-CAcreateserial", "-days", str(days),
-            "-out", directory / "server.crt")
+    # OpenSSL 3.5 refuses -days -1, and 3.0 does not know -not_after: the expired one is made two days ago, for one day
+    openssl("x509", "-req", "-in", request, "-CA", ca, "-CAkey", directory / "ca.key", "-CAcreateserial", "-days", "1" if expired else "2",
+            "-out", directory / "server.crt", env={"LD_PRELOAD": str(libfaketime()), "FAKETIME": "-2d"} if expired else None)
     for path in (key, directory / "server.crt", ca):
         stack.give(path, "postgres", mode=0o644 if path == ca else 0o600)
 
 
+@pytest.mark.skipif(libfaketime() is None, reason="libfaketime is not installed: run  make deps")
 def test_an_expired_certificate():
     """PostgreSQL by TLS with sslmode=verify-full: expired, then renewed."""
     site = Site(scratch())
@@ -249,7 +256,7 @@ def test_an_expired_certificate():
     tls = site.home / "tls"
     tls.mkdir()
     tls.chmod(0o711)
-    certificate(tls, -1)
+    certificate(tls, expired=True)
     site.postgres.settings.update(listen_addresses="localhost", ssl="on", ssl_cert_file=tls / "server.crt", ssl_key_file=tls / "server.key")
     site.postgres.port = port
     site.postgres.settings["port"] = str(port)
@@ -261,7 +268,7 @@ def test_an_expired_certificate():
         site.run(spooling(handler))
         order = spooled(site, handler)
         says(handler, "certificate verify failed", "its dates")
-        certificate(tls, 2)
+        certificate(tls, expired=False)
         site.query("select pg_reload_conf()")
         drained(site, handler, order)
         assert site.query("select bool_and(ssl) from pg_stat_ssl join pg_stat_activity using (pid)"
@@ -276,7 +283,7 @@ def test_an_expired_certificate():
 @pytest.mark.skipif(SANITIZED, reason="libfaketime and a sanitizer both want to be loaded first")
 def test_the_clock_jumps_back(own, second, tmp_path):
     """Deadlines are of the monotonic clock: an hour back during a request changes nothing. Signatures are of the wall's."""
-    library = next(iter(stack.pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
+    library = libfaketime()
     if library is None:
         pytest.skip("libfaketime is not installed: run  make deps")
     offset = second.home / "offset"

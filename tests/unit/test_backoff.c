@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "between.h"
 #include "backoff.h"
 
 static const struct backoff b = {.first_ms = 5000, .most_ms = INT64_C(12) * 3600 * 1000};
@@ -18,8 +19,7 @@ each_delay_is_three_times_the_one_before(void **state)
 		int64_t ms = backoff_ms(&b, n, UINT32_MAX / 2),
 			next = backoff_ms(&b, n + 1, UINT32_MAX / 2);
 
-		assert_in_range(
-		    (uintmax_t)next, (uintmax_t)(ms * 3 - 10), (uintmax_t)(ms * 3 + 10));
+		assert_between((uintmax_t)next, (uintmax_t)(ms * 3 - 10), (uintmax_t)(ms * 3 + 10));
 	}
 }
 
@@ -32,7 +32,7 @@ a_quarter_more_or_less(void **state)
 	for (int i = 0; i < 1000; i++) {
 		int64_t ms = backoff_ms(&b, 2, backoff_chance());
 
-		assert_in_range((uintmax_t)ms, 11250, 18750);
+		assert_between((uintmax_t)ms, 11250, 18750);
 	}
 }
 
@@ -56,8 +56,8 @@ fifteen_attempts_take_days(void **state)
 		least += backoff_ms(&b, n, 0);
 		most += backoff_ms(&b, n, UINT32_MAX);
 	}
-	assert_in_range((uintmax_t)least, 2 * 86400000ULL, 3 * 86400000ULL);
-	assert_in_range((uintmax_t)most, 3 * 86400000ULL, 5 * 86400000ULL);
+	assert_between((uintmax_t)least, 2 * 86400000ULL, 3 * 86400000ULL);
+	assert_between((uintmax_t)most, 3 * 86400000ULL, 5 * 86400000ULL);
 }
 
 int

@@ -23,6 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "between.h"
 #include "clock.h"
 #include "http.h"
 #include "log.h"
@@ -247,7 +248,7 @@ a_request_and_its_answer(void **state)
 	put_record(STDIN, NULL, 0);
 	fd = send_all();
 	assert_int_equal(http_accept(q), HTTP_REQUEST);
-	assert_in_range(http_arrival(q), before, clock_ms());
+	assert_between(http_arrival(q), before, clock_ms());
 	assert_string_equal(http_param(q, "REQUEST_URI"), "/x?y");
 	assert_string_equal(http_param(q, "REQUEST"), "shorter");
 	assert_string_equal(http_param(q, "EMPTY"), "");
@@ -466,12 +467,12 @@ nobody_waits_for_ever(void **state)
 
 	(void)state;
 	assert_int_equal(http_accept(q), HTTP_NOTHING); /* nobody comes */
-	assert_in_range(clock_ms() - start, 300, 1000);
+	assert_between(clock_ms() - start, 300, 1000);
 
 	fd = peer(path); /* comes and says nothing */
 	start = clock_ms();
 	assert_int_equal(http_accept(q), HTTP_NOTHING);
-	assert_in_range(clock_ms() - start, 1000, 3000);
+	assert_between(clock_ms() - start, 1000, 3000);
 	answer_of(fd, &ends);
 
 	put_head(0, post); /* stops in the middle of its body, which has a deadline */
@@ -480,7 +481,7 @@ nobody_waits_for_ever(void **state)
 	assert_int_equal(http_accept(q), HTTP_REQUEST);
 	start = clock_ms();
 	assert_int_equal(read_body(100, 200), HTTP_BODY_CUT_SHORT);
-	assert_in_range(clock_ms() - start, 150, 600);
+	assert_between(clock_ms() - start, 150, 600);
 	assert_int_equal(body_len, 3);
 	finish();
 	assert_non_null(strstr(answer_of(fd, &ends), "well"));
@@ -695,7 +696,7 @@ whole_with_a_byte_changed(void **state)
 			at_once++;
 		}
 	}
-	assert_in_range(at_once, whole.len * sizeof changes / 4, SIZE_MAX);
+	assert_between(at_once, whole.len * sizeof changes / 4, SIZE_MAX);
 	http_on_wait(NULL);
 }
 
@@ -1098,7 +1099,7 @@ hanging_up(void **state)
 	fd = peer(path); /* who comes now and says nothing is not waited for */
 	assert_int_equal(http_accept(q), HTTP_NOTHING);
 	answer_of(fd, &ends);
-	assert_in_range(clock_ms() - start, 0, 1500);
+	assert_between(clock_ms() - start, 0, 1500);
 }
 
 int

@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "between.h"
 #include "log.h"
 
 #define END (const char *)NULL
@@ -70,7 +71,7 @@ line(void)
 	assert_true(strlen(l) > sizeof form);
 	for (size_t i = 0; form[i] != '\0'; i++)
 		if (form[i] == '0')
-			assert_in_range(l[i], '0', '9');
+			assert_between(l[i], '0', '9');
 		else
 			assert_int_equal(l[i], form[i]);
 	assert_ptr_equal(strchr(l, '\n'), l + strlen(l) - 1);

@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include "between.h"
 #include "delivery.h"
 #include "log.h"
 
@@ -21,8 +22,8 @@ every_outcome_has_a_row(void **state)
 		assert_non_null(info);
 		assert_non_null(info->name);
 		assert_non_null(info->title);
-		assert_in_range(info->status, 200, 503);
-		assert_in_range(info->log_level, 0, LOG__MAX - 1);
+		assert_between(info->status, 200, 503);
+		assert_between(info->log_level, 0, LOG__MAX - 1);
 		/* Lower case words: they are read by SQL, logs and answers. */
 		assert_true(strlen(info->name) > 0);
 		assert_int_equal(

@@ -88,7 +88,7 @@ start(void)
 }
 
 static void
-stop(void)
+stop_writer(void)
 {
 	if (writer != NULL && lending) {
 		writer_close(writer);
@@ -112,7 +112,7 @@ static int
 teardown(void **state)
 {
 	(void)state;
-	stop();
+	stop_writer();
 	return fake_open() == 0 ? 0 : -1;
 }
 
@@ -652,7 +652,7 @@ stop_does_not_wait_for_the_back_off(void **state)
 	start();
 	pass(1200); /* the pauses are long by now */
 	int64_t begun = clock_ms();
-	stop();
+	stop_writer();
 	assert_true(clock_ms() - begun < SOON);
 }
 

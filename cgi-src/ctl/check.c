@@ -89,18 +89,18 @@ look_at_database(struct check *c)
 				  " current_setting('server_version'), foloosi.schema_version())";
 	struct pg_rows rows;
 
-	c->pg = pg_client_new(c->conninfo);
+	c->pg = pg_new(PG_OPERATOR, c->conninfo);
 	pg_for_person(c->pg);
 	if (pg_ready(c->pg) && pg_query(c->pg, sql, 0, NULL, &rows) == PG_OK) {
 		say(c, GREEN, "database", xstrdup(pg_value(&rows, 0, 0)), NULL);
 		pg_rows_free(&rows);
 		return;
 	}
-	say(c, RED, "database", xstrdup(pg_client_error(c->pg)),
-	    xstrdup("is PostgreSQL running? --database, or PGHOST, PGDATABASE and "
-		    "PGUSER=foloosi_operator, say where it is; "
-		    "README, \"Install\", has the lines for pg_hba.conf"));
-	pg_client_free(c->pg);
+	say(c, RED, "database", xstrdup(pg_error(c->pg)),
+	    xasprintf("%s; --database, or PGHOST, PGDATABASE and PGUSER=foloosi_operator, say "
+		      "where it is",
+		pg_remedy(c->pg) != NULL ? pg_remedy(c->pg) : "is PostgreSQL running?"));
+	pg_free(c->pg);
 	c->pg = NULL;
 }
 
@@ -191,7 +191,7 @@ look_into_database(struct check *c)
 		struct pg_rows rows;
 
 		if (pg_query(c->pg, looks[i].sql, 1, values, &rows) != PG_OK) {
-			say(c, RED, looks[i].what, xstrdup(pg_client_error(c->pg)),
+			say(c, RED, looks[i].what, xstrdup(pg_error(c->pg)),
 			    xstrdup("connect as foloosi_operator, who may read everything"));
 			continue;
 		}
@@ -207,26 +207,23 @@ look_into_database(struct check *c)
 	pg_array_free(&names);
 }
 
-/* Does the connection that a program's configuration names lead in, and as whom? */
+/* Does the connection that a program's configuration names lead in, and as its role? */
 static void
-look_at_connection(struct check *c, const char *what, const char *conninfo, const char *role)
+look_at_connection(struct check *c, const char *what, enum pg_program program, const char *conninfo,
+    const char *role)
 {
-	bool monitor = strcmp(role, "foloosi_monitor") == 0; /* may call one function only */
-	const char *sql = monitor ? "select current_user, (select count(*) from foloosi.monitor())"
-				  : "select current_user";
-	struct pg *s = pg_client_new(conninfo);
+	const char *sql = program == PG_MONITOR
+			      ? "select current_user, (select count(*) from foloosi.monitor())"
+			      : "select current_user";
+	struct pg *s = pg_new(program, conninfo);
 	struct pg_rows rows = {0};
 
 	pg_for_person(s);
-	if (monitor)
-		pg_without_version(s);
 	if (!pg_ready(s) || pg_query(s, sql, 0, NULL, &rows) != PG_OK)
-		say(c, RED, what, xstrdup(pg_client_error(s)),
-		    xasprintf(
-			"is PostgreSQL running there? If it is, and this is not the program's "
-			"user: sudo -u foloosi-webhook foloosictl check; "
-			"else let it in as %s (README, \"Install\": pg_hba.conf, pg_ident.conf)",
-			role));
+		say(c, RED, what, xstrdup(pg_error(s)),
+		    xasprintf("%s; if this is not the program's user: sudo -u foloosi-webhook "
+			      "foloosictl check",
+			pg_remedy(s) != NULL ? pg_remedy(s) : "is PostgreSQL running there?"));
 	else if (strcmp(pg_value(&rows, 0, 0), role) != 0)
 		say(c, YELLOW, what, xasprintf("connects as %s", pg_value(&rows, 0, 0)),
 		    xasprintf("user=%s in its connection string: that role may do what is needed "
@@ -235,7 +232,7 @@ look_at_connection(struct check *c, const char *what, const char *conninfo, cons
 	else
 		say(c, GREEN, what, xasprintf("connects as %s", role), NULL);
 	pg_rows_free(&rows);
-	pg_client_free(s);
+	pg_free(s);
 }
 
 static void
@@ -245,17 +242,18 @@ look_at_connections(struct check *c)
 
 	if (c->config == NULL)
 		return;
-	look_at_connection(c, "handler's connection", c->config->database, "foloosi_handler");
+	look_at_connection(
+	    c, "handler's connection", PG_HANDLER, c->config->database, "foloosi_handler");
 	if (c->config->monitor != NULL)
 		look_at_connection(
-		    c, "monitor's connection", c->config->monitor, "foloosi_monitor");
+		    c, "monitor's connection", PG_MONITOR, c->config->monitor, "foloosi_monitor");
 	for (size_t i = 0; i < c->config->merchant_count; i++)
 		worker |= c->config->merchants[i].event_url_count > 0 ||
 			  c->config->merchants[i].provider.url != NULL ||
 			  c->config->merchants[i].mail_from != NULL;
 	if (worker)
-		look_at_connection(
-		    c, "worker's connection", c->config->worker.database, "foloosi_worker");
+		look_at_connection(c, "worker's connection", PG_WORKER, c->config->worker.database,
+		    "foloosi_worker");
 }
 
 /* ---- this machine ---- */
@@ -483,7 +481,7 @@ run(int argc, char **argv)
 		free(c.lines[i].remedy);
 	}
 	free(c.lines);
-	pg_client_free(c.pg);
+	pg_free(c.pg);
 	config_unref(c.config);
 	return code;
 }

@@ -145,7 +145,7 @@ read_stored(struct subject *s, struct pg *pg, const char *id)
 	const char *hex;
 
 	if (pg_query(pg, stored_sql, 1, &id, &s->stored) != PG_OK) {
-		warnx("%s", pg_client_error(pg));
+		warnx("%s", pg_error(pg));
 		return false;
 	}
 	if (s->stored.count == 0) {
@@ -212,7 +212,7 @@ replay(struct pg *pg, const struct subject *s, bool json)
 	fill(s, values);
 	values[P_SUBJECT] = s->id;
 	if (pg_query(pg, replay_sql, P_BODY, values, &rows) != PG_OK) {
-		warnx("nothing was changed: %s", pg_client_error(pg));
+		warnx("nothing was changed: %s", pg_error(pg));
 		return CTL_FAILED;
 	}
 	outcome = pg_value(&rows, 0, 1);
@@ -304,7 +304,7 @@ explain(struct pg *pg, const struct subject *s, bool json)
 			   ? CTL_FAILED
 			   : CTL_OK;
 	if (pg_query(pg, explain_sql, P__MAX, values, &rows) != PG_OK) {
-		warnx("%s", pg_client_error(pg));
+		warnx("%s", pg_error(pg));
 		return CTL_FAILED;
 	}
 	if (s->id != NULL)
@@ -371,7 +371,7 @@ run_delivery(const struct subcommand *self, int argc, char **argv)
 	}
 	subject_free(&subject);
 out:
-	pg_client_free(pg);
+	pg_free(pg);
 	config_unref(config);
 	return code;
 }

@@ -64,7 +64,7 @@ act(struct pg *s, const struct action *a, const char *consumer, char **ids, int 
 	status = pg_query(s, a->sql, a->takes_ids ? 2 : 1, values, &rows);
 	pg_array_free(&array);
 	if (status != PG_OK) {
-		warnx("%s", pg_client_error(s));
+		warnx("%s", pg_error(s));
 		return CTL_FAILED;
 	}
 	if (a->said != NULL)
@@ -110,6 +110,6 @@ run(int argc, char **argv)
 		return CTL_FAILED;
 	code = action == NULL ? ctl_list_consumers(s, json)
 			      : act(s, action, argv[1], argv + 2, argc - 2);
-	pg_client_free(s);
+	pg_free(s);
 	return code;
 }

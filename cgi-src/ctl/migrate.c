@@ -14,14 +14,9 @@
  *
  * sql/install.sql does the same for psql. Lock number, session settings and the
  * two tables (migrations/0000_ledger.sql) are common to both.
- *
- * pg_record.c and pg_query.c are the other files that call libpq. The handler talks to the
- * database through pg_record.c alone, and a program that faces the internet is not to
- * be linked with the power to run scripts.
  */
 #include <sys/stat.h>
 
-#include <ctype.h>
 #include <dirent.h>
 #include <err.h>
 #include <errno.h>
@@ -31,17 +26,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <libpq-fe.h>
-
+#include "auth.h"
 #include "ctl.h"
 #include "mem.h"
+#include "pg_query.h"
+#include "pg_script.h"
 
 #ifndef FOLOOSI_SQLDIR
 #define FOLOOSI_SQLDIR "/usr/share/foloosi-webhook/sql"
 #endif
 
-#define SCRIPT_MAX (4L * 1024 * 1024) /* bytes a file; a larger one is no script of ours */
-#define DIGEST_HEX (64 + 1)           /* SHA-256 in hexadecimal */
+#define SCRIPT_MAX (4L * 1024 * 1024)         /* bytes a file; a larger one is no script of ours */
+#define DIGEST_HEX (2 * AUTH_DIGEST_SIZE + 1) /* SHA-256 in hexadecimal */
 
 /* install.sql has the same. The lock's number is "foloosi" in ASCII. */
 static const char begin_sql[] = "begin isolation level read committed read write;"
@@ -70,7 +66,6 @@ static const char files_sql[] = "select path, encode(digest, 'hex') from foloosi
 static const char forget_files_sql[] = "delete from foloosi.schema_files";
 static const char record_file_sql[] = "insert into foloosi.schema_files (path, digest)"
 				      " values ($1, decode($2, 'hex'))";
-static const char digest_sql[] = "select encode(sha256($1), 'hex')";
 static const char version_sql[] = "select foloosi.schema_version()";
 
 /* One file of sql/, read whole. */
@@ -93,7 +88,8 @@ struct scripts {
 
 struct migration_run {
 	const char *dir;
-	PGconn *conn;
+	struct pg *pg;
+	bool undone; /* a file failed, and the transaction with it */
 	struct script roles;
 	struct scripts migrations; /* by number */
 	struct scripts code;       /* functions, views, grants: in the order in which they run */
@@ -117,6 +113,16 @@ scripts_free(struct scripts *s)
 		script_free(&s->list[i]);
 	free(s->list);
 	*s = (struct scripts){0};
+}
+
+static void
+digest(struct script *s)
+{
+	unsigned char bytes[AUTH_DIGEST_SIZE];
+
+	digest_sha256(s->text, s->len, bytes);
+	for (size_t i = 0; i < sizeof bytes; i++)
+		snprintf(s->digest + 2 * i, 3, "%02x", bytes[i]);
 }
 
 /* Read dir/path into *s. False, with a sentence on stderr and *s zeroed, if that fails. */
@@ -144,6 +150,7 @@ script_read(const char *dir, const char *path, struct script *s)
 		goto out;
 	}
 	s->text[s->len] = '\0';
+	digest(s);
 	if (strlen(s->text) != s->len) {
 		warnx("%s: holds a NUL byte", full);
 		goto out;
@@ -248,242 +255,54 @@ read_files(struct migration_run *r)
 	return true;
 }
 
-/* ---- where in a file ---- */
-
-/* The line on which the pos-th character (from 1, as the server counts: code points) stands. */
-static unsigned
-line_of_position(const char *text, long pos)
-{
-	unsigned line = 1;
-
-	for (; *text != '\0' && pos > 1; text++) {
-		if (*text == '\n')
-			line++;
-		if (((unsigned char)text[1] & 0xc0) != 0x80) /* not amid a character of UTF-8 */
-			pos--;
-	}
-	return line;
-}
-
-/* The end of the quoted thing that begins at p, or the end of the text. */
-static const char *
-skip_quoted(const char *p, bool backslash)
-{
-	char quote = *p++;
-
-	for (; *p != '\0'; p++) {
-		if ((backslash && *p == '\\' && p[1] != '\0') || (*p == quote && p[1] == quote))
-			p++;
-		else if (*p == quote)
-			return p + 1;
-	}
-	return p;
-}
-
-/* The same for $tag$ … $tag$; p + 1 if none begins there. */
-static const char *
-skip_dollar_quoted(const char *p)
-{
-	const char *end = p + 1, *close;
-	char *tag;
-
-	while (isalnum((unsigned char)*end) || *end == '_' || (unsigned char)*end >= 0x80)
-		end++;
-	if (*end != '$' || isdigit((unsigned char)p[1]))
-		return p + 1;
-	tag = xasprintf("%.*s", (int)(end + 1 - p), p);
-	close = strstr(end + 1, tag);
-	close = close == NULL ? end + strlen(end) : close + strlen(tag);
-	free(tag);
-	return close;
-}
-
-static const char *
-skip_comment(const char *p)
-{
-	int depth = 0;
-
-	if (*p == '-')
-		return p + strcspn(p, "\n");
-	for (; *p != '\0'; p++) { /* these nest in SQL */
-		if (p[0] == '/' && p[1] == '*') {
-			depth++;
-			p++;
-		} else if (p[0] == '*' && p[1] == '/') {
-			p++;
-			if (--depth == 0)
-				return p + 1;
-		}
-	}
-	return p;
-}
-
-/*
- * The line on which the n-th statement (from 0) begins. The server parses the
- * file; this only finds the place for a message, when an error at run time comes
- * without a position. Semicolons within BEGIN ATOMIC … END are not understood
- * and would make a later line wrong, nothing else.
- */
-static unsigned
-line_of_statement(const char *text, unsigned n)
-{
-	const char *p = text, *start = NULL; /* of the statement we are in */
-	int parentheses = 0;
-	unsigned line = 1;
-
-	while (*p != '\0') {
-		if (isspace((unsigned char)*p)) {
-			p++;
-			continue;
-		}
-		if ((p[0] == '-' && p[1] == '-') || (p[0] == '/' && p[1] == '*')) {
-			p = skip_comment(p);
-			continue;
-		}
-		if (*p == ';' && parentheses <= 0) {
-			if (start != NULL && n-- == 0)
-				break;
-			start = NULL;
-			p++;
-			continue;
-		}
-		if (start == NULL)
-			start = p;
-		if (*p == '(' || *p == ')') {
-			parentheses += *p++ == '(' ? 1 : -1;
-		} else if (*p == '\'' || *p == '"') {
-			p = skip_quoted(p, false);
-		} else if (*p == '$') {
-			p = skip_dollar_quoted(p);
-		} else if ((*p == 'e' || *p == 'E') && p[1] == '\'') {
-			p = skip_quoted(p + 1, true);
-		} else if (isalpha((unsigned char)*p) || *p == '_') {
-			while (isalnum((unsigned char)*p) || *p == '_' || *p == '$')
-				p++; /* so that no part of a word is taken for a quote */
-		} else {
-			p++;
-		}
-	}
-	for (const char *q = text; start != NULL && q < start; q++)
-		if (*q == '\n')
-			line++;
-	return line;
-}
-
 /* ---- the server ---- */
 
-/* libpq's sentences end in a newline, and may have several lines. */
 static void
-warn_server(const char *about, const char *message)
+print_warning(const char *text)
 {
-	int n = (int)strlen(message);
-
-	while (n > 0 && isspace((unsigned char)message[n - 1]))
-		n--;
-	warnx("%s: %.*s", about, n, message);
+	warnx("warning: %s", text);
 }
 
-/*
- * Say what the server said, about "place". A DETAIL shows values of rows when
- * the data are at fault (class 22 and 23), and this text ends in logs of
- * deployments: those are left out.
- */
-static void
-warn_result(const char *place, const PGresult *result)
-{
-	const char *state =
-	    PQresultErrorField(result, PG_DIAG_SQLSTATE); /* NULL: the connection broke */
-	const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-	const char *detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL);
-	const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
-	const char *context = PQresultErrorField(result, PG_DIAG_CONTEXT);
-
-	if (primary == NULL) {
-		warn_server(place, PQresultErrorMessage(result));
-		return;
-	}
-	warnx("%s: %s", place, primary);
-	if (state != NULL && (strncmp(state, "22", 2) == 0 || strncmp(state, "23", 2) == 0))
-		detail = context = NULL;
-	if (detail != NULL)
-		fprintf(stderr, "  detail: %s\n", detail);
-	if (context != NULL)
-		fprintf(stderr, "  context: %s\n", context);
-	if (hint != NULL)
-		fprintf(stderr, "  hint: %s\n", hint);
-	if (state != NULL && strcmp(state, "55P03") == 0) /* lock_not_available */
-		fputs("  hint: Somebody holds that lock; try again when they are done.\n", stderr);
-}
-
-/* Warnings of the scripts, to the operator. */
-static void
-on_notice(void *arg, const PGresult *result)
-{
-	(void)arg;
-	warn_result("warning", result);
-}
-
-/*
- * One statement of our own. Returns the owned result, or NULL after a sentence.
- * n parameters as text, or one as bytes with its length.
- */
-static PGresult *
-ask(PGconn *conn, const char *sql, int n, const char *const *values, const int *length)
-{
-	static const int binary[] = {1};
-	PGresult *result;
-
-	if (n == 0) /* may be several statements: the simple protocol */
-		result = PQexec(conn, sql);
-	else
-		result = PQexecParams(
-		    conn, sql, n, NULL, values, length, length != NULL ? binary : NULL, 0);
-
-	switch (PQresultStatus(result)) {
-	case PGRES_COMMAND_OK:
-	case PGRES_TUPLES_OK:
-		return result;
-	default:
-		warn_result("database", result);
-		PQclear(result);
-		return NULL;
-	}
-}
-
+/* One statement of our own. False after a sentence; the rows need no pg_rows_free() then. */
 static bool
-tell(PGconn *conn, const char *sql, int n, const char *const *values)
+ask(const struct migration_run *r, const char *sql, size_t n, const char *const *values,
+    struct pg_rows *rows)
 {
-	PGresult *result = ask(conn, sql, n, values, NULL);
+	if (pg_query(r->pg, sql, n, values, rows) == PG_OK)
+		return true;
+	warnx("database: %s", pg_error(r->pg));
+	return false;
+}
 
-	PQclear(result);
-	return result != NULL;
+/* Several statements of our own. */
+static bool
+tell(const struct migration_run *r, const char *sql)
+{
+	if (pg_script(r->pg, sql) == PG_OK)
+		return true;
+	warnx("database: %s", pg_error(r->pg));
+	return false;
 }
 
 /* A query that answers with one value: a copy of it, owned; NULL after a sentence. */
 static char *
-ask_value(PGconn *conn, const char *sql, const char *bytes, size_t len)
+ask_value(const struct migration_run *r, const char *sql)
 {
-	const char *values[] = {bytes};
-	int lengths[] = {(int)len};
-	PGresult *result = ask(conn, sql, bytes != NULL, values, bytes != NULL ? lengths : NULL);
-	char *value = NULL;
+	struct pg_rows rows;
+	char *value;
 
-	if (result == NULL)
+	if (!ask(r, sql, 0, NULL, &rows))
 		return NULL;
-	if (PQntuples(result) == 1 && PQnfields(result) == 1)
-		value = xstrdup(PQgetvalue(result, 0, 0));
-	else
-		warnx("database: %d rows of %d values instead of one value", PQntuples(result),
-		    PQnfields(result));
-	PQclear(result);
+	value = xstrdup(pg_value(&rows, 0, 0));
+	pg_rows_free(&rows);
 	return value;
 }
 
 /* Is the answer "t"? Anything else, failures included, is no; *ok turns false on failure. */
 static bool
-ask_bool(PGconn *conn, const char *sql, bool *ok)
+ask_bool(const struct migration_run *r, const char *sql, bool *ok)
 {
-	char *value = ask_value(conn, sql, NULL, 0);
+	char *value = ask_value(r, sql);
 	bool yes = value != NULL && strcmp(value, "t") == 0;
 
 	*ok = *ok && value != NULL;
@@ -491,65 +310,20 @@ ask_bool(PGconn *conn, const char *sql, bool *ok)
 	return yes;
 }
 
-/*
- * Run a file inside our transaction. The results are counted, so that an error
- * that has no position still has a statement, and with it a line.
- */
+/* Run a file inside our transaction. */
 static bool
-script_run(const struct migration_run *r, const struct script *s)
+script_run(struct migration_run *r, const struct script *s)
 {
-	unsigned done = 0;
-	bool ok = true;
-	PGresult *result;
-
-	if (PQsendQuery(r->conn, s->text) == 0) {
-		warn_server("database", PQerrorMessage(r->conn));
+	if (pg_script(r->pg, s->text) != PG_OK) {
+		r->undone = pg_in_transaction(r->pg);
+		unsigned line = pg_script_line(r->pg, s->text);
+		warnx("%s/%s:%u: %s", r->dir, s->path, line, pg_error(r->pg));
 		return false;
 	}
-	while ((result = PQgetResult(r->conn)) != NULL) {
-		ExecStatusType status = PQresultStatus(result);
-
-		if (status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK) {
-			done++;
-		} else if (status != PGRES_EMPTY_QUERY && ok) {
-			const char *pos = PQresultErrorField(result, PG_DIAG_STATEMENT_POSITION);
-			unsigned line = pos != NULL ? line_of_position(s->text, atol(pos))
-						    : line_of_statement(s->text, done);
-			char *place = xasprintf("%s/%s:%u", r->dir, s->path, line);
-
-			if (status == PGRES_FATAL_ERROR)
-				warn_result(place, result);
-			else
-				warnx("%s: COPY from or to the client has no place here", place);
-			free(place);
-			ok = false;
-		}
-		PQclear(result);
-		if (status == PGRES_COPY_IN)
-			PQputCopyEnd(r->conn, "not here");
-		else if (status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH)
-			return false; /* the caller closes the connection */
-	}
-	if (ok && PQtransactionStatus(r->conn) != PQTRANS_INTRANS) {
+	if (!pg_in_transaction(r->pg)) {
 		warnx("%s/%s: ends the transaction; it must not", r->dir, s->path);
-		ok = false;
-	}
-	return ok;
-}
-
-static bool
-connect_database(struct migration_run *r, const char *conninfo)
-{
-	const char *const keywords[] = {
-	    "dbname", "fallback_application_name", "client_encoding", NULL};
-	const char *const values[] = {conninfo, "foloosictl", "UTF8", NULL};
-
-	r->conn = PQconnectdbParams(keywords, values, 1);
-	if (PQstatus(r->conn) != CONNECTION_OK) {
-		warn_server("database", PQerrorMessage(r->conn));
 		return false;
 	}
-	PQsetNoticeReceiver(r->conn, on_notice, NULL);
 	return true;
 }
 
@@ -560,29 +334,14 @@ take_lock(const struct migration_run *r)
 {
 	bool ok = true;
 
-	if (!ask_bool(r->conn, try_lock_sql, &ok)) {
+	if (!ask_bool(r, try_lock_sql, &ok)) {
 		if (!ok)
 			return false;
 		warnx("waiting for another migration of this database to end");
-		if (!tell(r->conn, lock_sql, 0, NULL))
+		if (!tell(r, lock_sql))
 			return false;
 	}
-	return tell(r->conn, lock_timeout_sql, 0, NULL);
-}
-
-/* The server has a SHA-256: no need for a library of our own. */
-static bool
-digest_files(const struct migration_run *r, struct scripts *s)
-{
-	for (size_t i = 0; i < s->count; i++) {
-		char *hex = ask_value(r->conn, digest_sql, s->list[i].text, s->list[i].len);
-
-		if (hex == NULL)
-			return false;
-		snprintf(s->list[i].digest, sizeof(s->list[i].digest), "%s", hex);
-		free(hex);
-	}
-	return true;
+	return tell(r, lock_timeout_sql);
 }
 
 /* Hold one row of the ledger against the files. */
@@ -621,19 +380,18 @@ static bool
 read_ledger(const struct migration_run *r)
 {
 	bool ok = true;
-	PGresult *result;
+	struct pg_rows rows;
 	int latest = -1;
 
-	if (!ask_bool(r->conn, has_ledger_sql, &ok))
+	if (!ask_bool(r, has_ledger_sql, &ok))
 		return ok; /* an empty database */
-	if ((result = ask(r->conn, ledger_sql, 0, NULL, NULL)) == NULL)
+	if (!ask(r, ledger_sql, 0, NULL, &rows))
 		return false;
-	for (int i = 0; ok && i < PQntuples(result); i++) {
-		latest = atoi(PQgetvalue(result, i, 0));
-		ok = compare_with_files(
-		    r, latest, PQgetvalue(result, i, 1), PQgetvalue(result, i, 2));
+	for (size_t i = 0; ok && i < rows.count; i++) {
+		latest = atoi(pg_value(&rows, i, 0));
+		ok = compare_with_files(r, latest, pg_value(&rows, i, 1), pg_value(&rows, i, 2));
 	}
-	PQclear(result);
+	pg_rows_free(&rows);
 
 	for (size_t i = 0; ok && i < r->migrations.count; i++) {
 		const struct script *s = &r->migrations.list[i];
@@ -650,7 +408,7 @@ read_ledger(const struct migration_run *r)
 
 /* Apply what is missing; *count receives how many that were. */
 static bool
-apply_migrations(const struct migration_run *r, size_t *count)
+apply_migrations(struct migration_run *r, size_t *count)
 {
 	for (size_t i = 0; i < r->migrations.count; i++) {
 		const struct script *s = &r->migrations.list[i];
@@ -660,7 +418,7 @@ apply_migrations(const struct migration_run *r, size_t *count)
 		if (s->applied)
 			continue;
 		snprintf(version, sizeof(version), "%d", s->version);
-		if (!script_run(r, s) || !tell(r->conn, record_sql, 3, values))
+		if (!script_run(r, s) || !ask(r, record_sql, 3, values, NULL))
 			return false;
 		++*count;
 	}
@@ -671,35 +429,35 @@ apply_migrations(const struct migration_run *r, size_t *count)
 static bool
 code_is_current(const struct migration_run *r, bool *ok)
 {
-	PGresult *result = ask(r->conn, files_sql, 0, NULL, NULL);
+	struct pg_rows rows;
 	size_t same = 0;
 	bool current;
 
-	if (result == NULL) {
+	if (!ask(r, files_sql, 0, NULL, &rows)) {
 		*ok = false;
 		return false;
 	}
-	for (int row = 0; row < PQntuples(result); row++)
+	for (size_t row = 0; row < rows.count; row++)
 		for (size_t i = 0; i < r->code.count; i++)
-			same += strcmp(r->code.list[i].path, PQgetvalue(result, row, 0)) == 0 &&
-				strcmp(r->code.list[i].digest, PQgetvalue(result, row, 1)) == 0;
-	current = same == r->code.count && same == (size_t)PQntuples(result);
-	PQclear(result);
+			same += strcmp(r->code.list[i].path, pg_value(&rows, row, 0)) == 0 &&
+				strcmp(r->code.list[i].digest, pg_value(&rows, row, 1)) == 0;
+	current = same == r->code.count && same == rows.count;
+	pg_rows_free(&rows);
 	return current;
 }
 
 static bool
-renew_code(const struct migration_run *r)
+renew_code(struct migration_run *r)
 {
 	for (size_t i = 0; i < r->code.count; i++)
 		if (!script_run(r, &r->code.list[i]))
 			return false;
-	if (!tell(r->conn, forget_files_sql, 0, NULL))
+	if (!tell(r, forget_files_sql))
 		return false;
 	for (size_t i = 0; i < r->code.count; i++) {
 		const char *const values[] = {r->code.list[i].path, r->code.list[i].digest};
 
-		if (!tell(r->conn, record_file_sql, 2, values))
+		if (!ask(r, record_file_sql, 2, values, NULL))
 			return false;
 	}
 	return true;
@@ -710,7 +468,7 @@ static bool
 verify(const struct migration_run *r)
 {
 	int expected = r->migrations.list[r->migrations.count - 1].version;
-	char *version = ask_value(r->conn, version_sql, NULL, 0);
+	char *version = ask_value(r, version_sql);
 	bool ok = version != NULL && atoi(version) == expected;
 
 	if (version != NULL && !ok)
@@ -720,29 +478,30 @@ verify(const struct migration_run *r)
 	return ok;
 }
 
-/* Will closing the connection now undo everything? */
 static bool
-in_transaction(const PGconn *conn)
+connect_database(struct migration_run *r, const char *conninfo)
 {
-	PGTransactionStatusType status = PQtransactionStatus(conn);
+	char *complaint;
 
-	return status == PQTRANS_INTRANS || status == PQTRANS_INERROR;
+	r->pg = pg_new(PG_MIGRATE, conninfo);
+	pg_for_person(r->pg);
+	pg_script_on_warning(r->pg, print_warning);
+	if (pg_ready(r->pg))
+		return true;
+	complaint = pg_complaint(r->pg);
+	warnx("database: %s", complaint);
+	free(complaint);
+	return false;
 }
 
-/* COMMIT of a transaction that failed is answered by success, and the tag ROLLBACK. */
 static bool
 commit(const struct migration_run *r)
 {
-	PGresult *result = PQexec(r->conn, "commit");
-	bool ok = PQresultStatus(result) == PGRES_COMMAND_OK &&
-		  strcmp(PQcmdStatus(result), "COMMIT") == 0;
-
-	if (!ok) {
-		warn_server("commit", PQresultErrorMessage(result));
-		warnx("the commit was not confirmed; running it again shows whether it happened");
-	}
-	PQclear(result);
-	return ok;
+	if (pg_commit(r->pg))
+		return true;
+	warnx("commit: %s", pg_error(r->pg));
+	warnx("the commit was not confirmed; running it again shows whether it happened");
+	return false;
 }
 
 /*
@@ -759,14 +518,13 @@ migrate(const char *conninfo, const char *dir)
 	size_t applied = 0;
 	bool ok, renew = false;
 
-	ok = read_files(&r) && connect_database(&r, conninfo) && tell(r.conn, begin_sql, 0, NULL) &&
-	     take_lock(&r) && script_run(&r, &r.roles) && tell(r.conn, owner_sql, 0, NULL) &&
-	     digest_files(&r, &r.migrations) && digest_files(&r, &r.code) && read_ledger(&r) &&
+	ok = read_files(&r) && connect_database(&r, conninfo) && tell(&r, begin_sql) &&
+	     take_lock(&r) && script_run(&r, &r.roles) && tell(&r, owner_sql) && read_ledger(&r) &&
 	     apply_migrations(&r, &applied);
 	if (ok)
 		renew = applied > 0 || !code_is_current(&r, &ok);
 	ok = ok && (!renew || renew_code(&r)) && verify(&r);
-	if (!ok && in_transaction(r.conn))
+	if (!ok && (r.undone || (r.pg != NULL && pg_in_transaction(r.pg))))
 		warnx("nothing was changed");
 	ok = ok && commit(&r);
 
@@ -780,7 +538,7 @@ migrate(const char *conninfo, const char *dir)
 		    r.migrations.list[r.migrations.count - 1].version,
 		    renew ? "" : ", nothing to do");
 	}
-	PQfinish(r.conn);
+	pg_free(r.pg);
 	script_free(&r.roles);
 	scripts_free(&r.migrations);
 	scripts_free(&r.code);

@@ -550,13 +550,16 @@ static const char newest_sql[] =
 struct pg *
 ctl_connect(const char *conninfo)
 {
-	struct pg *s = pg_client_new(conninfo);
+	struct pg *s = pg_new(PG_OPERATOR, conninfo);
+	char *complaint;
 
 	pg_for_person(s);
 	if (pg_ready(s))
 		return s;
-	warnx("database: %s", pg_client_error(s));
-	pg_client_free(s);
+	complaint = pg_complaint(s);
+	warnx("database: %s", complaint);
+	free(complaint);
+	pg_free(s);
 	return NULL;
 }
 
@@ -645,7 +648,7 @@ as_json(const char *sql)
 	return xasprintf("select row_to_json(q)::text from (%s) q", sql);
 }
 
-/* Ask, and add the rows to a table. False: pg_client_error() says why. */
+/* Ask, and add the rows to a table. False: pg_error() says why. */
 static bool
 ask(struct pg *s, const char *sql, size_t n, const char *const *values, bool json, struct table *t)
 {
@@ -674,7 +677,7 @@ ctl_print(FILE *out, struct pg *s, const char *sql, size_t n, const char *const 
 			putc('\n', out);
 		count = (long)t.rows;
 	} else {
-		warnx("%s", pg_client_error(s));
+		warnx("%s", pg_error(s));
 	}
 	table_free(&t);
 	return count;
@@ -734,7 +737,7 @@ ask_part(struct pg *s, const struct part *p, const char *const *values, bool jso
 	return ok;
 }
 
-/* One number, or fallback for none. False: pg_client_error() says why. */
+/* One number, or fallback for none. False: pg_error() says why. */
 static bool
 ask_number(struct pg *s, const char *sql, const char *value, int64_t fallback, int64_t *number)
 {
@@ -809,7 +812,7 @@ list(const struct subcommand *self, struct pg *s, const struct view *v, const ch
 		struct table t = {0};
 
 		if (!list_part(s, p, values, json, &t)) {
-			warnx("%s", pg_client_error(s));
+			warnx("%s", pg_error(s));
 			table_free(&t);
 			return CTL_FAILED;
 		}
@@ -949,7 +952,7 @@ find_order(struct pg *s, const char **values, struct pg_rows *rows)
 
 	if (pg_query(s, values[V_ID] != NULL ? by_id : by_name, values[V_ID] != NULL ? 1 : 2, asked,
 		rows) != PG_OK) {
-		warnx("%s", pg_client_error(s));
+		warnx("%s", pg_error(s));
 		return false;
 	}
 	if (rows->count == 1) {
@@ -1058,7 +1061,7 @@ run_query(const struct subcommand *self, int argc, char **argv)
 	if (values[V_SINCE] != NULL) {
 		values[V_SINCE] = after = since(values[V_SINCE]);
 		if (!ask_number(s, floor_sql, after, 0, &id)) {
-			warnx("--since: %s", pg_client_error(s));
+			warnx("--since: %s", pg_error(s));
 			goto out;
 		}
 		snprintf(floor, sizeof floor, "%" PRId64, id);
@@ -1070,7 +1073,7 @@ run_query(const struct subcommand *self, int argc, char **argv)
 	pg_rows_free(&order);
 out:
 	free(after);
-	pg_client_free(s);
+	pg_free(s);
 	return code;
 }
 

@@ -18,7 +18,7 @@
 	"  -d, --database CONNECTION  how libpq connects (default: by its environment)\n"
 #define HELP_JSON "  -j, --json                 print JSON\n"
 
-/* A connection for a person, or NULL after a sentence. The caller ends it by pg_client_free(). */
+/* A connection for a person, or NULL after a sentence. The caller ends it by pg_free(). */
 struct pg *ctl_connect(const char *conninfo);
 
 /*
@@ -45,7 +45,7 @@ enum ctl_glance {
 	GLANCE__MAX
 };
 
-/* The title of a part, and its rows as they are now, at most limit. False: see pg_client_error(). */
+/* The title of a part, and its rows as they are now, at most limit. False: see pg_error(). */
 const char *ctl_glance(enum ctl_glance, struct pg *, int limit, struct table *);
 
 #endif

@@ -171,15 +171,15 @@ retain(int argc, char **argv)
 	if (wait != NULL)
 		run.wait_ms = atol(wait) * 1000;
 
-	s = pg_client_new(conninfo);
+	s = pg_new(PG_OPERATOR, conninfo);
 	if (!pg_ready(s)) {
-		pg_client_free(s);
+		pg_free(s);
 		return CTL_FAILED;
 	}
 	for (size_t i = 0; i < STEPS; i++)
 		if (!walk(s, &run, &steps[i]))
 			code = CTL_FAILED;
-	pg_client_free(s);
+	pg_free(s);
 	if (run.json)
 		puts(run.printed > 0 ? "\n]" : "[]");
 	else if (run.printed == 0 && code == CTL_OK)
@@ -251,7 +251,7 @@ erase(int argc, char **argv)
 	dry_run = strcmp(values[2], "true") == 0;
 	values[0] = pg_array_text(&customers);
 
-	s = pg_client_new(conninfo);
+	s = pg_new(PG_OPERATOR, conninfo);
 	if (!pg_ready(s))
 		goto out;
 	if (pg_query(s, sql, 3, values, &rows) != PG_OK) {
@@ -285,7 +285,7 @@ erase(int argc, char **argv)
 usage:
 	code = ctl_usage(&erase_subcommand);
 out:
-	pg_client_free(s);
+	pg_free(s);
 	pg_array_free(&customers);
 	return code;
 }

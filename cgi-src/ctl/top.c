@@ -76,7 +76,7 @@ print_glance(
 	title = ctl_glance(which, s, left - 3, &t);
 	if (title == NULL) {
 		fputs("\n", out);
-		table_text(out, style, pg_client_error(s));
+		table_text(out, style, pg_error(s));
 		fputs("\n", out);
 		left -= 2;
 	} else {
@@ -115,7 +115,7 @@ draw(struct pg *s)
 	fprintf(out, "foloosi-webhook  %s  q ends\n", clock);
 	if (!pg_ready(s)) {
 		fputs("\nThe database is away: ", out);
-		table_text(out, &style, pg_client_error(s));
+		table_text(out, &style, pg_error(s));
 		putc('\n', out);
 	} else {
 		for (int which = 0; which < GLANCE__MAX; which++)
@@ -192,7 +192,7 @@ run(int argc, char **argv)
 	fputs(LEAVE, stdout);
 	fflush(stdout);
 	tcsetattr(STDIN_FILENO, TCSANOW, &before);
-	pg_client_free(s);
+	pg_free(s);
 	return CTL_OK;
 }
 

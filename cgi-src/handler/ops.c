@@ -113,7 +113,7 @@ report(const char *event, const struct pg *pg, enum pg_status status, bool *comp
 {
 	if (status != PG_OK)
 		log_event(*complained ? LOG_DEBUG : LOG_WARNING, event, "state", "down", "error",
-		    pg_error(pg), (const char *)NULL);
+		    pg_error(pg), "remedy", pg_remedy(pg), (const char *)NULL);
 	else if (*complained)
 		log_event(LOG_INFO, event, "state", "up", (const char *)NULL);
 	*complained = status != PG_OK;
@@ -355,9 +355,9 @@ ops_start(const struct ops_options *options)
 	struct ops *o = xcalloc(1, sizeof *o);
 
 	o->options = *options;
-	o->database = pg_new(options->database);
+	o->database = pg_new(PG_HANDLER, options->database);
 	if (options->monitor != NULL)
-		o->monitor = pg_new(options->monitor);
+		o->monitor = pg_new(PG_MONITOR, options->monitor);
 	o->options.database = o->options.monitor = NULL;
 	for (o->spare_count = 0; o->spare_count < SPARES; o->spare_count++)
 		o->spares[o->spare_count] = http_request_new(options->listen_fd);

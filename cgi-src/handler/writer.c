@@ -694,7 +694,7 @@ start_lane(struct writer *writer, struct lane *lane, const char *name, const cha
 
 	lane->writer = writer;
 	lane->name = name;
-	lane->pg = pg_new(database);
+	lane->pg = pg_new(PG_HANDLER, database);
 	lane->last = &lane->first;
 	lane->expected = clock_ms();
 	lane->backoff = BACKOFF_FIRST;

@@ -583,7 +583,7 @@ make(const struct drain_options *options)
 	pthread_condattr_t attributes;
 
 	dr->spool = options->spool;
-	dr->pg = pg_new(options->database);
+	dr->pg = pg_new(PG_HANDLER, options->database);
 	dr->rate = options->rate;
 	dr->at_once = BATCH;
 	dr->complained = dr->tidied = -REMIND;
@@ -669,7 +669,7 @@ drain_once(const struct drain_options *options, struct drain_result *result, cha
 		drained = DRAIN_DONE;
 		if (!insist(dr)) {
 			drained = DRAIN_FAILED;
-			*error = xstrdup(pg_error(dr->pg));
+			*error = pg_complaint(dr->pg);
 		}
 		*result = dr->result;
 		spool_unlock(dr->spool);

@@ -150,7 +150,7 @@ struct loop {
 static void
 loop_init(struct loop *l, enum way way, const struct config *config, int stop_fd)
 {
-	*l = (struct loop){.pg = pg_client_new(config->worker.database),
+	*l = (struct loop){.pg = pg_new(PG_WORKER, config->worker.database),
 	    .client = http_client_new(),
 	    .stop_fd = stop_fd};
 	l->push = push_new(way, config, l->pg, l->client);
@@ -170,7 +170,7 @@ loop_free(struct loop *l)
 	http_client_free(l->client);
 	push_free(l->push);
 	verify_free(l->verify);
-	pg_client_free(l->pg);
+	pg_free(l->pg);
 }
 
 static int

@@ -676,7 +676,7 @@ enum reconcile_status
 reconcile(const struct config *config, const struct reconcile_options *o, int signals)
 {
 	enum reconcile_status worst = RECONCILE_OK;
-	struct pg *pg = pg_client_new(config->worker.database);
+	struct pg *pg = pg_new(PG_WORKER, config->worker.database);
 	char today[11], first[11];
 	time_t now = clock_wall_s();
 	struct tm tm;
@@ -710,7 +710,7 @@ reconcile(const struct config *config, const struct reconcile_options *o, int si
 		if (run.signalled)
 			break;
 	}
-	pg_client_free(pg);
+	pg_free(pg);
 	if (!any)
 		fatal("no merchant to reconcile has a provider_url; add it and "
 		      "provider_secret_file to its section");

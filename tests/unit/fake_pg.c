@@ -146,11 +146,11 @@ step(struct script *script, int64_t deadline)
 }
 
 struct pg *
-pg_new(const char *conninfo)
+pg_new(enum pg_program program, const char *conninfo)
 {
 	struct pg *pg = xcalloc(1, sizeof *pg);
 
-	(void)conninfo;
+	(void)program, (void)conninfo;
 	pg->number = -1;
 	return pg;
 }
@@ -267,4 +267,10 @@ pg_remedy(const struct pg *pg)
 {
 	(void)pg;
 	return NULL;
+}
+
+char *
+pg_complaint(const struct pg *pg)
+{
+	return xstrdup(pg_error(pg));
 }

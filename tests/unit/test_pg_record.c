@@ -1,6 +1,6 @@
 // objects: lib/outcome.c lib/log.c
 /*
- * What pg_record.c does without a server: encode, classify, understand. It is included, for its
+ * What pg_record.c does without a server: encode and understand. It is included, for its
  * functions are static. PQmakeEmptyPGresult() and its like build the answers.
  * test_pg_server.c has the rest.
  */
@@ -24,7 +24,7 @@ array_in_binary(void **state)
 	    0, 0, 0, 0,                                    /* '' */
 	    0, 0, 0, 4, 'N', 'U', 'L', 'L'};
 	struct piece pieces[] = {text("\",}"), text(NULL), text(""), text("NULL")};
-	struct buffer b = {0};
+	struct pg_buffer b = {0};
 
 	(void)state;
 	put_array(&b, TEXT, pieces, 4);
@@ -41,7 +41,7 @@ static void
 array_of_any_bytes(void **state)
 {
 	struct piece piece = {"\0\xff\\", 3};
-	struct buffer b = {0};
+	struct pg_buffer b = {0};
 
 	(void)state;
 	put_array(&b, BYTEA, &piece, 1);
@@ -55,7 +55,7 @@ static void
 array_of_numbers(void **state)
 {
 	struct piece pieces[] = {text("100"), text(NULL), text("0.5"), text("999999999999.9999")};
-	struct buffer b = {0};
+	struct pg_buffer b = {0};
 
 	(void)state;
 	put_number_array(&b, pieces, 4);
@@ -70,7 +70,7 @@ array_of_numbers(void **state)
 static void
 buffer_grows_and_stays(void **state)
 {
-	struct buffer b = {0};
+	struct pg_buffer b = {0};
 	char *large = xcalloc(1, 100000);
 	struct piece pieces[] = {{large, 100000}, {large, 1}};
 
@@ -128,75 +128,6 @@ every_parameter_has_its_type(void **state)
 	d.body = NULL; /* an empty body is not an absent one */
 	d.body_len = 0;
 	assert_non_null(piece_of(&d, P_BODY, NULL).at);
-}
-
-/* -- SQLSTATE -- */
-
-static void
-every_class_has_its_meaning(void **state)
-{
-	static const struct {
-		const char *sqlstate;
-		enum pg_status want;
-	} rows[] = {
-	    {NULL, PG_LOST}, /* libpq's own errors have none */
-	    {"08006", PG_LOST},
-	    {"08P01", PG_LOST},
-	    {"57P01", PG_LOST},
-	    {"57P02", PG_LOST},
-	    {"57P03", PG_LOST},
-	    {"25006", PG_LOST},
-	    {"25P03", PG_LOST},
-	    {"40003", PG_LOST},
-	    {"40001", PG_LOCKED},
-	    {"40P01", PG_LOCKED},
-	    {"55P03", PG_LOCKED},
-	    {"57014", PG_LOCKED},
-	    {"22P02", PG_DATA},
-	    {"22021", PG_DATA},
-	    {"23505", PG_DATA},
-	    {"23514", PG_DATA},
-	    {"21000", PG_DATA},
-	    {"P0001", PG_DATA},
-	    {"54000", PG_DATA},
-	    {"38000", PG_DATA},
-	    {"SHOP1", PG_DATA}, /* a merchant's trigger may raise what it likes */
-	    {"28000", PG_DOWN},
-	    {"28P01", PG_DOWN},
-	    {"3D000", PG_DOWN},
-	    {"42501", PG_DOWN},
-	    {"42703", PG_DOWN},
-	    {"53100", PG_DOWN},
-	    {"53300", PG_DOWN},
-	    {"58030", PG_DOWN},
-	    {"XX000", PG_DOWN},
-	    {"XX001", PG_DOWN},
-	    {"0A000", PG_DOWN},
-	    {"3F000", PG_SCHEMA},
-	    {"42883", PG_SCHEMA},
-	};
-
-	(void)state;
-	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-		if (classify(rows[i].sqlstate) != rows[i].want)
-			fail_msg("%s is %d", rows[i].sqlstate, classify(rows[i].sqlstate));
-}
-
-static void
-sentences_are_lines(void **state)
-{
-	struct pg pg = {0};
-
-	(void)state;
-	explain(&pg, "%s", "one host failed\nthe other\tfailed\n\n");
-	assert_string_equal(pg_error(&pg), "one host failed the other failed");
-	explain(&pg, "%s", "");
-	assert_string_equal(pg_error(&pg), "");
-	char long_one[2 * ERROR_SIZE];
-	memset(long_one, 'x', sizeof long_one - 1);
-	long_one[sizeof long_one - 1] = '\0';
-	explain(&pg, "%s", long_one);
-	assert_int_equal(strlen(pg_error(&pg)), ERROR_SIZE - 1);
 }
 
 /* -- the answer -- */
@@ -318,8 +249,6 @@ main(void)
 	    cmocka_unit_test(array_of_numbers),
 	    cmocka_unit_test(buffer_grows_and_stays),
 	    cmocka_unit_test(every_parameter_has_its_type),
-	    cmocka_unit_test(every_class_has_its_meaning),
-	    cmocka_unit_test(sentences_are_lines),
 	    cmocka_unit_test(answer_in_any_order),
 	    cmocka_unit_test(answers_that_are_refused),
 	};

@@ -39,7 +39,7 @@ on_section(void *arg, enum section section, const char *name)
 	struct config *c = l->config;
 	struct merchant *m;
 
-	settings_begin(l, section);
+	settings_begin(l, section, c);
 	for (size_t i = 0; section == SECTION_MERCHANT && i < c->merchant_count; i++)
 		if (strcmp(c->merchants[i].name, name) == 0)
 			config_fault(&l->file, l->file.line,
@@ -52,6 +52,7 @@ on_section(void *arg, enum section section, const char *name)
 	m->name = xstrdup(name);
 	m->line = l->file.line;
 	settings_defaults(SECTION_MERCHANT, m);
+	l->base = m;
 }
 
 static void

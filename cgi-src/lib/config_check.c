@@ -150,7 +150,7 @@ void
 config_check_section(struct loading *l)
 {
 	if (l->section == SECTION_MERCHANT) {
-		check_merchant(l, loading_merchant(l));
+		check_merchant(l, l->base);
 		return;
 	}
 	settings_read_files(l);

@@ -50,7 +50,7 @@ whole_file_read(struct whole_file *f, const char *path, size_t limit)
 	struct stat st;
 	ssize_t n;
 
-	*f = (struct whole_file){0};
+	*f = (struct whole_file){.path = path};
 	if (fd < 0 || fstat(fd, &st) != 0) {
 		why = strerror(errno);
 	} else if (!S_ISREG(st.st_mode)) {

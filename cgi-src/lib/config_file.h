@@ -16,6 +16,7 @@ struct whole_file {
 	char *bytes;
 	size_t len;
 	mode_t mode;
+	const char *path; /* borrowed */
 };
 
 /*

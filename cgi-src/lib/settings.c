@@ -1,15 +1,13 @@
 /*
- * settings.c - the settings of the configuration: what each is called and means, and what its type
- * can do.
+ * settings.c - what each setting is called and means, and what its type can do.
  *
- * A type parses a value, describes what it must look like, prints it, compares it and frees it. The
- * functions below the two tables run over them and know no setting by its name.
+ * A type parses a value, says what it must look like, prints and frees it. The functions below the
+ * two tables run over them and know no setting by its name.
  *
  * Secrets are not printed from where they are kept, which is a digest at best, but as they were given:
  * the path of their file, or MASK.
  */
 #include <grp.h>
-#include <limits.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
@@ -221,29 +219,6 @@ struct given {
 	char *text;
 };
 
-/*
- * The fields that may name an order: text that the merchant or the provider makes up as a
- * key, and no longer than an order_ref. Nothing personal.
- */
-static const char *const order_keys[] = {
-    "optional1", "optional2", "optional3", "transaction_no", "payment_reference"};
-#define ORDER_KEYS (sizeof order_keys / sizeof *order_keys)
-
-/* ---- types: parse ---- */
-
-/* Each puts a value into its field; base is the struct that holds it. */
-enum parsed {
-	PARSED_BAD, /* malformed, or out of bounds */
-	PARSED_OK,
-	PARSED_FULL /* there is no room for one more */
-};
-
-static void *
-field_of(const struct setting *s, void *base)
-{
-	return (char *)base + s->offset;
-}
-
 void
 secret_free(char **text)
 {
@@ -251,6 +226,71 @@ secret_free(char **text)
 		explicit_bzero(*text, strlen(*text));
 	free(*text);
 	*text = NULL;
+}
+
+/* ---- the functions of types ---- */
+
+enum parsed {
+	PARSED_BAD, /* malformed, or out of bounds */
+	PARSED_OK,
+	PARSED_FULL /* there is no room for one more */
+};
+
+/* What a number may end with; the first unit is what it is printed in, the last what its maximum is told in. */
+struct unit {
+	const char *name; /* "": none */
+	long long factor;
+};
+static const struct unit counts[] = {{"", 1}, {NULL, 0}};
+static const struct unit sizes[] = {{"", 1}, {"k", 1024}, {"m", 1 << 20}, {NULL, 0}};
+static const struct unit times[] = {{"ms", 1}, {"s", 1000}, {NULL, 0}};
+
+/* A word and the number that is kept for it. */
+struct choice {
+	const char *name;
+	int value;
+};
+static const struct choice switches[] = {{"no", false}, {"yes", true}, {NULL, 0}};
+static const struct choice levels[] = {{"error", LOG_ERROR}, {"warning", LOG_WARNING},
+    {"info", LOG_INFO}, {"debug", LOG_DEBUG}, {NULL, 0}};
+/*
+ * The fields that may name an order: text that the merchant or the provider makes up as a
+ * key, and no longer than an order_ref. Nothing personal.
+ */
+static const struct choice order_keys[] = {{"optional1", TRANSFER_OPTIONAL1},
+    {"optional2", TRANSFER_OPTIONAL2}, {"optional3", TRANSFER_OPTIONAL3},
+    {"transaction_no", TRANSFER_NO}, {"payment_reference", TRANSFER_REFERENCE}, {NULL, 0}};
+
+/* Flags of a type. */
+#define MAY_BE_EMPTY 1    /* parse is asked about an empty value, too */
+#define EMPTY_IF_MIN_0 2  /* only where the setting's min is 0 */
+#define MAY_BE_REPEATED 4 /* in a section */
+#define SECRET 8          /* its value is */
+#define SECRET_FILE 16    /* the file that its value names is */
+
+struct type_row {
+	const char *form; /* the end of "it must be …"; {min} and {max} are the setting's */
+	enum parsed (*parse)(const struct setting *, void *base, const char *value);
+	void (*print)(const struct setting *, const void *base, FILE *); /* NULL: as it was given */
+	size_t size; /* of a field that is a number; 0: it is another */
+	unsigned flags;
+	bool (*ok)(const char *);     /* of a text; NULL: any */
+	const struct unit *units;     /* of a number */
+	const struct choice *choices; /* instead of one */
+	char *(*show)(const char *);  /* how to print what was given; NULL: secrets as MASK */
+	void (*free)(void *field);    /* NULL: a text is freed, a number is not */
+	/* The file that the value names, which is read at the section's end. */
+	size_t file_max; /* its bytes; 0: the value names none */
+	/* Take what is in it; a sentence if it is wrong, owned by the caller. NULL: it only has to be there. */
+	char *(*read)(const struct setting *, void *base, struct whole_file *);
+};
+static const struct type_row types[TYPE__MAX];
+
+/* Where the value is. base: the struct that holds it. */
+static void *
+field_of(const struct setting *s, const void *base)
+{
+	return (char *)base + s->offset;
 }
 
 static enum parsed
@@ -266,158 +306,170 @@ set_text(const struct setting *s, void *base, const char *value)
 static enum parsed
 parse_text(const struct setting *s, void *base, const char *value)
 {
+	bool (*ok)(const char *) = types[s->type].ok;
 	long long n = (long long)strlen(value);
 
-	return n < s->min || n > s->max ? PARSED_BAD : set_text(s, base, value);
-}
-
-static enum parsed
-parse_path(const struct setting *s, void *base, const char *value)
-{
-	return *value != '/' ? PARSED_BAD : parse_text(s, base, value);
-}
-
-struct unit {
-	const char *name; /* "": none */
-	long long factor;
-};
-static const struct unit counts[] = {{"", 1}, {NULL, 0}};
-static const struct unit sizes[] = {{"", 1}, {"k", 1024}, {"m", 1 << 20}, {NULL, 0}};
-static const struct unit times[] = {{"ms", 1}, {"s", 1000}, {NULL, 0}};
-
-/*
- * Digits and then one of units, into *out as digits times its factor. False for anything else, and
- * for what is not between min and max.
- */
-static bool
-parse_number(
-    const char *text, const struct unit *units, long long min, long long max, long long *out)
-{
-	size_t digits = strspn(text, "0123456789");
-
-	if (digits == 0 || digits > 12) /* nothing here is that large, and no product overflows */
-		return false;
-	for (; units->name != NULL; units++)
-		if (strcasecmp(text + digits, units->name) == 0) {
-			*out = strtoll(text, NULL, 10) * units->factor;
-			return *out >= min && *out <= max;
-		}
-	return false;
-}
-
-static enum parsed
-parse_group(const struct setting *s, void *base, const char *value)
-{
-	long long n;
-
-	if (!parse_number(value, counts, 0, INT_MAX, &n) && getgrnam(value) == NULL)
+	if (n < s->min || n > s->max || (ok != NULL && !ok(value)))
 		return PARSED_BAD;
 	return set_text(s, base, value);
 }
 
-static enum parsed
-parse_int(const struct setting *s, void *base, const char *value, const struct unit *units)
+static void
+print_text(const struct setting *s, const void *base, FILE *out)
 {
+	const char *text = *(char *const *)field_of(s, base);
+
+	if (text == NULL)
+		fprintf(out, "#%s =\n", s->name);
+	else
+		fprintf(out, "%s = %s\n", s->name, text);
+}
+
+/* libpq would accept it there; then the line is a secret like the others. */
+static bool
+holds_password(const char *database)
+{
+	return strcasestr(database, "password") != NULL || strcasestr(database, "secret") != NULL ||
+	       (strstr(database, "://") != NULL && strchr(database, '@') != NULL);
+}
+
+static void
+print_conninfo(const struct setting *s, const void *base, FILE *out)
+{
+	const char *text = *(char *const *)field_of(s, base);
+
+	/* Its whole text: to cut a password out of it takes libpq's own parser. */
+	if (text != NULL && holds_password(text))
+		fprintf(out, "%s = %s\n", s->name, MASK);
+	else
+		print_text(s, base, out);
+}
+
+static bool
+is_absolute(const char *path)
+{
+	return *path == '/';
+}
+
+static bool
+is_group(const char *name)
+{
+	size_t digits = strspn(name, "0123456789");
+
+	return (digits > 0 && digits <= 9 && name[digits] == '\0') || getgrnam(name) != NULL;
+}
+
+static bool
+is_member(const char *name)
+{
+	size_t len = strlen(name);
+
+	return *name != '.' && strstr(name, "..") == NULL && (len == 0 || name[len - 1] != '.');
+}
+
+static bool
+is_url(const char *url)
+{
+	return url_kind(url) != URL_BAD;
+}
+
+static bool
+is_smtp_url(const char *url)
+{
+	return url_smtp_kind(url) != URL_BAD;
+}
+
+/* What may stand in a header line without any quoting. */
+static bool
+is_header_value(const char *text)
+{
+	while (*text > ' ' && *text < 0x7f) /* a signed char beyond ASCII is negative */
+		text++;
+	return *text == '\0';
+}
+
+static void
+set_number(const struct setting *s, void *base, long long n)
+{
+	if (types[s->type].size == sizeof(bool))
+		*(bool *)field_of(s, base) = n != 0;
+	else if (types[s->type].size == sizeof(size_t))
+		*(size_t *)field_of(s, base) = (size_t)n;
+	else
+		*(int *)field_of(s, base) = (int)n;
+}
+
+static long long
+number_of(const struct setting *s, const void *base)
+{
+	if (types[s->type].size == sizeof(bool))
+		return *(const bool *)field_of(s, base);
+	if (types[s->type].size == sizeof(size_t))
+		return (long long)*(const size_t *)field_of(s, base);
+	return *(const int *)field_of(s, base);
+}
+
+static enum parsed
+parse_number(const struct setting *s, void *base, const char *value)
+{
+	const struct unit *unit = types[s->type].units;
+	size_t digits = strspn(value, "0123456789");
 	long long n;
 
-	if (!parse_number(value, units, s->min, s->max, &n))
+	if (digits == 0 || digits > 12) /* nothing here is that large, and no product overflows */
 		return PARSED_BAD;
-	*(int *)field_of(s, base) = (int)n;
+	while (unit->name != NULL && strcasecmp(value + digits, unit->name) != 0)
+		unit++;
+	n = strtoll(value, NULL, 10) * unit->factor;
+	if (unit->name == NULL || n < s->min || n > s->max)
+		return PARSED_BAD;
+	set_number(s, base, n);
 	return PARSED_OK;
 }
 
-static enum parsed
-parse_count(const struct setting *s, void *base, const char *value)
+static void
+print_number(const struct setting *s, const void *base, FILE *out)
 {
-	return parse_int(s, base, value, counts);
-}
-
-static enum parsed
-parse_duration(const struct setting *s, void *base, const char *value)
-{
-	return parse_int(s, base, value, times);
-}
-
-static enum parsed
-parse_size(const struct setting *s, void *base, const char *value)
-{
-	long long n;
-
-	if (!parse_number(value, sizes, s->min, s->max, &n))
-		return PARSED_BAD;
-	*(size_t *)field_of(s, base) = (size_t)n;
-	return PARSED_OK;
+	fprintf(out, "%s = %lld%s\n", s->name, number_of(s, base), types[s->type].units->name);
 }
 
 static enum parsed
 parse_mode(const struct setting *s, void *base, const char *value)
 {
 	size_t len = strlen(value);
-	long n = strtol(value, NULL, 8);
+	long mode = strtol(value, NULL, 8);
 
-	if (len < 3 || len > 4 || strspn(value, "01234567") != len || n > 0777)
+	if (len < 3 || len > 4 || strspn(value, "01234567") != len || mode > 0777)
 		return PARSED_BAD;
-	*(mode_t *)field_of(s, base) = (mode_t)n;
+	set_number(s, base, mode);
 	return PARSED_OK;
 }
 
-static enum parsed
-parse_level(const struct setting *s, void *base, const char *value)
+static void
+print_mode(const struct setting *s, const void *base, FILE *out)
 {
-	for (int i = 0; i < LOG__MAX; i++)
-		if (strcmp(value, log_level_names[i]) == 0) {
-			*(int *)field_of(s, base) = i;
+	fprintf(out, "%s = %04llo\n", s->name, (unsigned long long)number_of(s, base));
+}
+
+static enum parsed
+parse_choice(const struct setting *s, void *base, const char *value)
+{
+	for (const struct choice *c = types[s->type].choices; c->name != NULL; c++)
+		if (strcmp(value, c->name) == 0) {
+			set_number(s, base, c->value);
 			return PARSED_OK;
 		}
 	return PARSED_BAD;
 }
 
-static enum parsed
-parse_field(const struct setting *s, void *base, const char *value)
+static void
+print_choice(const struct setting *s, const void *base, FILE *out)
 {
-	for (size_t i = 0; i < ORDER_KEYS; i++)
-		if (strcmp(value, order_keys[i]) == 0) {
-			*(enum transfer_field *)field_of(s, base) = transfer_field_from_name(value);
-			return PARSED_OK;
-		}
-	return PARSED_BAD;
-}
+	const struct choice *c = types[s->type].choices;
 
-static enum parsed
-parse_switch(const struct setting *s, void *base, const char *value)
-{
-	bool yes = strcmp(value, "yes") == 0;
-
-	*(bool *)field_of(s, base) = yes;
-	return yes || strcmp(value, "no") == 0 ? PARSED_OK : PARSED_BAD;
-}
-
-static enum parsed
-parse_member(const struct setting *s, void *base, const char *value)
-{
-	size_t len = strlen(value);
-
-	if (*value == '.' || strstr(value, "..") != NULL || (len > 0 && value[len - 1] == '.'))
-		return PARSED_BAD;
-	return parse_text(s, base, value);
-}
-
-static enum parsed
-parse_url(const struct setting *s, void *base, const char *value)
-{
-	return url_kind(value) == URL_BAD ? PARSED_BAD : set_text(s, base, value);
-}
-
-static enum parsed
-parse_smtp_url(const struct setting *s, void *base, const char *value)
-{
-	return url_smtp_kind(value) == URL_BAD ? PARSED_BAD : set_text(s, base, value);
-}
-
-static enum parsed
-parse_address(const struct setting *s, void *base, const char *value)
-{
-	return mail_address_ok(value) ? set_text(s, base, value) : PARSED_BAD;
+	while (c->value != number_of(s, base))
+		c++;
+	fprintf(out, "%s = %s\n", s->name, c->name);
 }
 
 static enum parsed
@@ -456,16 +508,10 @@ parse_basic(const struct setting *s, void *base, const char *value)
 	return ok ? PARSED_OK : PARSED_BAD;
 }
 
-/* What may stand in a header line without any quoting. */
 static enum parsed
 parse_key(const struct setting *s, void *base, const char *value)
 {
-	if (*(char **)field_of(s, base) != NULL)
-		return PARSED_FULL;
-	for (const char *p = value; *p != '\0'; p++)
-		if (*p <= ' ' || *p >= 0x7f)
-			return PARSED_BAD; /* a signed char beyond ASCII is negative */
-	return parse_text(s, base, value);
+	return *(char **)field_of(s, base) != NULL ? PARSED_FULL : parse_text(s, base, value);
 }
 
 static enum parsed
@@ -476,104 +522,10 @@ parse_event_url(const struct setting *s, void *base, const char *value)
 	(void)s;
 	if (m->event_url_count == EVENT_URLS_MAX)
 		return PARSED_FULL;
-	if (url_kind(value) == URL_BAD || strstr(value, MASK) != NULL) /* a printed one */
+	if (!is_url(value) || strstr(value, MASK) != NULL) /* a printed one */
 		return PARSED_BAD;
 	m->event_urls[m->event_url_count++] = xstrdup(value);
 	return PARSED_OK;
-}
-
-/* ---- types: secrets ---- */
-
-/* libpq would accept it there; then the line is a secret like the others. */
-static bool
-holds_password(const char *database)
-{
-	return strcasestr(database, "password") != NULL || strcasestr(database, "secret") != NULL ||
-	       (strstr(database, "://") != NULL && strchr(database, '@') != NULL);
-}
-
-/* A URL without its path, which may be all that keeps others from posting there. Owned by the caller. */
-static char *
-show_site(const char *url)
-{
-	char *site = url_site(url), *masked = xasprintf("%s/" MASK, site);
-
-	free(site);
-	return masked;
-}
-
-/* ---- types: print ---- */
-
-static void
-print_text(const struct setting *s, const void *field, FILE *out)
-{
-	const char *text = *(char *const *)field;
-
-	if (text == NULL)
-		fprintf(out, "#%s =\n", s->name);
-	else
-		fprintf(out, "%s = %s\n", s->name, text);
-}
-
-static void
-print_conninfo(const struct setting *s, const void *field, FILE *out)
-{
-	const char *text = *(char *const *)field, *mask = MASK;
-
-	/* Its whole text: to cut a password out of it takes libpq's own parser. */
-	print_text(s, text != NULL && holds_password(text) ? (const void *)&mask : field, out);
-}
-
-static void
-print_count(const struct setting *s, const void *field, FILE *out)
-{
-	fprintf(out, "%s = %d\n", s->name, *(const int *)field);
-}
-
-static void
-print_size(const struct setting *s, const void *field, FILE *out)
-{
-	fprintf(out, "%s = %zu\n", s->name, *(const size_t *)field);
-}
-
-static void
-print_duration(const struct setting *s, const void *field, FILE *out)
-{
-	fprintf(out, "%s = %dms\n", s->name, *(const int *)field);
-}
-
-static void
-print_mode(const struct setting *s, const void *field, FILE *out)
-{
-	fprintf(out, "%s = %04o\n", s->name, (unsigned)*(const mode_t *)field);
-}
-
-static void
-print_level(const struct setting *s, const void *field, FILE *out)
-{
-	fprintf(out, "%s = %s\n", s->name, log_level_names[*(const int *)field]);
-}
-
-static void
-print_field(const struct setting *s, const void *field, FILE *out)
-{
-	for (size_t i = 0; i < ORDER_KEYS; i++)
-		if (transfer_field_from_name(order_keys[i]) == *(const enum transfer_field *)field)
-			fprintf(out, "%s = %s\n", s->name, order_keys[i]);
-}
-
-static void
-print_switch(const struct setting *s, const void *field, FILE *out)
-{
-	fprintf(out, "%s = %s\n", s->name, *(const bool *)field ? "yes" : "no");
-}
-
-/* ---- types: free ---- */
-
-static void
-free_text(void *field)
-{
-	secret_free(field);
 }
 
 static void
@@ -589,20 +541,17 @@ free_event_urls(void *field)
 		secret_free((char **)field + i);
 }
 
-/* ---- types: files that are read at the section's end ---- */
-
-static void
-refuse_open_file(struct loading *l, const struct setting *s, unsigned line, const char *path,
-    const struct whole_file *f)
+/* A URL without its path, which may be all that keeps others from posting there. Owned by the caller. */
+static char *
+show_site(const char *url)
 {
-	if (f->mode & (S_IROTH | S_IWOTH))
-		config_fault(&l->file, line,
-		    "%s %s is open to every user of this machine; chmod o= %s", s->name, path,
-		    path);
+	char *site = url_site(url), *masked = xasprintf("%s/" MASK, site);
+
+	free(site);
+	return masked;
 }
 
 static const struct setting *setting_find(const char *name, enum section);
-static unsigned line_of(const struct loading *, const struct setting *);
 
 /* The text in quotes, as libpq's connection strings have it. Owned by the caller. */
 static char *
@@ -624,66 +573,58 @@ quoted(const char *text)
  * passfile would not do: it must be 0600, which the files that systemd loads for us are not. The
  * password comes first: behind a "user=" without a name it would be the name, which servers log.
  */
-static void
-read_password(struct loading *l, const struct setting *s, void *base, const struct whole_file *f)
+static char *
+read_password(const struct setting *s, void *base, struct whole_file *f)
 {
 	const struct setting *database = setting_find("database", s->section);
-	const char *path = *(char **)field_of(s, base),
-		   *setting = *(char **)field_of(database, base);
-	const char *wrong = NULL;
+	const char *setting = *(char **)field_of(database, base), *wrong = NULL;
 	char *at = f->bytes, *line = whole_file_line(f, &at, &wrong), *password;
 
-	refuse_open_file(l, s, line_of(l, s), path, f);
-	if (line == NULL || *line == '\0' || wrong != NULL) {
-		config_fault(&l->file, line_of(l, s), "%s %s: line 1 %s", s->name, path,
+	if (line == NULL || *line == '\0' || wrong != NULL)
+		return xasprintf("%s %s: line 1 %s", s->name, f->path,
 		    wrong != NULL ? wrong : "is empty; write the password into it");
-	} else if (strstr(setting, "://") != NULL) {
-		config_fault(&l->file, line_of(l, s),
-		    "%s adds nothing to a database that is an URL; write that as name=value pairs",
+	if (strstr(setting, "://") != NULL)
+		return xasprintf("%s adds nothing to a database that is an URL; write that as "
+				 "name=value pairs",
 		    s->name);
-	} else {
-		password = quoted(line);
-		*(char **)((char *)base + database->in_force) =
-		    xasprintf("password=%s %s", password, setting);
-		secret_free(&password);
-	}
+	password = quoted(line);
+	*(char **)((char *)base + database->in_force) =
+	    xasprintf("password=%s %s", password, setting);
+	secret_free(&password);
+	return NULL;
 }
 
-static void
-read_auth(struct loading *l, const struct setting *s, void *base, const struct whole_file *f)
+static char *
+read_auth(const struct setting *s, void *base, struct whole_file *f)
 {
 	struct config *c = base;
-	const char *path = *(char **)field_of(s, base), *wrong = NULL;
+	const char *wrong = NULL;
 	char *at = f->bytes, *line = whole_file_line(f, &at, &wrong);
 	char *colon = line == NULL ? NULL : strchr(line, ':');
 
-	refuse_open_file(l, s, line_of(l, s), path, f);
-	if (wrong != NULL || colon == NULL || colon == line || colon[1] == '\0') {
-		config_fault(&l->file, line_of(l, s),
-		    "%s %s: line 1 is bad; it must be user:password", s->name, path);
-	} else {
-		*colon = '\0';
-		c->worker.smtp_user = xstrdup(line);
-		c->worker.smtp_password = xstrdup(colon + 1);
-	}
+	if (wrong != NULL || colon == NULL || colon == line || colon[1] == '\0')
+		return xasprintf(
+		    "%s %s: line 1 is bad; it must be user:password", s->name, f->path);
+	*colon = '\0';
+	c->worker.smtp_user = xstrdup(line);
+	c->worker.smtp_password = xstrdup(colon + 1);
+	return NULL;
 }
 
-static void
-read_template(struct loading *l, const struct setting *s, void *base, const struct whole_file *f)
+static char *
+read_template(const struct setting *s, void *base, struct whole_file *f)
 {
 	struct merchant *m = base;
-	char **path = field_of(s, base);
 	struct mail_template *t = xcalloc(1, sizeof *t);
 	const char *wrong;
 	unsigned line;
 
-	m->mails[path - m->mail_files] = t;
+	m->mails[(char **)field_of(s, base) - m->mail_files] = t;
 	if (strlen(f->bytes) != f->len)
-		config_fault(&l->file, line_of(l, s),
-		    "%s %s holds a NUL; save it as plain UTF-8 text", s->name, *path);
-	else if ((wrong = mail_template_parse(t, f->bytes, &line)) != NULL)
-		config_fault(
-		    &l->file, line_of(l, s), "%s %s: line %u %s", s->name, *path, line, wrong);
+		return xasprintf(
+		    "%s %s holds a NUL; save it as plain UTF-8 text", s->name, f->path);
+	wrong = mail_template_parse(t, f->bytes, &line);
+	return wrong == NULL ? NULL : xasprintf("%s %s: line %u %s", s->name, f->path, line, wrong);
 }
 
 /* ---- the table of types ---- */
@@ -692,68 +633,48 @@ read_template(struct loading *l, const struct setting *s, void *base, const stru
 	"a user without colon and a password, both not empty, without control characters and at "  \
 	"most {max} bytes together"
 
-/* Flags of a type. */
-#define MAY_BE_EMPTY 1    /* parse is asked about an empty value, too */
-#define EMPTY_IF_MIN_0 2  /* only where the setting's min is 0 */
-#define MAY_BE_REPEATED 4 /* in a section */
-#define SECRET 8          /* its value is */
-
-struct setting_type {
-	const char *
-	    form; /* what a value must look like, as the end of "it must be …", with {min} and {max} */
-	enum parsed (*parse)(const struct setting *, void *base, const char *value);
-	void (*print)(
-	    const struct setting *, const void *field, FILE *); /* NULL: as it was given */
-	void (*free)(void *field);                              /* NULL: it owns nothing */
-	size_t size; /* of the field, to compare it; 0: it is a char * */
-	unsigned flags;
-	long long unit;              /* of {max}; 0: none */
-	char *(*show)(const char *); /* how to print what was given; NULL: secrets as MASK */
-	/* the file that a value names is read at the section's end: */
-	size_t file_max; /* in bytes; 0: the value names none */
-	void (*read)(struct loading *, const struct setting *, void *base,
-	    const struct whole_file *); /* NULL: it only has to be there */
-};
-
 /* clang-format off */
-static const struct setting_type types[TYPE__MAX] = {
-    [TYPE_TEXT] = {"text of {min} to {max} bytes", parse_text, print_text, free_text, .flags = MAY_BE_EMPTY},
-    [TYPE_CONNINFO] = {"text of {min} to {max} bytes", parse_text, print_conninfo, free_text, .flags = MAY_BE_EMPTY},
-    [TYPE_PATH] = {"an absolute path of at most {max} bytes", parse_path, print_text, free_text, .flags = 0},
-    [TYPE_GROUP] = {"the name or number of a group of this machine", parse_group, print_text, free_text, .flags = 0},
-    [TYPE_COUNT] = {"a whole number from {min} to {max}", parse_count, print_count, .size = sizeof(int)},
-    [TYPE_SIZE] = {"a number of bytes from {min} to {max}m, with k for KiB or m for MiB",
-	parse_size, print_size, .size = sizeof(size_t), .unit = 1 << 20},
-    [TYPE_DURATION] = {"a time from {min}ms to {max}s, with its unit, ms or s",
-	parse_duration, print_duration, .size = sizeof(int), .unit = 1000},
-    [TYPE_MODE] = {"an octal mode from 000 to 0777", parse_mode, print_mode, .size = sizeof(mode_t)},
-    [TYPE_LEVEL] = {"error, warning, info or debug", parse_level, print_level, .size = sizeof(int)},
-    [TYPE_FIELD] = {"optional1, optional2, optional3, transaction_no or payment_reference",
-	parse_field, print_field, .size = sizeof(enum transfer_field)},
-    [TYPE_SWITCH] = {"yes or no", parse_switch, print_switch, .size = sizeof(bool)},
+static const struct type_row types[TYPE__MAX] = {
+    [TYPE_TEXT] = {"text of {min} to {max} bytes", parse_text, print_text, .flags = MAY_BE_EMPTY},
+    [TYPE_CONNINFO] = {"text of {min} to {max} bytes", parse_text, print_conninfo, .flags = MAY_BE_EMPTY},
+    [TYPE_PATH] = {"an absolute path of at most {max} bytes", parse_text, print_text, .ok = is_absolute},
+    [TYPE_GROUP] = {"the name or number of a group of this machine", parse_text, print_text, .ok = is_group},
     [TYPE_MEMBER] = {"names of members with dots between them, of at most {max} bytes",
-	parse_member, print_text, free_text, .flags = EMPTY_IF_MIN_0},
-    [TYPE_URL] = {"an http or https URL of at most {max} bytes, without user and fragment", parse_url, print_text, free_text, .flags = 0},
+	parse_text, print_text, .ok = is_member, .flags = EMPTY_IF_MIN_0},
+    [TYPE_URL] = {"an http or https URL of at most {max} bytes, without user and fragment",
+	parse_text, print_text, .ok = is_url},
     [TYPE_SMTP_URL] = {"smtp:// or smtps:// and a host, with a port or without, and no path",
-	parse_smtp_url, print_text, free_text, .flags = 0},
-    [TYPE_ADDRESS] = {"an address of mail, of ASCII, without a name and brackets", parse_address, print_text, free_text, .flags = 0},
-    [TYPE_FILE] = {"a path of at most {max} bytes", parse_text, print_text, free_text, .file_max = CA_BYTES_MAX},
-    [TYPE_PASSWORD_FILE] = {"a path of at most {max} bytes", parse_text, print_text, free_text,
-	.file_max = SECRET_BYTES_MAX, .read = read_password},
-    [TYPE_AUTH_FILE] = {"a path of at most {max} bytes", parse_text, print_text, free_text,
-	.file_max = SECRET_BYTES_MAX, .read = read_auth},
-    [TYPE_TEMPLATE] = {"a path of at most {max} bytes", parse_text, print_text, free_text,
+	parse_text, print_text, .ok = is_smtp_url},
+    [TYPE_ADDRESS] = {"an address of mail, of ASCII, without a name and brackets",
+	parse_text, print_text, .ok = mail_address_ok},
+    [TYPE_COUNT] = {"a whole number from {min} to {max}", parse_number, print_number, .size = sizeof(int), .units = counts},
+    [TYPE_SIZE] = {"a number of bytes from {min} to {max}m, with k for KiB or m for MiB",
+	parse_number, print_number, .size = sizeof(size_t), .units = sizes},
+    [TYPE_DURATION] = {"a time from {min}ms to {max}s, with its unit, ms or s",
+	parse_number, print_number, .size = sizeof(int), .units = times},
+    [TYPE_MODE] = {"an octal mode from 000 to 0777", parse_mode, print_mode, .size = sizeof(mode_t)},
+    [TYPE_LEVEL] = {"error, warning, info or debug", parse_choice, print_choice, .size = sizeof(int), .choices = levels},
+    [TYPE_FIELD] = {"optional1, optional2, optional3, transaction_no or payment_reference",
+	parse_choice, print_choice, .size = sizeof(enum transfer_field), .choices = order_keys},
+    [TYPE_SWITCH] = {"yes or no", parse_choice, print_choice, .size = sizeof(bool), .choices = switches},
+    [TYPE_FILE] = {"a path of at most {max} bytes", parse_text, print_text, .file_max = CA_BYTES_MAX},
+    [TYPE_PASSWORD_FILE] = {"a path of at most {max} bytes", parse_text, print_text,
+	.flags = SECRET_FILE, .file_max = SECRET_BYTES_MAX, .read = read_password},
+    [TYPE_AUTH_FILE] = {"a path of at most {max} bytes", parse_text, print_text,
+	.flags = SECRET_FILE, .file_max = SECRET_BYTES_MAX, .read = read_auth},
+    [TYPE_TEMPLATE] = {"a path of at most {max} bytes", parse_text, print_text,
 	.file_max = SECRET_BYTES_MAX, .read = read_template},
     [TYPE_TOKEN] = {"{min} to {max} characters of A-Z a-z 0-9 _ - for a token",
-	parse_token, NULL, free_credentials, .flags = SECRET | MAY_BE_REPEATED},
+	parse_token, .free = free_credentials, .flags = SECRET | MAY_BE_REPEATED},
     [TYPE_SIGNATURE] = {"base64 of 24 to 64 bytes, with or without whsec_ before it",
-	parse_signature, NULL, free_credentials, .flags = SECRET | MAY_BE_REPEATED},
-    [TYPE_BASIC] = {BASIC_FORM, parse_basic, NULL, free_credentials, .flags = SECRET | MAY_BE_REPEATED},
-    [TYPE_USER] = {BASIC_FORM, set_text, NULL, free_text},
-    [TYPE_PASSWORD] = {BASIC_FORM, set_text, NULL, free_text, .flags = SECRET},
-    [TYPE_KEY] = {"printable ASCII without blanks, at most {max} bytes", parse_key, NULL, free_text, .flags = SECRET},
+	parse_signature, .free = free_credentials, .flags = SECRET | MAY_BE_REPEATED},
+    [TYPE_BASIC] = {BASIC_FORM, parse_basic, .free = free_credentials, .flags = SECRET | MAY_BE_REPEATED},
+    [TYPE_USER] = {BASIC_FORM, set_text, .flags = 0},
+    [TYPE_PASSWORD] = {BASIC_FORM, set_text, .flags = SECRET},
+    [TYPE_KEY] = {"printable ASCII without blanks, at most {max} bytes",
+	parse_key, .ok = is_header_value, .flags = SECRET},
     [TYPE_EVENT_URL] = {"an http or https URL of at most {max} bytes, without user and fragment",
-	parse_event_url, NULL, free_event_urls, .flags = SECRET | MAY_BE_REPEATED, .show = show_site},
+	parse_event_url, .free = free_event_urls, .flags = SECRET | MAY_BE_REPEATED, .show = show_site},
 };
 /* clang-format on */
 
@@ -768,28 +689,10 @@ setting_find(const char *name, enum section section)
 	return NULL;
 }
 
-static unsigned
-line_of(const struct loading *l, const struct setting *s)
-{
-	return l->lines[s - settings];
-}
-
-struct merchant *
-loading_merchant(struct loading *l)
-{
-	return &l->config->merchants[l->config->merchant_count - 1];
-}
-
-static void *
-base_of(struct loading *l)
-{
-	return l->section == SECTION_MERCHANT ? (void *)loading_merchant(l) : (void *)l->config;
-}
-
 unsigned
 settings_line(const struct loading *l, const char *name)
 {
-	return line_of(l, setting_find(name, l->section));
+	return l->lines[setting_find(name, l->section) - settings];
 }
 
 void
@@ -802,9 +705,10 @@ settings_defaults(enum section section, void *base)
 }
 
 void
-settings_begin(struct loading *l, enum section section)
+settings_begin(struct loading *l, enum section section, void *base)
 {
 	l->section = section;
+	l->base = base;
 	free(l->lines);
 	l->lines = xcalloc(SETTINGS, sizeof *l->lines);
 }
@@ -829,10 +733,12 @@ settings_given(const struct merchant *m, const char *name)
 static char *
 describe(const struct setting *s)
 {
-	const struct setting_type *type = &types[s->type];
+	const struct type_row *type = &types[s->type];
 	const char *form = type->form, *min = strstr(form, "{min}"), *max = strstr(form, "{max}");
-	long long most = type->unit > 0 ? s->max / type->unit : s->max;
+	long long most = s->max;
 
+	for (const struct unit *u = type->units; u != NULL && u->name != NULL; u++)
+		most = s->max / u->factor;
 	if (max == NULL)
 		return xstrdup(form);
 	if (min == NULL)
@@ -841,20 +747,15 @@ describe(const struct setting *s)
 	    (int)(max - min - 5), min + 5, most, max + 5);
 }
 
-static void
-bad_value(struct loading *l, unsigned line, const struct setting *s)
-{
-	char *must_be = describe(s);
-
-	config_fault(&l->file, line, "%s has a bad value; it must be %s, for example %s = %s",
-	    s->name, must_be, s->name, s->example);
-	free(must_be);
-}
-
 void
 settings_bad_value(struct loading *l, unsigned line, const char *name)
 {
-	bad_value(l, line, setting_find(name, l->section));
+	const struct setting *s = setting_find(name, l->section);
+	char *must_be = describe(s);
+
+	config_fault(&l->file, line, "%s has a bad value; it must be %s, for example %s = %s", name,
+	    must_be, name, s->example);
+	free(must_be);
 }
 
 void
@@ -870,21 +771,30 @@ settings_too_many(struct loading *l, unsigned line, const char *name)
 static bool
 parse(struct loading *l, const struct setting *s, const char *value)
 {
-	enum parsed parsed = types[s->type].parse(s, base_of(l), value);
+	enum parsed parsed = types[s->type].parse(s, l->base, value);
 
 	if (parsed == PARSED_FULL)
 		settings_too_many(l, l->file.line, s->name);
 	return parsed == PARSED_OK;
 }
 
-static void
-unreadable(struct loading *l, const struct setting *s, const char *path, const char *why)
+/* Read a file that a setting of this section names. False: it is not as it should be. */
+static bool
+read_file(struct loading *l, const struct setting *s, const char *path, size_t limit, bool secret,
+    struct whole_file *f)
 {
-	config_fault(&l->file, line_of(l, s),
-	    "%s %s cannot be read: %s; create it, or let the program's user read it, or restart "
-	    "the "
-	    "service that loads it as a credential",
-	    s->name, path, why);
+	const char *wrong = whole_file_read(f, path, limit);
+
+	if (wrong != NULL)
+		config_fault(&l->file, l->lines[s - settings],
+		    "%s %s cannot be read: %s; create it, or let the program's user read it, or "
+		    "restart the service that loads it as a credential",
+		    s->name, path, wrong);
+	else if (secret && f->mode & (S_IROTH | S_IWOTH))
+		config_fault(&l->file, l->lines[s - settings],
+		    "%s %s is open to every user of this machine; chmod o= %s", s->name, path,
+		    path);
+	return wrong == NULL;
 }
 
 /* Every line of a file of secrets that is not empty. */
@@ -893,15 +803,13 @@ parse_lines(struct loading *l, const struct setting *s, const char *path)
 {
 	struct config_file *conf = &l->file;
 	struct whole_file f;
-	const char *wrong = whole_file_read(&f, path, SECRET_BYTES_MAX);
-	char *at = f.bytes, *line;
+	const char *wrong;
+	char *at, *line;
 	unsigned n = 0, secrets = 0;
 
-	if (wrong != NULL) {
-		unreadable(l, s, path, wrong);
+	if (!read_file(l, s, path, SECRET_BYTES_MAX, true, &f))
 		return;
-	}
-	refuse_open_file(l, s, conf->line, path, &f);
+	at = f.bytes;
 	while (conf->error == NULL && (line = whole_file_line(&f, &at, &wrong)) != NULL) {
 		n++;
 		if (wrong != NULL) {
@@ -949,7 +857,7 @@ unknown_setting(struct loading *l, const char *name)
 static bool
 value_ok(struct loading *l, const struct setting *s, const char *value)
 {
-	const struct setting_type *type = &types[s->type];
+	const struct type_row *type = &types[s->type];
 	size_t len = strlen(value);
 	const char *wrong = NULL, *instead = "";
 
@@ -977,7 +885,7 @@ void
 settings_set(struct loading *l, const char *name, const char *value)
 {
 	const struct setting *s = setting_find(name, l->section);
-	const struct setting_type *type;
+	const struct type_row *type;
 	struct config_file *f = &l->file;
 	bool secret;
 	char *path;
@@ -987,9 +895,9 @@ settings_set(struct loading *l, const char *name, const char *value)
 		return;
 	}
 	type = &types[s->type];
-	if (line_of(l, s) != 0 && !(type->flags & MAY_BE_REPEATED)) {
+	if (l->lines[s - settings] != 0 && !(type->flags & MAY_BE_REPEATED)) {
 		config_fault(f, f->line, "%s is already set in line %u; remove one of them", name,
-		    line_of(l, s));
+		    l->lines[s - settings]);
 		return;
 	}
 	l->lines[s - settings] = f->line;
@@ -999,7 +907,7 @@ settings_set(struct loading *l, const char *name, const char *value)
 		path = config_file_path(f->path, value);
 		if (l->reader == CONFIG_FOR_WORKER || !(s->flags & OF_WORKER))
 			parse_lines(l, s, path);
-		remember(loading_merchant(l), s, path);
+		remember(l->base, s, path);
 		return;
 	}
 	secret = type->flags & SECRET || (s->type == TYPE_CONNINFO && holds_password(value));
@@ -1008,9 +916,9 @@ settings_set(struct loading *l, const char *name, const char *value)
 		    "%s is a secret, and every user of this machine may read it here; chmod o= %s",
 		    name, f->path);
 	if (!parse(l, s, value))
-		bad_value(l, f->line, s);
+		settings_bad_value(l, f->line, name);
 	if (type->print == NULL && f->error == NULL)
-		remember(loading_merchant(l), s,
+		remember(l->base, s,
 		    type->show != NULL ? type->show(value) : xstrdup(secret ? MASK : value));
 }
 
@@ -1018,24 +926,23 @@ void
 settings_read_files(struct loading *l)
 {
 	for (const struct setting *s = settings; s < settings + SETTINGS; s++) {
-		const struct setting_type *type = &types[s->type];
-		char **path = field_of(s, base_of(l)), *whole;
+		const struct type_row *type = &types[s->type];
+		char **path = field_of(s, l->base), *whole;
 		struct whole_file f;
-		const char *wrong;
+		char *wrong;
 
 		if (s->section != l->section || type->file_max == 0 || *path == NULL)
 			continue;
 		whole = config_file_path(l->file.path, *path);
 		free(*path);
 		*path = whole;
-		if (l->reader != CONFIG_FOR_WORKER && s->flags & OF_WORKER)
+		if ((l->reader != CONFIG_FOR_WORKER && s->flags & OF_WORKER) ||
+		    !read_file(l, s, whole, type->file_max, type->flags & SECRET_FILE, &f))
 			continue;
-		if ((wrong = whole_file_read(&f, whole, type->file_max)) != NULL) {
-			unreadable(l, s, whole, wrong);
-			continue;
-		}
-		if (type->read != NULL)
-			type->read(l, s, base_of(l), &f);
+		wrong = type->read == NULL ? NULL : type->read(s, l->base, &f);
+		if (wrong != NULL)
+			config_fault(&l->file, l->lines[s - settings], "%s", wrong);
+		free(wrong);
 		whole_file_free(&f);
 	}
 }
@@ -1057,45 +964,34 @@ print_help(const struct setting *s, FILE *out)
 	free(must_be);
 }
 
-static void
-print_given(const struct setting *s, const struct merchant *m, FILE *out)
-{
-	bool set = false;
-
-	for (size_t i = 0; i < m->given_count; i++)
-		if (m->given[i].setting == s) {
-			fprintf(out, "%s = %s\n", s->name, m->given[i].text);
-			set = true;
-		}
-	if (!set)
-		fprintf(out, "#%s =\n", s->name);
-}
-
 void
 settings_print(enum section section, const void *base, bool with_help, FILE *out)
 {
 	for (const struct setting *s = settings; s < settings + SETTINGS; s++) {
+		const struct merchant *m = base;
+		bool set = false;
+
 		if (s->section != section)
 			continue;
 		if (with_help)
 			print_help(s, out);
-		if (types[s->type].print == NULL)
-			print_given(s, base, out);
-		else
-			types[s->type].print(s, (const char *)base + s->offset, out);
+		if (types[s->type].print != NULL) {
+			types[s->type].print(s, base, out);
+			continue;
+		}
+		for (size_t i = 0; i < m->given_count; i++)
+			if (m->given[i].setting == s) {
+				fprintf(out, "%s = %s\n", s->name, m->given[i].text);
+				set = true;
+			}
+		if (!set)
+			fprintf(out, "#%s =\n", s->name);
 	}
 }
 
 static bool
-equal(const struct setting *s, const char *field, const char *other)
+same_text(const char *a, const char *b)
 {
-	size_t size = types[s->type].size;
-	const char *a, *b;
-
-	if (size > 0)
-		return memcmp(field, other, size) == 0;
-	a = *(char *const *)(const void *)field;
-	b = *(char *const *)(const void *)other;
 	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
 }
 
@@ -1103,10 +999,17 @@ void
 settings_changed(
     enum section section, const void *old, const void *fresh, void (*report)(const char *setting))
 {
-	for (const struct setting *s = settings; s < settings + SETTINGS; s++)
+	for (const struct setting *s = settings; s < settings + SETTINGS; s++) {
+		const char *a = (const char *)old + s->in_force,
+			   *b = (const char *)fresh + s->in_force;
+		size_t size = types[s->type].size;
+
 		if (s->section == section && s->flags & FROM_START &&
-		    !equal(s, (const char *)old + s->in_force, (const char *)fresh + s->in_force))
+		    !(size > 0 ? memcmp(a, b, size) == 0
+			       : same_text(*(char *const *)(const void *)a,
+				     *(char *const *)(const void *)b)))
 			report(s->name);
+	}
 }
 
 void
@@ -1115,6 +1018,8 @@ settings_free(enum section section, void *base)
 	for (const struct setting *s = settings; s < settings + SETTINGS; s++)
 		if (s->section == section && types[s->type].free != NULL)
 			types[s->type].free(field_of(s, base));
+		else if (s->section == section && types[s->type].size == 0)
+			secret_free(field_of(s, base));
 	if (section == SECTION_MERCHANT) {
 		struct merchant *m = base;
 

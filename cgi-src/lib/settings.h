@@ -18,14 +18,12 @@ struct loading {
 	struct config *config;
 	enum config_reader reader;
 	enum section section; /* the one that is being read */
+	void *base;           /* the struct with its settings: config, or a merchant of it */
 	unsigned *lines; /* where it sets each setting, 0: not yet; settings_begin() makes it */
 };
 
-/* The merchant whose section is being read. */
-struct merchant *loading_merchant(struct loading *);
-
-/* A section begins: its settings get their defaults, and none is set. The caller frees l->lines in the end. */
-void settings_begin(struct loading *, enum section);
+/* A section begins; none of its settings is set yet. The caller frees l->lines in the end. */
+void settings_begin(struct loading *, enum section, void *base);
 
 /* The defaults of a section. base: the struct config, or the merchant, as in all functions below. */
 void settings_defaults(enum section, void *base);

@@ -1,18 +1,18 @@
 /*
  * auth.c - is this request, with these headers, from this merchant?
  *
- * The hard part is to give nothing away. Secrets are compared by SHA-256 or HMAC,
- * so lengths are equal by construction; every configured secret is looked at on each
- * request, and matches are gathered with | instead of an early return; an unknown
- * merchant costs what a known one costs. Only what the sender himself chose (the
- * form of his headers) may decide how long an answer takes.
+ * The hard part is that time must not tell anything of a secret. Secrets are compared by
+ * SHA-256 or HMAC, so lengths are equal by construction; every configured secret is compared
+ * on each request, and matches are gathered with | instead of an early return; an unknown
+ * merchant costs what a known one costs. Only what the sender chose (the form of the
+ * headers) may decide how long an answer takes.
  *
  * Anything that has two readings is refused: a doubled header, a header that a
  * proxy joined with a comma, base64 with stray bits, an id with a full stop (the
  * signed text is id.timestamp.body, so "a.1" + "2" and "a" + "1.2" would be one).
  *
  * libcrypto failing here means no memory or a broken installation: abort, since
- * a 401 would tell the sender that he is at fault.
+ * a 401 would blame the sender.
  */
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
@@ -34,7 +34,7 @@
 #define KEY_MAX 64
 
 static void
-must(int ok)
+abort_unless(int ok)
 {
 	if (ok != 1)
 		out_of_memory(); /* nothing else fails here */
@@ -49,7 +49,7 @@ sha256(void)
 
 	if (md != NULL)
 		return md;
-	must((md = EVP_MD_fetch(NULL, "SHA256", NULL)) != NULL);
+	abort_unless((md = EVP_MD_fetch(NULL, "SHA256", NULL)) != NULL);
 	if (atomic_compare_exchange_strong(&kept, &none, md))
 		return md;
 	EVP_MD_free(md); /* another thread was faster */
@@ -59,7 +59,7 @@ sha256(void)
 void
 digest_sha256(const void *bytes, size_t len, unsigned char out[AUTH_DIGEST_SIZE])
 {
-	must(EVP_Digest(bytes, len, out, NULL, sha256(), NULL));
+	abort_unless(EVP_Digest(bytes, len, out, NULL, sha256(), NULL));
 }
 
 /*
@@ -67,7 +67,7 @@ digest_sha256(const void *bytes, size_t len, unsigned char out[AUTH_DIGEST_SIZE]
  * must not show.
  */
 static bool
-among(const unsigned char digests[SECRETS_MAX][AUTH_DIGEST_SIZE], size_t count,
+digest_matches(const unsigned char digests[SECRETS_MAX][AUTH_DIGEST_SIZE], size_t count,
     const unsigned char digest[AUTH_DIGEST_SIZE])
 {
 	unsigned found = 0;
@@ -154,18 +154,18 @@ credentials_wipe(struct credentials *c)
 bool
 auth_token(const struct credentials *c, const char *token, size_t len)
 {
-	static const struct credentials nobody;
+	static const struct credentials none;
 	unsigned char digest[AUTH_DIGEST_SIZE];
 
 	if (c == NULL)
-		c = &nobody;
+		c = &none;
 	digest_sha256(token, len, digest);
-	return among(c->token, c->token_count, digest);
+	return digest_matches(c->token, c->token_count, digest);
 }
 
 /* RFC 7617: scheme in any case, 1*SP, token68 that is base64 of user:password. */
 static bool
-basic_ok(const struct credentials *c, const char *authorization)
+basic_matches(const struct credentials *c, const char *authorization)
 {
 	static const char scheme[] = "Basic ";
 	unsigned char pair[BASIC_MAX];
@@ -181,7 +181,7 @@ basic_ok(const struct credentials *c, const char *authorization)
 	if (len == 0)
 		return false;
 	digest_sha256(pair, len, digest);
-	ok = among(c->basic, c->basic_count, digest);
+	ok = digest_matches(c->basic, c->basic_count, digest);
 	OPENSSL_cleanse(pair, sizeof pair);
 	return ok;
 }
@@ -281,8 +281,8 @@ mac_new(const struct secret_key *key)
 	EVP_MAC *hmac = EVP_MAC_fetch(NULL, "HMAC", NULL);
 	EVP_MAC_CTX *mac = EVP_MAC_CTX_new(hmac); /* NULL for a NULL hmac */
 
-	must(mac != NULL);
-	must(EVP_MAC_init(mac, key->bytes, key->len, params));
+	abort_unless(mac != NULL);
+	abort_unless(EVP_MAC_init(mac, key->bytes, key->len, params));
 	EVP_MAC_free(hmac); /* the context keeps its own reference */
 	return mac;
 }
@@ -295,7 +295,7 @@ auth_begin(
 
 	if (h->doubled)
 		return false;
-	if (c->basic_count > 0 && !basic_ok(c, h->authorization))
+	if (c->basic_count > 0 && !basic_matches(c, h->authorization))
 		return false;
 	if (c->signature_count == 0)
 		return true;
@@ -316,7 +316,7 @@ void
 auth_update(struct auth_check *check, const void *bytes, size_t len)
 {
 	for (size_t i = 0; i < check->credentials->signature_count; i++)
-		must(EVP_MAC_update(check->mac[i], bytes, len));
+		abort_unless(EVP_MAC_update(check->mac[i], bytes, len));
 }
 
 bool
@@ -331,12 +331,13 @@ auth_end(struct auth_check *check)
 		enum entry entry;
 		size_t len;
 
-		must(EVP_MAC_final(check->mac[i], ours, &len, sizeof ours));
-		must(len == sizeof ours);
+		abort_unless(EVP_MAC_final(check->mac[i], ours, &len, sizeof ours));
+		abort_unless(len == sizeof ours);
 		while ((entry = next_signature(&list, theirs)) != ENTRY_NONE)
 			if (entry == ENTRY_V1)
 				found |= (unsigned)(CRYPTO_memcmp(ours, theirs, sizeof ours) == 0);
-		OPENSSL_cleanse(ours, sizeof ours); /* a valid signature of somebody's choice */
+		OPENSSL_cleanse(
+		    ours, sizeof ours); /* a valid signature of a body that the sender chose */
 		EVP_MAC_CTX_free(check->mac[i]);
 		check->mac[i] = NULL;
 	}
@@ -351,12 +352,12 @@ auth_sign(const struct secret_key *key, const char *id, const char *timestamp, c
 	EVP_MAC_CTX *mac = mac_new(key);
 	size_t n;
 
-	must(EVP_MAC_update(mac, (const unsigned char *)id, strlen(id)));
-	must(EVP_MAC_update(mac, (const unsigned char *)".", 1));
-	must(EVP_MAC_update(mac, (const unsigned char *)timestamp, strlen(timestamp)));
-	must(EVP_MAC_update(mac, (const unsigned char *)".", 1));
-	must(EVP_MAC_update(mac, body, len));
-	must(EVP_MAC_final(mac, digest, &n, sizeof digest));
+	abort_unless(EVP_MAC_update(mac, (const unsigned char *)id, strlen(id)));
+	abort_unless(EVP_MAC_update(mac, (const unsigned char *)".", 1));
+	abort_unless(EVP_MAC_update(mac, (const unsigned char *)timestamp, strlen(timestamp)));
+	abort_unless(EVP_MAC_update(mac, (const unsigned char *)".", 1));
+	abort_unless(EVP_MAC_update(mac, body, len));
+	abort_unless(EVP_MAC_final(mac, digest, &n, sizeof digest));
 	EVP_MAC_CTX_free(mac);
 	memcpy(signature, "v1,", 3);
 	base64_encode(digest, n, signature + 3);

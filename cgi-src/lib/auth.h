@@ -1,8 +1,7 @@
 /*
  * auth.h - is this request, with these headers, from this merchant?
  *
- * Bytes, secrets and a clock in; yes or no out. No I/O, no globals. Every compare
- * of a secret is by digest and in constant time.
+ * No I/O, no globals. Every comparison with a secret is by digest and in constant time.
  */
 #ifndef AUTH_H
 #define AUTH_H
@@ -23,14 +22,14 @@ struct secret_key {
 	size_t len;
 };
 
-/* What one merchant may be asked for. Only digests and HMAC keys are kept, no token and no password. */
+/* What one merchant's requests must have. Only digests and HMAC keys are kept, no token and no password. */
 struct credentials {
 	unsigned char token[SECRETS_MAX][AUTH_DIGEST_SIZE]; /* SHA-256 of each endpoint token */
 	size_t token_count;                                 /* at least 1 */
 	unsigned char basic[SECRETS_MAX][AUTH_DIGEST_SIZE]; /* SHA-256 of each "user:password" */
-	size_t basic_count;                                 /* 0: Basic is not asked for */
+	size_t basic_count;                                 /* 0: Basic is not required */
 	struct secret_key signature[SECRETS_MAX];           /* HMAC-SHA256 keys, decoded */
-	size_t signature_count;                             /* 0: no signature is asked for */
+	size_t signature_count;                             /* 0: no signature is required */
 };
 
 /* SHA-256 of len bytes. */
@@ -47,7 +46,7 @@ void credentials_wipe(struct credentials *); /* frees and zeroes; safe on a zero
 
 /*
  * Does the path's last segment match a token? Looks at every token in constant
- * time. c may be NULL (unknown merchant): takes as long, and says no.
+ * time. c may be NULL (unknown merchant): false, after the same time.
  */
 bool auth_token(const struct credentials *c, const char *token, size_t len);
 
@@ -63,10 +62,10 @@ struct auth_headers {
  * large to keep is authenticated before it is refused.
  * auth_begin: false if the headers alone are refused: doubled, or Basic or the
  *   signature is asked for and its headers are missing, malformed, wrong or (for the
- *   timestamp) more than SIGNATURE_TOLERANCE_S off. Then nothing was taken: do not
+ *   timestamp) more than SIGNATURE_TOLERANCE_S off. Then nothing was allocated: do not
  *   call the rest. now: wall clock, seconds. The headers must live until auth_end.
- * auth_end: the verdict; frees what auth_begin took. Call it in every case after a
- *   true auth_begin, also when the body was cut short and its verdict is of no use.
+ * auth_end: is the signature right? Frees what auth_begin allocated. Call it in every case
+ *   after a true auth_begin, also when the body was cut short and the result is of no use.
  */
 struct auth_check {
 	const struct credentials *credentials;

@@ -1,11 +1,10 @@
 /*
- * delivery.h - the nouns that every room of this house shares.
+ * delivery.h - a delivery, and what may become of it.
  *
- * A delivery is one authenticated HTTP request with its raw bytes. It is owned
- * by the thread that has its request in hand, from the first byte to the answer. In between,
- * while writer_record() runs or from writer_lend() to writer_collect(), it is lent to the
- * writer, which may write the members under "verdict" and nothing else. Nobody allocates or
- * frees a delivery on the way; each slot of main.c has one, which it reuses.
+ * A delivery is one authenticated HTTP request with its raw bytes. It is owned by the thread that
+ * serves its request, from the first byte to the answer; while it is submitted to the writer, it is
+ * owned by the writer, which may write the members under "outcome" and nothing else. Deliveries are
+ * not allocated for each request: each slot of pool.c has one, which is used again.
  */
 #ifndef DELIVERY_H
 #define DELIVERY_H
@@ -18,13 +17,13 @@
 
 /*
  * What became of a request. The first block are answers that the handler gives
- * by itself, in the order in which it checks; the second block is the word of
- * the database (or of the spool). outcome.c has one row for each: HTTP status,
- * title, log level. Names in lower case are what logs and answers print.
+ * by itself, in the order in which it checks; the second block comes from the database
+ * (or the spool). outcome.c has one row for each: HTTP status, title, log level, and the
+ * name that logs and answers print.
  */
 enum outcome {
 	OUTCOME_NOT_FOUND, /* unknown path, merchant or token */
-	OUTCOME_HELLO,     /* GET or HEAD on an endpoint: the dashboard looks whether it is there */
+	OUTCOME_HELLO, /* GET or HEAD on an endpoint: the provider's dashboard checks that it is there */
 	OUTCOME_BAD_METHOD,   /* anything but GET, HEAD, POST */
 	OUTCOME_UNAUTHORIZED, /* Basic or signature configured, and missing, wrong or doubled */
 	OUTCOME_TOO_LARGE,    /* more body than body_limit */
@@ -33,13 +32,13 @@ enum outcome {
 	OUTCOME_NOT_JSON,     /* not RFC 8259; raw bytes kept as rejected */
 	OUTCOME_NOT_TRANSFER, /* JSON, but no valid transfer; raw bytes kept as rejected */
 
-	OUTCOME_RECORDED,    /* committed */
-	OUTCOME_DUPLICATE,   /* committed: it said nothing new */
-	OUTCOME_IGNORED,     /* committed: kept, but its status moves nothing */
-	OUTCOME_REVIEW,      /* committed: waits for a person */
-	OUTCOME_REJECTED,    /* committed: the raw bytes of a 400 or 422 are kept */
-	OUTCOME_SPOOLED,     /* fsynced in the local spool */
-	OUTCOME_BUSY,        /* not recorded: somebody holds the order's lock; never an answer */
+	OUTCOME_RECORDED,  /* committed */
+	OUTCOME_DUPLICATE, /* committed: it said nothing new */
+	OUTCOME_IGNORED,   /* committed: kept, but its status moves nothing */
+	OUTCOME_REVIEW,    /* committed: waits for a person */
+	OUTCOME_REJECTED,  /* committed: the raw bytes of a 400 or 422 are kept */
+	OUTCOME_SPOOLED,   /* fsynced in the local spool */
+	OUTCOME_BUSY, /* not recorded: another session holds the order's lock; never an answer */
 	OUTCOME_UNAVAILABLE, /* not recorded, not kept: send it again */
 	OUTCOME__MAX
 };
@@ -50,7 +49,7 @@ enum outcome {
  */
 enum reason {
 	REASON_NONE,         /* it is not unavailable, or nothing is known */
-	REASON_DATABASE,     /* no connection, or the server says that it cannot */
+	REASON_DATABASE,     /* no connection, or the server is out of resources */
 	REASON_IN_DOUBT,     /* no answer in time: it may be recorded */
 	REASON_BUSY,         /* another session holds the order's lock */
 	REASON_REFUSED,      /* the database refuses this delivery */
@@ -61,7 +60,7 @@ enum reason {
 	REASON__MAX
 };
 
-/* Lengths of what the database hands back, in bytes with the final NUL. */
+/* Lengths of what the database returns, in bytes with the final NUL. */
 #define ORDER_REF_SIZE (LIMIT_OPTIONAL * 4 + 1) /* characters of at most 4 bytes of UTF-8 */
 #define ORDER_STATE_SIZE 16
 #define REASON_SIZE 64
@@ -70,8 +69,8 @@ enum reason {
 #define DIGEST_SIZE 32 /* SHA-256 */
 
 struct delivery {
-	/* What arrived. Written by the accept thread before it is lent. */
-	char request_id[REQUEST_ID_SIZE]; /* 16 hex digits: ties log lines and answer together */
+	/* What arrived. Written before it is submitted to the writer. */
+	char request_id[REQUEST_ID_SIZE]; /* 16 hex digits, in log lines and the answer */
 	const char *merchant;      /* borrowed from the configuration that the request pinned */
 	const unsigned char *body; /* the raw bytes; borrowed from the request */
 	size_t body_len;
@@ -80,18 +79,17 @@ struct delivery {
 	struct transfer transfer; /* all NULL if faults is set */
 	const char *order_ref;    /* the merchant's order key, prefix off; NULL: none. Points
 	                                      into transfer */
-	const char *source;       /* how it came; NULL: as a webhook */
+	const char *source;       /* how it arrived; NULL: as a webhook */
 	int64_t deadline;         /* clock_ms() by which the request must have its answer */
 
-	/* Verdict. Written by the writer while it borrows the delivery, and by the accept thread
-	 * that spools it. */
+	/* Outcome. Written by the writer, and by the thread that spools the delivery. */
 	enum outcome outcome;       /* RECORDED … UNAVAILABLE */
 	char order[ORDER_REF_SIZE]; /* the order concerned; "": none */
 	char order_state
 	    [ORDER_STATE_SIZE];   /* its state after the commit; "": there is no such order */
 	enum reason unavailable;  /* why the database has not taken it, if outcome is UNAVAILABLE or
 	                             SPOOLED; else NONE */
-	char reason[REASON_SIZE]; /* else why, in the database's word; "": nothing to add */
+	char reason[REASON_SIZE]; /* else why, as the database names it; "": nothing to add */
 	int64_t delivery_id;      /* foloosi.deliveries.id; 0: no row was written */
 	bool merchant_known;      /* foloosi.merchants has a row for the merchant */
 };

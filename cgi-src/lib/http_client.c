@@ -325,8 +325,8 @@ reason_of(CURLcode code)
 }
 
 /*
- * Was what was sent answered? For mail that is the reply to its sender, its recipient or its text; the
- * greeting and the handshake say nothing of it.
+ * Was the request answered? For a mail that is the reply to its sender, its recipient or its text;
+ * the greeting and the handshake are none.
  */
 static bool
 was_answered(const struct pending *p, CURLcode code, long status)

@@ -1,7 +1,7 @@
 /*
  * json.c - bytes from outside into a tree of values.
  *
- * The hard part is that json-c believes too much, rounds numbers, and does not tell when memory
+ * The hard part is that json-c believes too much, rounds numbers, and does not report when memory
  * runs out. So the bytes go through rfc8259_check() first, which says whether they are JSON and
  * writes a copy with every number in quotes; json-c builds the tree of that copy. And where
  * memory may have run out, the tree is weighed against the copy.
@@ -67,7 +67,7 @@ weight_of_tree(json_object *o)
 
 /*
  * Without memory json-c 0.16 calls no tree, or one without some of its members or bytes, a success: a
- * payment would be refused for members that it has. errno alone does not tell, for malloc() may have
+ * payment would be refused for members that it has. errno alone does not prove it, for malloc() may have
  * found memory elsewhere.
  */
 static bool

@@ -152,12 +152,12 @@ log_event(enum log_level level, const char *event, ...)
 		inside = l.len;
 		put_value(&l, value);
 		if (l.cut && l.len == inside)
-			l.len = pair; /* a key without anything of its value says nothing */
+			l.len = pair; /* no key without anything of its value */
 	}
 	va_end(ap);
 	put_tail(&l, l.cut ? " cut=yes\n" : "\n");
 
-	/* A log that cannot be written has nowhere to say so. */
+	/* If the log cannot be written, nothing can be logged. */
 	do
 		n = write(STDERR_FILENO, l.text, l.len);
 	while (n < 0 && errno == EINTR);

@@ -1,12 +1,11 @@
 /*
  * mail.c - the text of a mail to a customer.
  *
- * The hard part is that most of it comes from strangers: whoever pays chooses his address,
- * and may have a say in the optional fields. A line break in one of them would be a header of his
- * own, a comma in the address another recipient. So an address is of the few bytes that mean
- * nothing to anybody, or it is none; control characters never get out of a value; and whatever
- * else is not plain goes into an encoding: subject and name as encoded-words, the body as
- * quoted-printable.
+ * The hard part is that most of it comes from strangers: the customer chooses the address, and
+ * perhaps the optional fields. A line break in one of them would be a header of the customer's own, a
+ * comma in the address another recipient. So an address may hold only bytes that have no meaning for
+ * SMTP or headers; control characters never leave a value; and what is not plain is encoded: subject
+ * and name as encoded-words, the body as quoted-printable.
  */
 #include <string.h>
 
@@ -165,7 +164,7 @@ mail_fill(const char *template, const char *const values[MAIL_FIELD__MAX])
 
 /* Words of these bytes, each at most so long, with single dots between them. */
 static bool
-dotted(const char *text, size_t len, const char *bytes, size_t most, bool *has_dot)
+is_dotted(const char *text, size_t len, const char *bytes, size_t most, bool *has_dot)
 {
 	*has_dot = false;
 	for (;;) {
@@ -198,15 +197,15 @@ mail_address_ok(const char *address)
 		return false;
 	local = (size_t)(at - address);
 	return local <= LOCAL_MAX &&
-	       dotted(address, local, ALPHA DIGITS "!#$%&'*+-/=?^_`{|}~", LOCAL_MAX, &has_dot) &&
-	       dotted(at + 1, strlen(at + 1), "-" ALPHA DIGITS, LABEL_MAX, &has_dot) && has_dot;
+	       is_dotted(address, local, ALPHA DIGITS "!#$%&'*+-/=?^_`{|}~", LOCAL_MAX, &has_dot) &&
+	       is_dotted(at + 1, strlen(at + 1), "-" ALPHA DIGITS, LABEL_MAX, &has_dot) && has_dot;
 }
 
 /* ---- the message ---- */
 
 /* A text as a header may hold it: as it is, if it is short and of nothing but plain bytes, or as encoded-words. */
 static void
-put_words(struct text *t, const char *words, const char *plain)
+add_header_text(struct text *t, const char *words, const char *plain)
 {
 	size_t left = strlen(words);
 
@@ -231,7 +230,7 @@ put_words(struct text *t, const char *words, const char *plain)
 
 /* Quoted-printable: a byte of a line that ends with what follows it. */
 static void
-put_quoted(struct text *t, const char *body)
+add_quoted_printable(struct text *t, const char *body)
 {
 	size_t column = 0;
 
@@ -269,7 +268,7 @@ mail_compose(const struct mail *m)
 	text_add(&t, date);
 	text_add(&t, "From: ");
 	if (m->name != NULL) {
-		put_words(&t, m->name, ALPHA DIGITS " "); /* else it would need quotes */
+		add_header_text(&t, m->name, ALPHA DIGITS " "); /* else it would need quotes */
 		text_add(&t, "\r\n ");
 	}
 	text_add(&t, "<");
@@ -279,12 +278,12 @@ mail_compose(const struct mail *m)
 	text_add(&t, ">\r\nMessage-ID: <");
 	text_add(&t, m->id);
 	text_add(&t, ">\r\nSubject: ");
-	put_words(&t, m->subject, PRINTABLE);
+	add_header_text(&t, m->subject, PRINTABLE);
 	text_add(&t, "\r\nMIME-Version: 1.0\r\n"
 		     "Content-Type: text/plain; charset=utf-8\r\n"
 		     "Content-Transfer-Encoding: quoted-printable\r\n"
 		     "Auto-Submitted: auto-generated\r\n" /* RFC 3834: no holiday answers */
 		     "\r\n");
-	put_quoted(&t, m->body);
+	add_quoted_printable(&t, m->body);
 	return t.bytes;
 }

@@ -1,6 +1,6 @@
 /*
  * mail.h - the text of a mail to a customer: templates, addresses, RFC 5322. Bytes in, bytes
- * out; who sends it is push.c's and http_client.c's business.
+ * out; push.c and http_client.c send it.
  */
 #ifndef MAIL_H
 #define MAIL_H
@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <time.h>
 
-/* What a template may say of an event, as {order_ref}; next_mails() gives them in this order. */
+/* What a template may contain of an event, as {order_ref}; in the order of next_mails()'s columns. */
 enum mail_field {
 	MAIL_ORDER_REF,
 	MAIL_AMOUNT,
@@ -48,7 +48,7 @@ void mail_template_free(struct mail_template *); /* safe on a zeroed one */
 char *mail_fill(const char *template, const char *const values[MAIL_FIELD__MAX]);
 
 /*
- * May mail go there? A dot-atom, @ and a host's name with a dot (RFC 5321 without quoted
+ * Is this an address that mail is sent to? A dot-atom, @ and a host's name with a dot (RFC 5321 without quoted
  * local parts, address literals and non-ASCII), so nothing in it means anything to SMTP or
  * a header.
  */

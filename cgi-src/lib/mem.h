@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The end, with a line for the log that itself needs no memory. */
+/* Log a line, which itself needs no memory, and abort. */
 static inline _Noreturn void
 out_of_memory(void)
 {
@@ -24,7 +24,7 @@ out_of_memory(void)
 	    "body_limit\"\n";
 
 	if (write(STDERR_FILENO, line, sizeof line - 1) < 0)
-		_exit(1); /* a log that cannot be written has nowhere to say so */
+		_exit(1); /* if the log cannot be written, nothing can be logged */
 	abort();
 }
 

@@ -1,8 +1,8 @@
 /*
  * money.c - exact decimal text and ISO 4217 codes.
  *
- * The character tests are spelled out: isdigit() and toupper() ask the locale, and
- * no locale has a say in what a payment is worth.
+ * The character tests are spelled out: isdigit() and toupper() depend on the locale, and
+ * what a payment is worth does not.
  */
 #include "money.h"
 

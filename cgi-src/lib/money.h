@@ -14,7 +14,7 @@
 /*
  * Is this NUL-terminated text an amount: 1 to MONEY_INTEGER_DIGITS ASCII digits, then
  * optionally a point and 1 to MONEY_DECIMALS digits? No sign, exponent, separator or
- * blank; zero is an amount. Leading zeros ("007") say the same number and pass: the
+ * blank; zero is an amount. Leading zeros ("007") are the same number and pass: the
  * sender may pad a string, and a JSON number cannot have them. The unit is the
  * currency's major unit, as the provider sends it.
  */

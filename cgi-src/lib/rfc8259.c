@@ -2,8 +2,8 @@
  * rfc8259.c - is this text JSON, exactly?
  *
  * One pass by recursive descent, a function for each rule of RFC 8259; the depth
- * limit bounds the stack. The hard part is "no name twice in one object" against
- * a sender who wants it to be slow. The names of all open objects form one stack
+ * limit bounds the stack. The hard part is "no name twice in one object" for
+ * bodies that are made to be slow. The names of all open objects form one stack
  * of slices of the text: an inner object's names lie above those of the objects
  * around it and are popped when it closes. At that moment they are sorted, and a
  * repeated name has its twin as its neighbour. n names of together m bytes cost
@@ -39,7 +39,7 @@ struct scan {
 	const char *reason;
 };
 
-static bool value(struct scan *s);
+static bool check_value(struct scan *s);
 
 static bool
 fail(struct scan *s, const unsigned char *at, const char *reason)
@@ -51,20 +51,20 @@ fail(struct scan *s, const unsigned char *at, const char *reason)
 
 /* The next byte; -1 at the end. */
 static int
-peek(const struct scan *s)
+next_byte(const struct scan *s)
 {
 	return s->p < s->end ? *s->p : -1;
 }
 
 /* Fail here: what is here is not what the sentence asks for. */
 static bool
-expected(struct scan *s, const char *reason)
+fail_expected(struct scan *s, const char *reason)
 {
 	return fail(s, s->p, s->p == s->end ? "the text ends too early" : reason);
 }
 
 static void
-space(struct scan *s)
+skip_space(struct scan *s)
 {
 	while (s->p < s->end && (*s->p == ' ' || *s->p == '\t' || *s->p == '\n' || *s->p == '\r'))
 		s->p++;
@@ -72,7 +72,7 @@ space(struct scan *s)
 
 /* Bring the copy up to the given place in the text. */
 static void
-copy(struct scan *s, const unsigned char *upto)
+copy_up_to(struct scan *s, const unsigned char *upto)
 {
 	size_t n = (size_t)(upto - s->copied);
 
@@ -82,56 +82,56 @@ copy(struct scan *s, const unsigned char *upto)
 }
 
 static bool
-literal(struct scan *s, const char *word)
+check_literal(struct scan *s, const char *word)
 {
 	for (; *word != '\0'; word++, s->p++)
-		if (peek(s) != (unsigned char)*word)
-			return expected(s,
+		if (next_byte(s) != (unsigned char)*word)
+			return fail_expected(s,
 			    "a value must be an object, array, number, string, true, "
 			    "false or null");
 	return true;
 }
 
 static bool
-digits(struct scan *s)
+check_digits(struct scan *s)
 {
 	const unsigned char *start = s->p;
 
 	while (s->p < s->end && *s->p >= '0' && *s->p <= '9')
 		s->p++;
-	return s->p > start || expected(s, "a number lacks a digit");
+	return s->p > start || fail_expected(s, "a number lacks a digit");
 }
 
 static bool
-number(struct scan *s)
+check_number(struct scan *s)
 {
 	const unsigned char *start = s->p;
 
 	if (*s->p == '-')
 		s->p++;
-	if (peek(s) == '0') {
+	if (next_byte(s) == '0') {
 		s->p++;
-		if (peek(s) >= '0' && peek(s) <= '9')
+		if (next_byte(s) >= '0' && next_byte(s) <= '9')
 			return fail(s, s->p, "a number must not begin with 0");
-	} else if (!digits(s)) {
+	} else if (!check_digits(s)) {
 		return false;
 	}
-	if (peek(s) == '.') {
+	if (next_byte(s) == '.') {
 		s->p++;
-		if (!digits(s))
+		if (!check_digits(s))
 			return false;
 	}
-	if (peek(s) == 'e' || peek(s) == 'E') {
+	if (next_byte(s) == 'e' || next_byte(s) == 'E') {
 		s->p++;
-		if (peek(s) == '+' || peek(s) == '-')
+		if (next_byte(s) == '+' || next_byte(s) == '-')
 			s->p++;
-		if (!digits(s))
+		if (!check_digits(s))
 			return false;
 	}
 	if (s->out != NULL) {
-		copy(s, start);
+		copy_up_to(s, start);
 		*s->out++ = '"';
-		copy(s, s->p);
+		copy_up_to(s, s->p);
 		*s->out++ = '"';
 	}
 	return true;
@@ -161,24 +161,24 @@ hex4(const unsigned char *p, const unsigned char *end)
 }
 
 static bool
-is_high(int32_t unit)
+is_high_surrogate(int32_t unit)
 {
 	return unit >= 0xD800 && unit <= 0xDBFF;
 }
 
 static bool
-is_low(int32_t unit)
+is_low_surrogate(int32_t unit)
 {
 	return unit >= 0xDC00 && unit <= 0xDFFF;
 }
 
 static bool
-escape(struct scan *s)
+check_escape(struct scan *s)
 {
 	const unsigned char *start = s->p++;
 	int32_t unit;
 
-	switch (peek(s)) {
+	switch (next_byte(s)) {
 	case '"':
 	case '\\':
 	case '/':
@@ -192,20 +192,20 @@ escape(struct scan *s)
 	case 'u':
 		break;
 	default:
-		return expected(s, "a backslash must be followed by one of \"\\/bfnrtu");
+		return fail_expected(s, "a backslash must be followed by one of \"\\/bfnrtu");
 	}
 	unit = hex4(s->p + 1, s->end);
 	if (unit < 0)
 		return fail(s, start, "\\u must be followed by four hexadecimal digits");
 	if (unit == 0)
 		return fail(s, start, "\\u0000 cannot be stored as text");
-	if (is_low(unit))
+	if (is_low_surrogate(unit))
 		return fail(s, start, "a low surrogate without a high one before it");
 	s->p += 5;
-	if (!is_high(unit))
+	if (!is_high_surrogate(unit))
 		return true;
 	if (s->end - s->p < 6 || s->p[0] != '\\' || s->p[1] != 'u' ||
-	    !is_low(hex4(s->p + 2, s->end)))
+	    !is_low_surrogate(hex4(s->p + 2, s->end)))
 		return fail(s, start, "a high surrogate without a low one behind it");
 	s->p += 6;
 	return true;
@@ -213,21 +213,21 @@ escape(struct scan *s)
 
 /* Returns with p behind the closing quote. *escaped: was there a backslash in it? */
 static bool
-string(struct scan *s, bool *escaped)
+check_string(struct scan *s, bool *escaped)
 {
 	*escaped = false;
 	s->p++;
 	for (;;) {
-		int c = peek(s);
+		int c = next_byte(s);
 		if (c == '"') {
 			s->p++;
 			return true;
 		} else if (c == '\\') {
 			*escaped = true;
-			if (!escape(s))
+			if (!check_escape(s))
 				return false;
 		} else if (c < 0x20) {
-			return expected(s, "a control character in a string must be escaped");
+			return fail_expected(s, "a control character in a string must be escaped");
 		} else if (c < 0x80) {
 			s->p++;
 		} else {
@@ -241,7 +241,7 @@ string(struct scan *s, bool *escaped)
 
 /* The code point that begins at *p, in a string that was checked; moves *p behind it. */
 static int32_t
-next_char(const unsigned char **p, const unsigned char *end)
+take_code_point(const unsigned char **p, const unsigned char *end)
 {
 	const unsigned char *c = *p;
 	int32_t unit;
@@ -275,7 +275,7 @@ next_char(const unsigned char **p, const unsigned char *end)
 	}
 	*p += 4;
 	unit = hex4(c + 2, end);
-	if (is_high(unit)) {
+	if (is_high_surrogate(unit)) {
 		*p += 6;
 		unit = 0x10000 + ((unit - 0xD800) << 10) + (hex4(c + 8, end) - 0xDC00);
 	}
@@ -284,7 +284,7 @@ next_char(const unsigned char **p, const unsigned char *end)
 
 /* Order by code points. For names without escapes that is the order of their bytes. */
 static int
-compare(const struct name *a, const struct name *b)
+compare_two_names(const struct name *a, const struct name *b)
 {
 	const unsigned char *p = a->start, *q = b->start;
 
@@ -294,7 +294,7 @@ compare(const struct name *a, const struct name *b)
 		return d != 0 ? d : (m > n) - (m < n);
 	}
 	while (p < a->end && q < b->end) {
-		int32_t c = next_char(&p, a->end), d = next_char(&q, b->end);
+		int32_t c = take_code_point(&p, a->end), d = take_code_point(&q, b->end);
 		if (c != d)
 			return c < d ? -1 : 1;
 	}
@@ -306,14 +306,14 @@ static int
 compare_names(const void *left, const void *right)
 {
 	const struct name *a = left, *b = right;
-	int d = compare(a, b);
+	int d = compare_two_names(a, b);
 
 	return d != 0 ? d : (a->start > b->start) - (a->start < b->start);
 }
 
 /* Is every name from the given one up different? If not, fail at the first repetition. */
 static bool
-unique(struct scan *s, size_t first)
+check_unique(struct scan *s, size_t first)
 {
 	size_t n = s->count - first;
 	const unsigned char *again = NULL;
@@ -325,20 +325,20 @@ unique(struct scan *s, size_t first)
 	qsort(names, n, sizeof *names, compare_names);
 	for (size_t i = 1; i < n; i++)
 		if ((again == NULL || names[i].start < again) &&
-		    compare(&names[i - 1], &names[i]) == 0)
+		    compare_two_names(&names[i - 1], &names[i]) == 0)
 			again = names[i].start;
 	return again == NULL || fail(s, again - 1, "this object has a member of this name already");
 }
 
 static bool
-member(struct scan *s)
+check_member(struct scan *s)
 {
 	struct name name;
 
-	if (peek(s) != '"')
-		return expected(s, "a member name in double quotes must come here");
+	if (next_byte(s) != '"')
+		return fail_expected(s, "a member name in double quotes must come here");
 	name.start = s->p + 1;
-	if (!string(s, &name.escaped))
+	if (!check_string(s, &name.escaped))
 		return false;
 	name.end = s->p - 1;
 	if (s->count == s->cap) {
@@ -346,83 +346,83 @@ member(struct scan *s)
 		s->names = xrealloc(s->names, s->cap * sizeof *s->names);
 	}
 	s->names[s->count++] = name;
-	space(s);
-	if (peek(s) != ':')
-		return expected(s, "a colon must come here");
+	skip_space(s);
+	if (next_byte(s) != ':')
+		return fail_expected(s, "a colon must come here");
 	s->p++;
-	return value(s);
+	return check_value(s);
 }
 
 static bool
-object(struct scan *s)
+check_object(struct scan *s)
 {
 	size_t first = s->count;
 
 	s->p++;
-	space(s);
-	if (peek(s) != '}') {
+	skip_space(s);
+	if (next_byte(s) != '}') {
 		for (;;) {
-			if (!member(s))
+			if (!check_member(s))
 				return false;
-			space(s);
-			if (peek(s) != ',')
+			skip_space(s);
+			if (next_byte(s) != ',')
 				break;
 			s->p++;
-			space(s);
+			skip_space(s);
 		}
-		if (peek(s) != '}')
-			return expected(s, "a comma or } must come here");
+		if (next_byte(s) != '}')
+			return fail_expected(s, "a comma or } must come here");
 	}
 	s->p++;
-	if (!unique(s, first))
+	if (!check_unique(s, first))
 		return false;
 	s->count = first;
 	return true;
 }
 
 static bool
-array(struct scan *s)
+check_array(struct scan *s)
 {
 	s->p++;
-	space(s);
-	if (peek(s) != ']') {
+	skip_space(s);
+	if (next_byte(s) != ']') {
 		for (;;) {
-			if (!value(s))
+			if (!check_value(s))
 				return false;
-			space(s);
-			if (peek(s) != ',')
+			skip_space(s);
+			if (next_byte(s) != ',')
 				break;
 			s->p++;
 		}
-		if (peek(s) != ']')
-			return expected(s, "a comma or ] must come here");
+		if (next_byte(s) != ']')
+			return fail_expected(s, "a comma or ] must come here");
 	}
 	s->p++;
 	return true;
 }
 
 static bool
-value(struct scan *s)
+check_value(struct scan *s)
 {
 	bool ok, escaped;
 	int c;
 
-	space(s);
-	switch (c = peek(s)) {
+	skip_space(s);
+	switch (c = next_byte(s)) {
 	case '{':
 	case '[':
 		if (s->depth == RFC8259_MAX_DEPTH)
 			return fail(s, s->p, "arrays and objects are nested too deep");
 		s->depth++;
-		ok = c == '{' ? object(s) : array(s);
+		ok = c == '{' ? check_object(s) : check_array(s);
 		s->depth--;
 		return ok;
 	case '"':
-		return string(s, &escaped);
+		return check_string(s, &escaped);
 	case 't':
-		return literal(s, "true");
+		return check_literal(s, "true");
 	case 'f':
-		return literal(s, "false");
+		return check_literal(s, "false");
 	case '-':
 	case '0':
 	case '1':
@@ -434,20 +434,20 @@ value(struct scan *s)
 	case '7':
 	case '8':
 	case '9':
-		return number(s);
-	default: /* literal() has the sentence for everything else */
-		return literal(s, "null");
+		return check_number(s);
+	default: /* check_literal() has the sentence for everything else */
+		return check_literal(s, "null");
 	}
 }
 
 static bool
-document(struct scan *s)
+check_document(struct scan *s)
 {
 	if (s->end - s->p >= 3 && memcmp(s->p, "\xEF\xBB\xBF", 3) == 0)
 		return fail(s, s->p, "a text must not begin with a byte order mark");
-	if (!value(s))
+	if (!check_value(s))
 		return false;
-	space(s);
+	skip_space(s);
 	return s->p == s->end || fail(s, s->p, "there is something behind the value");
 }
 
@@ -456,12 +456,12 @@ rfc8259_check(const char *text, size_t len, char *quoted, struct json_error *e)
 {
 	const unsigned char *start = (const unsigned char *)(len == 0 ? "" : text);
 	struct scan s = {.p = start, .end = start + len, .out = quoted, .copied = start};
-	bool ok = document(&s);
+	bool ok = check_document(&s);
 
 	free(s.names);
 	if (ok) {
 		if (quoted != NULL) {
-			copy(&s, s.end);
+			copy_up_to(&s, s.end);
 			*s.out = '\0';
 		}
 		return true;

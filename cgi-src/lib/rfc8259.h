@@ -3,8 +3,8 @@
  *
  * json-c's strict mode lets single quotes, NaN, control characters, overlong
  * UTF-8, encoded surrogates and bytes behind a NUL pass, and rounds long
- * integers. So every body goes through here first, and json-c only builds the
- * tree of what is known to be well formed.
+ * integers. So all JSON from outside is checked here first, and json-c only builds
+ * the tree of what is well formed (json.h).
  */
 #ifndef RFC8259_H
 #define RFC8259_H

@@ -40,7 +40,7 @@ struct field {
 	enum place place;
 	enum kind kind;
 	size_t limit;      /* of KIND_TEXT and KIND_STATUS, in code points */
-	const char *fault; /* what to say of a text that its kind or limit refuses */
+	const char *fault; /* of a text that its kind or limit refuses */
 };
 
 // clang-format off
@@ -69,7 +69,7 @@ static const struct field fields[] = {
 _Static_assert(sizeof fields / sizeof *fields == TRANSFER__MAX, "a row for every field");
 
 static void
-fault(struct faults *f, const char *pointer, const char *detail)
+add_fault(struct faults *f, const char *pointer, const char *detail)
 {
 	if (f->count < FAULTS_MAX)
 		f->list[f->count++] = (struct fault){pointer, detail};
@@ -77,14 +77,14 @@ fault(struct faults *f, const char *pointer, const char *detail)
 
 /* The member that must be an object; NULL, with a fault, if it is not. */
 static struct json *
-required_object(struct json *in, const char *name, const char *pointer, struct faults *f)
+read_required_object(struct json *in, const char *name, const char *pointer, struct faults *f)
 {
 	struct json *member;
 
 	if (!json_member(in, name, &member))
-		fault(f, pointer, "is missing");
+		add_fault(f, pointer, "is missing");
 	else if (!json_is_object(member))
-		fault(f, pointer, "must be an object");
+		add_fault(f, pointer, "must be an object");
 	else
 		return member;
 	return NULL;
@@ -100,7 +100,7 @@ lower_case(char *text)
 
 /* May the field hold this text? If so, bring it into the form in which it is stored. */
 static bool
-acceptable(const struct field *field, char *text)
+field_normalize(const struct field *field, char *text)
 {
 	switch (field->kind) {
 	case KIND_AMOUNT:
@@ -117,9 +117,9 @@ acceptable(const struct field *field, char *text)
 }
 
 /*
- * Read one field out of the object that should have it (NULL: it says nothing),
- * writing its text to *room and moving that behind it. Returns the text; NULL if
- * there is none, or a fault. *faulty says which.
+ * Read one field out of the object that should have it (NULL: there is none),
+ * write its text to *room and move that behind it. Returns the text; NULL if there
+ * is none, or a fault: then *faulty is set.
  */
 static const char *
 read_field(const struct field *field, struct json *in, char **room, struct faults *f, bool *faulty)
@@ -133,19 +133,19 @@ read_field(const struct field *field, struct json *in, char **room, struct fault
 	json_member(in, field->name, &member);
 	value = json_string(member, &len);
 	if (member != NULL && value == NULL) {
-		fault(f, field->pointer, "must be text, a number or null");
+		add_fault(f, field->pointer, "must be text, a number or null");
 		return NULL;
 	}
 	if (len == 0) {
 		*faulty = field->kind == KIND_STATUS;
 		if (*faulty)
-			fault(f, field->pointer, "is required");
+			add_fault(f, field->pointer, "is required");
 		return NULL;
 	}
 	memcpy(text, value, len);
 	text[len] = '\0';
-	if (!acceptable(field, text)) {
-		fault(f, field->pointer, field->fault);
+	if (!field_normalize(field, text)) {
+		add_fault(f, field->pointer, field->fault);
 		return NULL;
 	}
 	*faulty = false;
@@ -155,22 +155,22 @@ read_field(const struct field *field, struct json *in, char **room, struct fault
 
 /* Read the tree into t, adding every fault to f. */
 static void
-read_tree(struct json *root, struct transfer *t, struct faults *f)
+read_transfer(struct json *root, struct transfer *t, struct faults *f)
 {
 	struct json *data, *transfer, *api = NULL;
 	char *room = t->text.bytes;
 	bool faulty[TRANSFER__MAX];
 
 	if (!json_is_object(root)) {
-		fault(f, "", "the document must be an object");
+		add_fault(f, "", "the document must be an object");
 		return;
 	}
-	if ((data = required_object(root, "data", DATA, f)) == NULL ||
-	    (transfer = required_object(data, "transfer", TRANSFER, f)) == NULL)
+	if ((data = read_required_object(root, "data", DATA, f)) == NULL ||
+	    (transfer = read_required_object(data, "transfer", TRANSFER, f)) == NULL)
 		return;
 	json_member(transfer, "api", &api);
 	if (api != NULL && !json_is_object(api)) {
-		fault(f, API, "must be an object or null");
+		add_fault(f, API, "must be an object or null");
 		api = NULL;
 	}
 	for (size_t i = 0; i < TRANSFER__MAX; i++)
@@ -181,7 +181,7 @@ read_tree(struct json *root, struct transfer *t, struct faults *f)
 		return;
 	for (size_t i = TRANSFER_AMOUNT; i <= TRANSFER_CURRENCY; i++)
 		if (t->field[i] == NULL && !faulty[i])
-			fault(f, fields[i].pointer, "is required for a success");
+			add_fault(f, fields[i].pointer, "is required for a success");
 }
 
 enum decoded
@@ -194,7 +194,7 @@ transfer_decode(
 	f->count = 0;
 	if (!json_parse(body, len, &t->text, &root, e))
 		return DECODED_NOT_JSON;
-	read_tree(root, t, f);
+	read_transfer(root, t, f);
 	json_free(root);
 	if (f->count == 0)
 		return DECODED_OK;

@@ -49,7 +49,7 @@ enum transfer_field {
 
 /*
  * field[i] is NULL if the member was null, absent or an empty string: all three
- * say nothing. Otherwise it is valid UTF-8 without NUL, points into text, and
+ * mean that there is none. Otherwise it is valid UTF-8 without NUL, points into text, and
  * lives until the next transfer_decode() or transfer_free() on this struct.
  */
 struct transfer {
@@ -57,7 +57,7 @@ struct transfer {
 	struct text text; /* the bytes of all fields; its block is used again */
 };
 
-/* One fault. Both strings are static: nothing to free, nothing of the sender's in them. */
+/* One fault. Both strings are static: nothing to free, nothing of the body in them. */
 struct fault {
 	const char *pointer; /* RFC 6901 JSON pointer of the field, "" for the whole document */
 	const char *detail;  /* what is wrong with it */
@@ -72,8 +72,8 @@ struct faults {
 
 enum decoded {
 	DECODED_OK,          /* *t is complete */
-	DECODED_NOT_JSON,    /* *e says where and why; *t has no fields */
-	DECODED_NOT_TRANSFER /* *f lists every fault; *t has no fields */
+	DECODED_NOT_JSON,    /* *e has place and reason; *t has no fields */
+	DECODED_NOT_TRANSFER /* *f has every fault; *t has no fields */
 };
 
 /*

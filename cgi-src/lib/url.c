@@ -1,5 +1,5 @@
 /*
- * url.c - where a URL of the configuration leads.
+ * url.c - what kind of URL the configuration has.
  *
  * The hard part is to be no cleverer than libcurl, which will read the same text: what could be
  * read in two ways (a user before "@", a backslash, an escape in the host) is refused.

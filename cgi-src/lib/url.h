@@ -1,5 +1,5 @@
 /*
- * url.h - where a URL of the configuration leads. Text in, answers out; no look-ups.
+ * url.h - what kind of URL the configuration has. No name is looked up.
  */
 #ifndef URL_H
 #define URL_H
@@ -10,7 +10,7 @@ enum url_kind {
 	URL_BAD,      /* not scheme://host[:port][/…], or one with a user, a fragment or blanks */
 	URL_TLS,      /* https or smtps, any host */
 	URL_LOOPBACK, /* without TLS, to this machine: localhost, 127.0.0.0/8, [::1] */
-	URL_PLAIN,    /* without TLS, to anywhere else: everybody on the way reads it */
+	URL_PLAIN,    /* without TLS, to anywhere else: readable on the way */
 };
 
 enum url_kind url_kind(const char *url);      /* of http or https */

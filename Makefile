@@ -177,7 +177,7 @@ clean: ## remove $B/
 
 # -- parts of check --------------------------------------------------------------
 
-.PHONY: unit unit-tsan sql e2e e2e-tsan e2e-valgrind e2e-long model lint tidy format fuzz
+.PHONY: unit unit-tsan sql schema e2e e2e-tsan e2e-valgrind e2e-long model lint tidy format fuzz
 ASAN	= -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 TSAN	= -fsanitize=thread
 
@@ -197,6 +197,9 @@ $(UNIT:%=%.run): %.run: %
 # pgTAP, each file in a transaction that is rolled back, on a private PostgreSQL
 sql: all ## the pgTAP tests
 	B=$B $(PYTHON) tests/sql/run.py
+
+schema: all ## write sql/schema.sql anew from a migrated database
+	B=$B $(PYTHON) tests/support/schema.py
 
 # the real nginx, Apache, PostgreSQL and PgBouncer in front of and behind an ASan build
 e2e: all ## end to end: real servers before and behind a build with sanitizers

@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from support import stack
+from support import schema, stack
 
 SQL = stack.ROOT / "sql"
 CTL = stack.build_dir() / "foloosictl"
@@ -135,6 +135,12 @@ def test_empty_database(db):
     assert db.ledger() == expected_ledger()
     with db.connect() as c:
         assert c.execute("select foloosi.schema_version()").fetchone() == (LATEST,)
+
+
+def test_schema_sql_shows_the_tables(db):
+    ok(db.migrate())
+    with db.connect() as c:
+        assert schema.PATH.read_text() == schema.describe(c), "make schema  writes it anew"
 
 
 def test_twice_changes_nothing(db):

@@ -247,17 +247,29 @@ $B/tidy/%: cgi-src/%.c $(H_FILES) .clang-tidy
 format: ## let the formatter rewrite the C files
 	clang-format-19 -i $(C_FILES) $(H_FILES)
 
-# TIME= seconds for each target
+# TIME= seconds for each target. What was found before is tests/fuzz/corpus/TARGET.tar.gz, beside it the seeds that have names.
 fuzz: ## each fuzz target for TIME seconds
 	$(MAKE) -j$J B=$B/fuzz CC=clang run-fuzz
 
-.PHONY: run-fuzz $(FUZZ:%=%.run)
+# the archives anew: of what was there and what make fuzz has found since, as much as covers the same
+fuzz-pack:
+	$(MAKE) -j$J B=$B/fuzz CC=clang run-fuzz-pack
+
+.PHONY: fuzz-pack run-fuzz run-fuzz-pack $(FUZZ:%=%.run) $(FUZZ:%=%.pack)
 run-fuzz: $(FUZZ)
 	$(MAKE) -j$J -O $(FUZZ:%=%.run)
+run-fuzz-pack: $(FUZZ:%=%.pack)
+FUZZ_DIRS = f=$B/corpus/$(<F); s=tests/fuzz/corpus/$(patsubst fuzz_%,%,$(<F)); rm -rf $$f.old; mkdir -p $$f $$f.old; \
+	tar -C $$f.old -xzf $$s.tar.gz; [ ! -d $$s ] || cp $$s/* $$f.old/
 $(FUZZ:%=%.run): %.run: %
-	@c=$B/corpus/$(<F); s=tests/fuzz/corpus/$(patsubst fuzz_%,%,$(<F)); mkdir -p $$c $$s; \
-	echo "== $<"; $< -max_total_time=$(TIME) -close_fd_mask=1 -print_final_stats=0 -artifact_prefix=$$c- $$c $$s 2>$$c.log || \
-	    { tail -40 $$c.log; exit 1; }; tail -1 $$c.log
+	@$(FUZZ_DIRS); \
+	echo "== $<"; $< -max_total_time=$(TIME) -close_fd_mask=1 -print_final_stats=0 -artifact_prefix=$$f- $$f $$f.old 2>$$f.log || \
+	    { tail -40 $$f.log; exit 1; }; tail -1 $$f.log
+$(FUZZ:%=%.pack): %.pack: %
+	@$(FUZZ_DIRS); rm -rf $$f.new; mkdir $$f.new; [ ! -d $$s ] || cp $$s/* $$f.new/; \
+	$< -merge=1 -close_fd_mask=1 -artifact_prefix=$$f- $$f.new $$f.old $$f 2>$$f.log || { tail -40 $$f.log; exit 1; }; \
+	(cd $$f.new && ls | grep -xE '[0-9a-f]{40}' | LC_ALL=C sort | tar --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=644 \
+	    --format=ustar -c -T -) | gzip -9n >$$s.tar.gz && echo "$$s.tar.gz: $$(tar -tzf $$s.tar.gz | wc -l) files"
 
 # Plugs are pulled at random under load for TIME seconds, 600 if not said; then every acknowledged body is looked for.
 # SEED= pulls the same plugs again.

@@ -234,6 +234,7 @@ lint: ## compile with clang, formatter, analyzers, manual pages
 	cppcheck -j$J -q --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
 	    --suppress=missingIncludeSystem -D_GNU_SOURCE -DVERSION='""' -DFOLOOSI_SQLDIR='""' -DFOLOOSI_DATADIR='""' \
 	    --suppress=varFuncNullUB cgi-src # glibc's NULL is a pointer
+	$(PYTHON) tests/lint/includes.py
 	mandoc -Tlint -Wwarning cgi-src/man/*.[1578]
 	$(MAKE) tidy
 

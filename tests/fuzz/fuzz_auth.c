@@ -1,7 +1,7 @@
-// objects: lib/auth.c
+// objects: lib/auth.c lib/base64.c
 /*
  * Any headers, secrets and body, cut out of the input at its line feeds: no crash, no leak, and
- * nobody gets in who does not know the secret. HMAC-SHA256 is out of a fuzzer's reach,
+ * no request gets in without the secret. HMAC-SHA256 is out of a fuzzer's reach,
  * so with an unknown key a "yes" is a fault; so is one for headers that are missing.
  */
 #include <stdint.h>
@@ -66,7 +66,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	    .webhook_timestamp = line[2],
 	    .webhook_signature = line[3]};
 
-	/* What a sender may choose, against secrets that he does not know. */
+	/* What a sender may choose, against secrets that are not known. */
 	require(credentials_add_basic(&unknown, "user", "4f1c9a6be2d7"));
 	require(!let_in(&unknown, &h, line[4]));
 	unknown.basic_count = 0;

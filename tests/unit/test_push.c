@@ -67,7 +67,7 @@ http_client_submit(struct http_client *c, const struct http_client_request *r)
 }
 
 static void
-every_status_has_its_verdict(void **state)
+every_status_has_its_result(void **state)
 {
 	(void)state;
 	for (long status = 0; status < 1000; status++) {
@@ -84,7 +84,7 @@ every_status_has_its_verdict(void **state)
 }
 
 static void
-every_reply_to_a_mail_has_its_verdict(void **state)
+every_reply_to_a_mail_has_its_result(void **state)
 {
 	(void)state;
 	for (long status = 0; status < 1000; status++) {
@@ -138,8 +138,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(every_status_has_its_verdict),
-	    cmocka_unit_test(every_reply_to_a_mail_has_its_verdict),
+	    cmocka_unit_test(every_status_has_its_result),
+	    cmocka_unit_test(every_reply_to_a_mail_has_its_result),
 	    cmocka_unit_test(the_last_attempt),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 // objects: lib/rfc8259.c
 // rfc8259.c: a table of texts that are JSON and texts that are not, after the grammar's
-// own order; positions; the quoted copy; and senders who want it to be slow.
+// own order; positions; the quoted copy; and texts that are made to be slow.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -9,7 +9,6 @@
 
 #include <err.h>
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -21,7 +20,6 @@
 #include "ctl.h"
 #include "http_client.h"
 #include "mem.h"
-#include "query.h"
 #include "spool.h"
 #include "url.h"
 
@@ -420,57 +418,40 @@ print_lines(const struct check *c)
 static void
 print_json(const struct check *c)
 {
-	for (size_t i = 0; i < c->count; i++) {
-		const struct line *l = &c->lines[i];
+	struct table t = {0};
 
-		printf("%s {\"state\":\"%s\",\"what\":", i == 0 ? "[\n" : ",\n",
-		    light_names[l->light]);
-		table_json_string(stdout, l->what);
-		fputs(",\"said\":", stdout);
-		table_json_string(stdout, l->said);
-		fputs(",\"remedy\":", stdout);
-		table_json_string(stdout, l->remedy);
-		putchar('}');
-	}
-	puts("\n]");
+	table_column(&t, "state", TABLE_WORD);
+	table_column(&t, "what", TABLE_WORD);
+	table_column(&t, "said", TABLE_TEXT);
+	table_column(&t, "remedy", TABLE_TEXT);
+	for (size_t i = 0; i < c->count; i++)
+		table_row(&t, (const char *[]){light_names[c->lines[i].light], c->lines[i].what,
+				  c->lines[i].said, c->lines[i].remedy});
+	ctl_print_json(&t);
+	table_free(&t);
 }
 
 static int
-run(int argc, char **argv)
+run_check(const struct ctl_call *call)
 {
-	static const struct option known[] = {CTL_OPTION_DATABASE, CTL_OPTION_JSON,
-	    CTL_OPTION_CONFIG, {"url", required_argument, NULL, 'u'}, {NULL, 0, NULL, 0}};
 	static void (*const steps[])(struct check *) = {look_at_configuration, look_at_database,
 	    look_into_database, look_at_connections, look_at_spool, look_at_socket, look_at_web};
-	struct check c = {.conninfo = "", .url = getenv(URL_ENV)};
-	bool json = false;
-	int option, code = CTL_OK;
+	const char *conninfo = ctl_value(call, "database");
+	struct check c = {.conninfo = conninfo != NULL ? conninfo : "",
+	    .path = ctl_value(call, "config"),
+	    .url = ctl_value(call, "url")};
+	int code = CTL_OK;
 
-	while ((option = getopt_long(argc, argv, "d:jc:", known, NULL)) != -1)
-		switch (option) {
-		case 'd':
-			c.conninfo = optarg;
-			break;
-		case 'j':
-			json = true;
-			break;
-		case 'c':
-			c.path = optarg;
-			break;
-		case 'u':
-			c.url = optarg;
-			break;
-		default:
-			return ctl_usage(&check_subcommand);
-		}
-	if (argc != optind)
-		return ctl_usage(&check_subcommand);
+	if (call->argc > 0)
+		return ctl_usage(call->self);
+	if (c.url == NULL)
+		c.url = getenv(URL_ENV);
 	if (c.url == NULL || *c.url == '\0')
 		c.url = "http://localhost";
 
 	for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
 		steps[i](&c);
-	if (json)
+	if (ctl_value(call, "json") != NULL)
 		print_json(&c);
 	else
 		print_lines(&c);
@@ -488,11 +469,11 @@ run(int argc, char **argv)
 
 const struct subcommand check_subcommand = {
     .name = "check",
-    .synopsis = "[--config PATH] [--database CONNECTION] [--url URL] [--json]",
+    .arguments = "",
     .summary = "say whether everything is in order, and what to do if not",
-    .options = HELP_DATABASE HELP_JSON HELP_CONFIG
-    "      --url URL              an endpoint, or the site that has it (default: $" URL_ENV
-    ", then\n"
-    "                             http://localhost)\n",
-    .run = run,
+    .options = CTL_OPTIONS(CTL_DATABASE, CTL_JSON, CTL_CONFIG,
+	{"url", 0, "URL",
+	    "an endpoint, or the site that has it (default: $" URL_ENV ", then http://localhost)",
+	    NULL}),
+    .run = run_check,
 };

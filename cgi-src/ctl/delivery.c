@@ -8,14 +8,12 @@
  */
 #include <err.h>
 #include <errno.h>
-#include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "ctl.h"
 #include "mem.h"
 #include "text.h"
-#include "query.h"
 
 /* Parameters of the two functions: what comes before the transfer's fields, these, what comes after. */
 enum {
@@ -196,6 +194,16 @@ fill(const struct subject *s, const char *values[P__MAX])
 		values[P_FIELDS + i - 1] = s->transfer.field[i];
 }
 
+static void
+print_rows(const struct pg_rows *rows, int columns, bool records)
+{
+	struct table t = {0};
+
+	ctl_add_rows(&t, rows, columns);
+	ctl_print_answer(&t, false, records, NULL);
+	table_free(&t);
+}
+
 static int
 replay(struct pg *pg, const struct subject *s, bool json)
 {
@@ -225,7 +233,7 @@ replay(struct pg *pg, const struct subject *s, bool json)
 			table_json(stdout, pg_value(&rows, 0, REPLAY_JSON));
 			putchar('\n');
 		} else {
-			ctl_print_rows(stdout, &rows, REPLAY_JSON, true);
+			print_rows(&rows, REPLAY_JSON, true);
 		}
 		if (reason != NULL &&
 		    (strcmp(reason, "hook_failed") == 0 || strcmp(reason, "refused") == 0)) {
@@ -299,8 +307,7 @@ explain(struct pg *pg, const struct subject *s, bool json)
 	values[P_REPLAY] =
 	    s->id != NULL && strcmp(pg_value(&s->stored, 0, 7), "t") == 0 ? "yes" : "no";
 	if (json)
-		return ctl_print(stdout, pg, explain_json_sql, P__MAX, values, true, false, NULL) <
-			       0
+		return ctl_print_query(pg, explain_json_sql, P__MAX, values, true, false, NULL) < 0
 			   ? CTL_FAILED
 			   : CTL_OK;
 	if (pg_query(pg, explain_sql, P__MAX, values, &rows) != PG_OK) {
@@ -310,61 +317,34 @@ explain(struct pg *pg, const struct subject *s, bool json)
 	if (s->id != NULL)
 		print_stored(s);
 	print_rule(stdout, rule_of(&rows));
-	ctl_print_rows(stdout, &rows, pg_columns(&rows), false);
+	print_rows(&rows, pg_columns(&rows), false);
 	puts("\nNothing was changed: this was rolled back.");
 	pg_rows_free(&rows);
 	return CTL_OK;
 }
 
-static bool
-is_id(const char *text)
-{
-	size_t n = strlen(text);
-
-	return n > 0 && n <= 18 && strspn(text, "0123456789") == n;
-}
-
 static int
-run_delivery(const struct subcommand *self, int argc, char **argv)
+run_delivery(const struct ctl_call *call)
 {
-	static const struct option known[] = {CTL_OPTION_DATABASE, CTL_OPTION_JSON,
-	    CTL_OPTION_CONFIG, {"merchant", required_argument, NULL, 'm'}, {NULL, 0, NULL, 0}};
-	const char *conninfo = "", *path = NULL, *merchant = NULL, *what;
-	bool json = false, explains = self == &explain_subcommand, read;
+	bool json = ctl_value(call, "json") != NULL, explains = call->self == &explain_subcommand,
+	     read;
+	const char *merchant = explains ? ctl_value(call, "merchant") : NULL, *what = call->argv[0];
 	struct subject subject = {0};
-	struct config *config = NULL;
+	struct config *config;
 	struct pg *pg;
-	int option, code = CTL_FAILED;
+	int code = CTL_FAILED;
 
-	while ((option = getopt_long(argc, argv, "d:jc:", known, NULL)) != -1)
-		switch (option) {
-		case 'd':
-			conninfo = optarg;
-			break;
-		case 'j':
-			json = true;
-			break;
-		case 'c':
-			path = optarg;
-			break;
-		case 'm':
-			merchant = optarg;
-			break;
-		default:
-			return ctl_usage(self);
-		}
-	if (argc - optind != 1 || (!explains && (!is_id(argv[optind]) || merchant != NULL)))
-		return ctl_usage(self);
-	what = argv[optind];
-	if ((config = ctl_config(path)) == NULL)
+	if (call->argc != 1 || (!explains && !ctl_is_number(what)))
+		return ctl_usage(call->self);
+	if ((config = ctl_config(call)) == NULL)
 		return CTL_FAILED;
-	if ((pg = ctl_connect(conninfo)) == NULL)
+	if ((pg = ctl_connect(call)) == NULL)
 		goto out;
-	read = is_id(what) ? read_stored(&subject, pg, what)
-			   : read_file(&subject, what, config->body_limit);
+	read = ctl_is_number(what) ? read_stored(&subject, pg, what)
+				   : read_file(&subject, what, config->body_limit);
 	if (read)
-		subject.merchant =
-		    ctl_merchant(config, is_id(what) ? pg_value(&subject.stored, 0, 0) : merchant);
+		subject.merchant = ctl_merchant(
+		    config, ctl_is_number(what) ? pg_value(&subject.stored, 0, 0) : merchant);
 	if (subject.merchant != NULL) {
 		decode(&subject);
 		code = explains ? explain(pg, &subject, json) : replay(pg, &subject, json);
@@ -378,19 +358,20 @@ out:
 
 const struct subcommand replay_subcommand = {
     .name = "replay",
-    .synopsis = "[--json] ID",
+    .arguments = "ID",
     .summary = "try a rejected, ignored or refused delivery again, from its stored bytes",
-    .options = HELP_DATABASE HELP_JSON HELP_CONFIG,
-    .run_as = run_delivery,
+    .options = CTL_OPTIONS(CTL_DATABASE, CTL_JSON, CTL_CONFIG),
+    .run = run_delivery,
 };
 
 const struct subcommand explain_subcommand = {
     .name = "explain",
-    .synopsis = "[--merchant NAME] [--json] ID | FILE",
+    .arguments = "ID | FILE",
     .summary = "show what a delivery would change, row by row, and change nothing",
-    .options = HELP_DATABASE HELP_JSON HELP_CONFIG
-    "      --merchant NAME        at whose endpoint the FILE arrives; not needed if there is one\n"
-    "  ID                         a delivery that is stored\n"
-    "  FILE                       a body; - is standard input, ./17 a file of that name\n",
-    .run_as = run_delivery,
+    .options = CTL_OPTIONS(CTL_DATABASE, CTL_JSON, CTL_CONFIG,
+	{"merchant", 0, "NAME", "at whose endpoint the FILE arrives; not needed if there is one",
+	    NULL}),
+    .help = "  ID                         a delivery that is stored\n"
+	    "  FILE                       a body; -: standard input; ./17: a file\n",
+    .run = run_delivery,
 };

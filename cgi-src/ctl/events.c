@@ -5,15 +5,12 @@
  * everything; psql can do the same.
  */
 #include <err.h>
-#include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "ctl.h"
 #include "mem.h"
-#include "pg_query.h"
-#include "query.h"
 
 struct action {
 	const char *name;
@@ -32,22 +29,6 @@ static const struct action actions[] = {
     {"drop", "select foloosi.drop_consumer($1)", false, false, NULL},
 };
 #define ACTIONS (sizeof actions / sizeof *actions)
-
-static int run(int argc, char **argv);
-
-const struct subcommand events_subcommand = {
-    .name = "events",
-    .synopsis = "[list [--json] | retry CONSUMER [ID ...] | discard CONSUMER ID ... |\n"
-		"           enable CONSUMER | disable CONSUMER | drop CONSUMER]",
-    .summary = "list who gets events; hand out again what was not taken",
-    .options = HELP_DATABASE HELP_JSON
-    "  retry CONSUMER         hand out all its dead letters again, or these events\n"
-    "  discard CONSUMER ID    give these events up\n"
-    "  enable CONSUMER        after an answer 410, or to try an endpoint at once\n"
-    "  disable CONSUMER       hand out nothing until it is enabled\n"
-    "  drop CONSUMER          forget it and all that waits for it\n",
-    .run = run,
-};
 
 static int
 act(struct pg *s, const struct action *a, const char *consumer, char **ids, int count)
@@ -74,42 +55,43 @@ act(struct pg *s, const struct action *a, const char *consumer, char **ids, int 
 }
 
 static int
-run(int argc, char **argv)
+run_events(const struct ctl_call *call)
 {
-	static const struct option known[] = {
-	    CTL_OPTION_DATABASE, CTL_OPTION_JSON, {NULL, 0, NULL, 0}};
-	const char *conninfo = "";
 	const struct action *action = NULL;
+	int argc = call->argc, code;
+	char **argv = call->argv;
+	bool json = ctl_value(call, "json") != NULL;
 	struct pg *s;
-	bool json = false;
-	int option, code;
 
-	while ((option = getopt_long(argc, argv, "d:j", known, NULL)) != -1) {
-		if (option == 'd')
-			conninfo = optarg;
-		else if (option == 'j')
-			json = true;
-		else
-			return ctl_usage(&events_subcommand);
-	}
-	argc -= optind;
-	argv += optind;
 	if (argc > 1 || (argc == 1 && strcmp(argv[0], "list") != 0)) {
 		for (size_t i = 0; i < ACTIONS; i++)
 			if (strcmp(actions[i].name, argv[0]) == 0)
 				action = &actions[i];
 		if (action == NULL || json || argc < 2 || (argc > 2 && !action->takes_ids) ||
 		    (argc == 2 && action->needs_ids))
-			return ctl_usage(&events_subcommand);
+			return ctl_usage(call->self);
 		for (int i = 2; i < argc; i++)
-			if (*argv[i] == '\0' || strlen(argv[i]) > 18 ||
-			    strspn(argv[i], "0123456789") != strlen(argv[i]))
-				return ctl_usage(&events_subcommand);
+			if (!ctl_is_number(argv[i]))
+				return ctl_usage(call->self);
 	}
-	if ((s = ctl_connect(conninfo)) == NULL)
+	if ((s = ctl_connect(call)) == NULL)
 		return CTL_FAILED;
 	code = action == NULL ? ctl_list_consumers(s, json)
 			      : act(s, action, argv[1], argv + 2, argc - 2);
 	pg_free(s);
 	return code;
 }
+
+const struct subcommand events_subcommand = {
+    .name = "events",
+    .arguments = "[list | retry CONSUMER [ID ...] | discard CONSUMER ID ... | enable CONSUMER | "
+		 "disable CONSUMER | drop CONSUMER]",
+    .summary = "list the consumers of events; hand out again what was not taken",
+    .options = CTL_OPTIONS(CTL_DATABASE, CTL_JSON),
+    .help = "  retry CONSUMER             hand out its dead letters again, or these events\n"
+	    "  discard CONSUMER ID        give these events up\n"
+	    "  enable CONSUMER            after an answer 410, or to try an endpoint at once\n"
+	    "  disable CONSUMER           hand out nothing until it is enabled\n"
+	    "  drop CONSUMER              forget it and all that waits for it\n",
+    .run = run_events,
+};

@@ -1,10 +1,7 @@
 /*
- * ctl.c - foloosictl, the operator's tool: a table of subcommands and how one is found.
- *
- * Nothing here knows what a subcommand does. Each lives in its own file.
+ * main.c - foloosictl, the operator's tool: the table of subcommands and how one is found.
  */
 #include <err.h>
-#include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,38 +9,34 @@
 
 #include "ctl.h"
 #include "mem.h"
-#include "query.h"
 
 #ifndef VERSION
 #define VERSION "unversioned"
 #endif
 
-static int help(int argc, char **argv);
-static int completion(int argc, char **argv);
-static int version(int argc, char **argv);
+static int print_overview_or_help(const struct ctl_call *);
+static int print_completion(const struct ctl_call *);
+static int print_version(const struct ctl_call *);
 
 static const struct subcommand help_subcommand = {
     .name = "help",
-    .synopsis = "[COMMAND]",
-    .summary = "say what there is, or what one command takes",
-    .options = "",
-    .run = help,
+    .arguments = "[COMMAND]",
+    .summary = "list the commands, or print what one command takes",
+    .run = print_overview_or_help,
 };
 
 static const struct subcommand completion_subcommand = {
     .name = "completion",
-    .synopsis = "bash",
-    .summary = "print what makes a shell complete these commands",
-    .options = "",
-    .run = completion,
+    .arguments = "bash",
+    .summary = "print the completion of these commands for a shell",
+    .run = print_completion,
 };
 
 static const struct subcommand version_subcommand = {
     .name = "version",
-    .synopsis = "",
+    .arguments = "",
     .summary = "print the version",
-    .options = "",
-    .run = version,
+    .run = print_version,
 };
 
 /* In the order of "foloosictl help". */
@@ -78,7 +71,7 @@ static const struct subcommand *const subcommands[] = {
 #define SUBCOMMANDS (sizeof(subcommands) / sizeof(subcommands[0]))
 
 static const struct subcommand *
-find(const char *name)
+find_subcommand(const char *name)
 {
 	for (size_t i = 0; i < SUBCOMMANDS; i++)
 		if (strcmp(subcommands[i]->name, name) == 0)
@@ -86,95 +79,59 @@ find(const char *name)
 	return NULL;
 }
 
-/* "NAME SYNOPSIS", without a space at the end. */
-static void
-print_synopsis(FILE *out, const struct subcommand *s)
-{
-	fprintf(
-	    out, "foloosictl %s%s%s\n", s->name, s->synopsis[0] != '\0' ? " " : "", s->synopsis);
-}
-
-int
-ctl_usage(const struct subcommand *s)
-{
-	fputs("usage: ", stderr);
-	print_synopsis(stderr, s);
-	return CTL_USAGE;
-}
-
 static void
 print_overview(FILE *out)
 {
-	fputs("usage: foloosictl COMMAND [ARGUMENTS]\n\n", out);
-	for (size_t i = 0; i < SUBCOMMANDS; i++)
-		fprintf(out, "  %-15s %s\n", subcommands[i]->name, subcommands[i]->summary);
-	fputs("\nfoloosictl help COMMAND says what it takes; foloosictl(1) has the whole story.\n",
+	fputs("usage: foloosictl [OPTIONS] COMMAND [OPTIONS] [ARGUMENTS]\n\n", out);
+	for (size_t i = 0; i < SUBCOMMANDS; i++) {
+		fprintf(out, "  %-15s ", subcommands[i]->name);
+		ctl_print_words(out, subcommands[i]->summary, 18, 18);
+		putc('\n', out);
+	}
+	fputs(
+	    "\nfoloosictl help COMMAND prints a command's options; foloosictl(1) describes all.\n",
 	    out);
 }
 
-static void
-print_help(const struct subcommand *s)
-{
-	fputs("usage: ", stdout);
-	print_synopsis(stdout, s);
-	printf("\n%s\n", s->summary);
-	if (s->options[0] != '\0')
-		printf("\n%s", s->options);
-}
-
 static int
-help(int argc, char **argv)
+print_overview_or_help(const struct ctl_call *call)
 {
 	const struct subcommand *s;
 
-	if (argc > 2)
+	if (call->argc > 1)
 		return ctl_usage(&help_subcommand);
-	if (argc == 1) {
+	if (call->argc == 0) {
 		print_overview(stdout);
 		return CTL_OK;
 	}
-	if ((s = find(argv[1])) == NULL) {
-		warnx("there is no command \"%s\"", argv[1]);
+	if ((s = find_subcommand(call->argv[0])) == NULL) {
+		warnx("there is no command \"%s\"", call->argv[0]);
 		return CTL_USAGE;
 	}
-	print_help(s);
+	ctl_print_help(s);
 	return CTL_OK;
 }
 
-/* Print the words of a text that begin a line of it, or stand between " |[]()" in it, and are not in capitals. */
+/* Print the words between " |[]()=," in a text that are not in capitals. */
 static void
-print_words(const char *text)
+print_lower_words(const char *text)
 {
 	static const char stop[] = " |[]()=,\n";
 
 	while (*(text += strspn(text, stop)) != '\0') {
 		size_t n = strcspn(text, stop);
 
-		if (strspn(text, "-abcdefghijklmnopqrstuvwxyz") == n && (n > 2 || text[0] != '-'))
+		if (strspn(text, "-abcdefghijklmnopqrstuvwxyz") == n)
 			printf(" %.*s", (int)n, text);
 		text += n;
 	}
 }
 
-/*
- * The words of each subcommand are those of its synopsis, and the options that its help lists: whoever
- * adds a subcommand adds its completion.
- */
-static void
-print_options(const char *options)
-{
-	for (const char *p = options; (p = strstr(p, "--")) != NULL; p += 2) {
-		size_t n = strspn(p, "-abcdefghijklmnopqrstuvwxyz");
-
-		if (p[-1] == ' ' && n > 2 && memchr(" \n", p[n], 2) != NULL)
-			printf(" %.*s", (int)n, p);
-	}
-}
-
+/* A subcommand's words are its options, their words, and those of its arguments that are to be typed as they stand. */
 static int
-completion(int argc, char **argv)
+print_completion(const struct ctl_call *call)
 {
-	if (argc != 2 || strcmp(argv[1], "bash") != 0)
+	if (call->argc != 1 || strcmp(call->argv[0], "bash") != 0)
 		return ctl_usage(&completion_subcommand);
 	fputs("# bash completion of foloosictl; made by: foloosictl completion bash\n"
 	      "_foloosictl() {\n"
@@ -190,11 +147,21 @@ completion(int argc, char **argv)
 		printf("%s%s", i > 0 ? " " : "", subcommands[i]->name);
 	fputs("' ;;\n", stdout);
 	for (size_t i = 0; i < SUBCOMMANDS; i++) {
+		const struct ctl_option *o = subcommands[i]->options;
+
 		printf("        %s) words='", subcommands[i]->name);
-		print_words(subcommands[i]->synopsis);
-		print_options(subcommands[i]->options);
+		print_lower_words(subcommands[i]->arguments);
+		for (; o != NULL && o->name != NULL; o++)
+			printf(" --%s", o->name);
 		puts("' ;;");
 	}
+	puts("        esac\n        case \"${COMP_WORDS[1]} ${COMP_WORDS[COMP_CWORD - 1]}\" in");
+	for (size_t i = 0; i < SUBCOMMANDS; i++)
+		for (const struct ctl_option *o = subcommands[i]->options;
+		    o != NULL && o->name != NULL; o++)
+			if (o->words != NULL)
+				printf("        '%s --%s') words='%s' ;;\n", subcommands[i]->name,
+				    o->name, o->words);
 	puts("        esac\n"
 	     "    fi\n"
 	     "    mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"${COMP_WORDS[COMP_CWORD]}\" "
@@ -205,10 +172,9 @@ completion(int argc, char **argv)
 }
 
 static int
-version(int argc, char **argv)
+print_version(const struct ctl_call *call)
 {
-	(void)argv;
-	if (argc > 1)
+	if (call->argc > 0)
 		return ctl_usage(&version_subcommand);
 	puts("foloosictl " VERSION);
 	return CTL_OK;
@@ -224,38 +190,60 @@ asks_for_help(int argc, char **argv)
 	return false;
 }
 
+/* Is this an option of some subcommand, whose argument is the next word? */
+static bool
+takes_next_word(const char *word)
+{
+	for (size_t i = 0; i < SUBCOMMANDS; i++)
+		for (const struct ctl_option *o = subcommands[i]->options;
+		    o != NULL && o->name != NULL; o++)
+			if (o->argument != NULL && word[0] == '-' &&
+			    ((word[1] == '-' && strcmp(word + 2, o->name) == 0) ||
+				(o->letter != 0 && word[1] == o->letter && word[2] == '\0')))
+				return true;
+	return false;
+}
+
 int
 main(int argc, char **argv)
 {
-	const struct subcommand *s;
+	struct ctl_call call = {0};
 	const char *name;
 	char *prefix;
-	int code;
+	int at = 1, code;
 
-	if (argc < 2) {
+	/* Options before the subcommand are read as if they stood behind it. */
+	while (at < argc && argv[at][0] == '-' && strcmp(argv[at], "--help") != 0 &&
+	       strcmp(argv[at], "-h") != 0 && strcmp(argv[at], "--version") != 0 &&
+	       strcmp(argv[at], "-V") != 0)
+		at += takes_next_word(argv[at]) ? 2 : 1;
+	if (at >= argc) {
 		print_overview(stderr);
 		return CTL_USAGE;
 	}
-	name = argv[1];
+	name = argv[at];
 	if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
 		name = "help";
 	else if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0)
 		name = "version";
 
-	if ((s = find(name)) == NULL) {
+	if ((call.self = find_subcommand(name)) == NULL) {
 		warnx("there is no command \"%s\"; try: foloosictl help", name);
 		return CTL_USAGE;
 	}
-	argc--;
-	argv++;
+	if (call.self->options != NULL)
+		memmove(argv + 2, argv + 1, (size_t)(at - 1) * sizeof *argv);
+	at = call.self->options != NULL ? 1 : at; /* help and version have no use for them */
+	argc -= at;
+	argv += at;
 	if (asks_for_help(argc, argv)) {
-		print_help(s);
+		ctl_print_help(call.self);
 		code = CTL_OK;
 	} else {
-		/* getopt_long() begins its complaints with argv[0]. */
-		argv[0] = prefix = xasprintf("foloosictl %s", s->name);
-		optind = 1;
-		code = s->run != NULL ? s->run(argc, argv) : s->run_as(s, argc, argv);
+		/* getopt_long() begins its messages with argv[0]. */
+		argv[0] = prefix = xasprintf("foloosictl %s", call.self->name);
+		code = ctl_read_options(&call, argc, argv) ? call.self->run(&call) : CTL_USAGE;
+		free(call.given);
 		free(prefix);
 	}
 

@@ -20,7 +20,6 @@
 #include <dirent.h>
 #include <err.h>
 #include <errno.h>
-#include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -546,38 +545,22 @@ migrate(const char *conninfo, const char *dir)
 }
 
 static int
-run(int argc, char **argv)
+run_migrate(const struct ctl_call *call)
 {
-	static const struct option options[] = {
-	    {"database", required_argument, NULL, 'd'},
-	    {"sql", required_argument, NULL, 's'},
-	    {NULL, 0, NULL, 0},
-	};
-	const char *conninfo = "", *dir = FOLOOSI_SQLDIR;
-	int c;
+	const char *conninfo = ctl_value(call, "database"), *dir = ctl_value(call, "sql");
 
-	while ((c = getopt_long(argc, argv, "d:", options, NULL)) != -1)
-		switch (c) {
-		case 'd':
-			conninfo = optarg;
-			break;
-		case 's':
-			dir = optarg;
-			break;
-		default:
-			return ctl_usage(&migrate_subcommand);
-		}
-	if (optind != argc)
-		return ctl_usage(&migrate_subcommand);
-	return migrate(conninfo, dir) ? CTL_OK : CTL_FAILED;
+	if (call->argc > 0)
+		return ctl_usage(call->self);
+	return migrate(conninfo != NULL ? conninfo : "", dir != NULL ? dir : FOLOOSI_SQLDIR)
+		   ? CTL_OK
+		   : CTL_FAILED;
 }
 
 const struct subcommand migrate_subcommand = {
     .name = "migrate",
-    .synopsis = "[--database CONNINFO] [--sql DIR]",
+    .arguments = "",
     .summary = "create the database schema, or bring it up to date",
-    .options =
-	"  -d, --database CONNINFO  libpq connection string (default: libpq's environment)\n"
-	"      --sql DIR            the migrations and functions (default: " FOLOOSI_SQLDIR ")\n",
-    .run = run,
+    .options = CTL_OPTIONS(CTL_DATABASE,
+	{"sql", 0, "DIR", "the migrations and functions (default: " FOLOOSI_SQLDIR ")", NULL}),
+    .run = run_migrate,
 };

@@ -16,7 +16,6 @@
 
 #include <ctype.h>
 #include <err.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +26,6 @@
 #include "ctl.h"
 #include "log.h"
 #include "mem.h"
-#include "query.h"
 
 #define LIMIT_DEFAULT "50"
 #define LIMIT_MAX 100000
@@ -84,9 +82,8 @@ struct act {
 struct view {
 	const struct part *parts;
 	size_t count;
-	const char *states; /* words that --state takes, each between blanks */
-	const char *since;  /* the default of --since */
-	bool of_order;      /* takes an order as its argument */
+	const char *since; /* the default of --since */
+	bool of_order;     /* takes an order as its argument */
 	const struct act *acts;
 	size_t act_count;
 };
@@ -545,154 +542,6 @@ static const char newest_sql[] =
 
 /* clang-format on */
 
-/* ---- the answer ---- */
-
-struct pg *
-ctl_connect(const char *conninfo)
-{
-	struct pg *s = pg_new(PG_OPERATOR, conninfo);
-	char *complaint;
-
-	pg_for_person(s);
-	if (pg_ready(s))
-		return s;
-	complaint = pg_complaint(s);
-	warnx("database: %s", complaint);
-	free(complaint);
-	pg_free(s);
-	return NULL;
-}
-
-/* How a column is printed, by its type and, for what is text in SQL, its name. */
-static enum table_kind
-kind_of(const struct pg_rows *rows, int column)
-{
-	static const struct {
-		const char *name;
-		enum table_kind kind;
-	} kinds[] = {
-	    {"amount", TABLE_NUMBER},
-	    {"at", TABLE_TIME},
-	    {"since", TABLE_TIME},
-	    {"oldest", TABLE_TIME},
-	    {"last", TABLE_TIME},
-	    {"hour", TABLE_TIME},
-	    {"detail", TABLE_TEXT},
-	    {"note", TABLE_TEXT},
-	    {"transaction_message", TABLE_TEXT},
-	    {"endpoint", TABLE_TEXT},
-	    {"before", TABLE_TEXT},
-	    {"after", TABLE_TEXT},
-	    {"remedy", TABLE_COMMAND},
-	};
-	const char *name = pg_column_name(rows, column);
-	size_t len = strlen(name);
-
-	if (pg_column_is_number(rows, column))
-		return TABLE_NUMBER;
-	if (len > 3 && strcmp(name + len - 3, "_at") == 0)
-		return TABLE_TIME;
-	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-		if (strcmp(kinds[i].name, name) == 0)
-			return kinds[i].kind;
-	return TABLE_WORD;
-}
-
-/* Copy rows to the end of a table; an empty one gets the columns first. */
-static void
-fill(struct table *t, const struct pg_rows *rows, int columns)
-{
-	const char **texts = xcalloc((size_t)columns, sizeof *texts);
-
-	for (int c = 0; t->rows == 0 && t->columns < (size_t)columns; c++)
-		table_column(t, pg_column_name(rows, c), kind_of(rows, c));
-	for (size_t r = 0; r < rows->count; r++) {
-		for (int c = 0; c < columns; c++)
-			texts[c] = pg_value(rows, r, c);
-		table_row(t, texts);
-	}
-	free(texts);
-}
-
-/* Texts of a table, or documents of JSON: the cells of a table with one column. */
-static void
-print_answer(FILE *out, const struct table *t, bool json, bool records, const char *empty)
-{
-	struct table_style style = table_style(out);
-
-	if (json) {
-		if (records) {
-			table_json(out, t->rows > 0 ? t->cells[0] : "null");
-			return;
-		}
-		putc('[', out);
-		for (size_t r = 0; r < t->rows; r++) {
-			fputs(r > 0 ? ",\n " : "\n ", out);
-			table_json(out, t->cells[r]);
-		}
-		fputs(t->rows > 0 ? "\n]" : "]", out);
-	} else if (t->rows == 0) {
-		if (empty != NULL)
-			fprintf(out, "%s\n", empty);
-	} else if (records) {
-		table_print_records(out, &style, t);
-	} else {
-		table_print(out, &style, t);
-	}
-}
-
-/* The same question, answered in JSON. Owned. */
-static char *
-as_json(const char *sql)
-{
-	return xasprintf("select row_to_json(q)::text from (%s) q", sql);
-}
-
-/* Ask, and add the rows to a table. False: pg_error() says why. */
-static bool
-ask(struct pg *s, const char *sql, size_t n, const char *const *values, bool json, struct table *t)
-{
-	char *question = json ? as_json(sql) : xstrdup(sql);
-	struct pg_rows rows;
-	bool ok = pg_query(s, question, n, values, &rows) == PG_OK;
-
-	free(question);
-	if (!ok)
-		return false;
-	fill(t, &rows, pg_columns(&rows));
-	pg_rows_free(&rows);
-	return true;
-}
-
-long
-ctl_print(FILE *out, struct pg *s, const char *sql, size_t n, const char *const *values, bool json,
-    bool records, const char *empty)
-{
-	struct table t = {0};
-	long count = -1;
-
-	if (ask(s, sql, n, values, json, &t)) {
-		print_answer(out, &t, json, records, empty);
-		if (json)
-			putc('\n', out);
-		count = (long)t.rows;
-	} else {
-		warnx("%s", pg_error(s));
-	}
-	table_free(&t);
-	return count;
-}
-
-void
-ctl_print_rows(FILE *out, const struct pg_rows *rows, int columns, bool records)
-{
-	struct table t = {0};
-
-	fill(&t, rows, columns);
-	print_answer(out, &t, false, records, NULL);
-	table_free(&t);
-}
-
 /* ---- a list ---- */
 
 /* Append a condition, with $ replaced by the parameter's number. */
@@ -732,7 +581,7 @@ ask_part(struct pg *s, const struct part *p, const char *const *values, bool jso
 	add_condition(sql, p->tail, n);
 	if (fclose(sql) != 0)
 		abort();
-	ok = ask(s, text, n, given, json, t);
+	ok = ctl_query(s, text, n, given, json, t);
 	free(text);
 	return ok;
 }
@@ -820,7 +669,7 @@ list(const struct subcommand *self, struct pg *s, const struct view *v, const ch
 			printf("%s\"%s\": ", i == 0 ? "{" : ",\n", p->title);
 		else if (v->count > 1 && !p->records && (t.rows > 0 || p->empty != NULL))
 			printf("\n%s\n", p->title);
-		print_answer(stdout, &t, json, p->records, p->empty);
+		ctl_print_answer(&t, json, p->records, p->empty);
 		if (json)
 			fputs(v->count == 1 ? "\n" : i + 1 == v->count ? "}\n" : "", stdout);
 		else
@@ -832,35 +681,28 @@ list(const struct subcommand *self, struct pg *s, const struct view *v, const ch
 
 /* ---- the command line ---- */
 
-static const struct option long_options[] = {
-    CTL_OPTION_DATABASE,
-    CTL_OPTION_JSON,
-    {"merchant", required_argument, NULL, 256 + V_MERCHANT},
-    {"state", required_argument, NULL, 256 + V_STATE},
-    {"outcome", required_argument, NULL, 256 + V_STATE},
-    {"kind", required_argument, NULL, 256 + V_STATE},
-    {"order", required_argument, NULL, 256 + V_ORDER},
-    {"number", required_argument, NULL, 256 + V_NUMBER},
-    {"since", required_argument, NULL, 256 + V_SINCE},
-    {"before", required_argument, NULL, 256 + V_BEFORE},
-    {"limit", required_argument, NULL, 256 + V_LIMIT},
-    {"id", required_argument, NULL, 256 + V_ID},
-    {"note", required_argument, NULL, 256 + V_NOTE},
-    {"mode", required_argument, NULL, 256 + V_MODE},
-    {"unknown-orders", required_argument, NULL, 256 + V_UNKNOWN_ORDERS},
-    {"late-success", required_argument, NULL, 256 + V_LATE_SUCCESS},
-    {"verify", required_argument, NULL, 256 + V_VERIFY},
-    {"remind-after", required_argument, NULL, 256 + V_REMIND_AFTER},
-    {NULL, 0, NULL, 0},
+static const struct {
+	const char *option;
+	enum value value;
+} options[] = {
+    {"merchant", V_MERCHANT},
+    {"state", V_STATE},
+    {"outcome", V_STATE},
+    {"kind", V_STATE},
+    {"order", V_ORDER},
+    {"number", V_NUMBER},
+    {"since", V_SINCE},
+    {"before", V_BEFORE},
+    {"limit", V_LIMIT},
+    {"id", V_ID},
+    {"note", V_NOTE},
+    {"mode", V_MODE},
+    {"unknown-orders", V_UNKNOWN_ORDERS},
+    {"late-success", V_LATE_SUCCESS},
+    {"verify", V_VERIFY},
+    {"remind-after", V_REMIND_AFTER},
 };
-
-static bool
-is_number(const char *text)
-{
-	size_t n = strlen(text);
-
-	return n > 0 && n <= 18 && strspn(text, "0123456789") == n;
-}
+#define OPTIONS (sizeof options / sizeof *options)
 
 /* "90s", "15m", "24h", "7d" ago, or a time as PostgreSQL reads it, as it stands. Owned. */
 static char *
@@ -882,16 +724,6 @@ since(const char *text)
 	return xstrdup(then);
 }
 
-static bool
-has_word(const char *words, const char *word)
-{
-	char *blank = xasprintf(" %s ", word);
-	bool has = strstr(words, blank) != NULL && strchr(word, ' ') == NULL;
-
-	free(blank);
-	return has;
-}
-
 /* Does the list, or the act, have a use for every value that is given? A sentence if not. */
 static bool
 fits(const struct view *v, const struct act *a, const char *const *values)
@@ -904,25 +736,20 @@ fits(const struct view *v, const struct act *a, const char *const *values)
 		for (size_t p = 0; a != NULL && p < a->count; p++)
 			used |= a->values[p] == i;
 		used |= i == V_ID && v->of_order;
-		for (size_t o = 0; !used && long_options[o].name != NULL; o++)
-			if (long_options[o].val == 256 + (int)i) {
-				warnx("--%s has no meaning here", long_options[o].name);
+		for (size_t o = 0; !used && o < OPTIONS; o++)
+			if (options[o].value == (enum value)i) {
+				warnx("--%s has no meaning here", options[o].option);
 				return false;
 			}
 	}
-	if (a == NULL && values[V_STATE] != NULL && v->states != NULL &&
-	    !has_word(v->states, values[V_STATE])) {
-		warnx("\"%s\" is none of:%s", values[V_STATE], v->states);
-		return false;
-	}
-	if (values[V_DECISION] != NULL && !has_word(" paid cancelled ", values[V_DECISION])) {
+	if (values[V_DECISION] != NULL && !ctl_has_word("paid cancelled", values[V_DECISION])) {
 		warnx(
 		    "an order is decided to be paid or cancelled, not \"%s\"", values[V_DECISION]);
 		return false;
 	}
 	for (size_t i = 0; i < VALUE__MAX; i++)
 		if ((i == V_ID || i == V_BEFORE || i == V_LIMIT) && values[i] != NULL &&
-		    !is_number(values[i])) {
+		    !ctl_is_number(values[i])) {
 			warnx("\"%s\" is no number", values[i]);
 			return false;
 		}
@@ -987,7 +814,7 @@ act(const struct subcommand *self, struct pg *s, const struct act *a, const char
 		return CTL_FAILED;
 	for (size_t i = 0; i < a->count; i++)
 		parameters[i] = values[a->values[i]];
-	count = ctl_print(stdout, s, a->sql, a->count, parameters, json, true, NULL);
+	count = ctl_print_query(s, a->sql, a->count, parameters, json, true, NULL);
 	pg_rows_free(&order);
 	if (count == 0) /* only a merchant's */
 		warnx("nothing was changed: \"%s\" is %s", values[V_MERCHANT],
@@ -1026,32 +853,28 @@ arguments(const struct view *v, int count, char **words, const struct act **a, c
 }
 
 static int
-run_query(const struct subcommand *self, int argc, char **argv)
+run_query(const struct ctl_call *call)
 {
+	const struct subcommand *self = call->self;
 	const struct view *v = self->arg;
 	const char *values[VALUE__MAX] = {[V_LIMIT] = LIMIT_DEFAULT, [V_SINCE] = v->since};
-	const char *conninfo = "";
 	const struct act *a = NULL;
 	struct pg_rows order = {0};
 	char *after = NULL, floor[24];
+	bool json = ctl_value(call, "json") != NULL;
 	struct pg *s;
-	bool json = false;
 	int64_t id;
-	int option, code = CTL_FAILED;
+	int code = CTL_FAILED;
 
-	while ((option = getopt_long(argc, argv, "d:j", long_options, NULL)) != -1) {
-		if (option == 'd')
-			conninfo = optarg;
-		else if (option == 'j')
-			json = true;
-		else if (option >= 256)
-			values[option - 256] = optarg;
-		else
-			return ctl_usage(self);
-	}
-	if (!arguments(v, argc - optind, argv + optind, &a, values) || !fits(v, a, values))
+	for (size_t i = 0; i < call->given_count; i++)
+		for (size_t o = 0; o < OPTIONS; o++)
+			if (strcmp(options[o].option, call->given[i].option->name) == 0)
+				values[options[o].value] = call->given[i].value;
+	if (!arguments(v, call->argc, call->argv, &a, values))
 		return ctl_usage(self);
-	if ((s = ctl_connect(conninfo)) == NULL)
+	if (!fits(v, a, values))
+		return CTL_USAGE;
+	if ((s = ctl_connect(call)) == NULL)
 		return CTL_FAILED;
 
 	if (a != NULL) {
@@ -1120,120 +943,107 @@ ctl_glance(enum ctl_glance which, struct pg *s, int limit, struct table *t)
 
 /* ---- the subcommands ---- */
 
-#define HELP_MERCHANT "      --merchant NAME        only this merchant's\n"
-#define HELP_SINCE                                                                                 \
-	"      --since TIME           from then on: 90s, 15m, 24h, 7d ago, or a time "             \
-	"(2026-11-24T03:00Z)\n"
-#define HELP_PAGE                                                                                  \
-	"      --limit N              at most so many (default: " LIMIT_DEFAULT ")\n"              \
-	"      --before ID            those below this id: the next screen\n"
-#define HELP_NOTE "      --note TEXT            why; it is kept with your role's name\n"
-#define SYNOPSIS_LIST                                                                              \
-	"[--merchant NAME]\n           [--since TIME] [--limit N] [--before ID] [--json]"
+#define MERCHANT {"merchant", 0, "NAME", "only this merchant's", NULL}
+#define STATE(words) {"state", 0, "STATE", NULL, words}
+#define SINCE                                                                                      \
+	{"since", 0, "TIME", "from then on: 90s, 15m, 24h, 7d ago, or a time (2026-11-24T03:00Z)", \
+	    NULL}
+#define LIMIT {"limit", 0, "N", "at most so many (default: " LIMIT_DEFAULT ")", NULL}
+#define LIMIT_OF_EACH {"limit", 0, "N", "at most so many lines of each kind", NULL}
+#define BEFORE {"before", 0, "ID", "those below this id: the next screen", NULL}
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 const struct subcommand orders_subcommand = {
     .name = "orders",
-    .synopsis = "[--state STATE] " SYNOPSIS_LIST,
+    .arguments = "",
     .summary = "list orders, the newest first",
-    .options = HELP_DATABASE HELP_JSON HELP_MERCHANT
-    "      --state STATE          pending, verifying, paid, cancelled or review\n" HELP_SINCE
-	HELP_PAGE,
-    .run_as = run_query,
-    .arg = &(const struct view){.parts = &orders_part,
-	.count = 1,
-	.states = " pending verifying paid cancelled review "},
+    .options = CTL_OPTIONS(CTL_DATABASE, CTL_JSON, MERCHANT,
+	STATE("pending verifying paid cancelled review"), SINCE, LIMIT, BEFORE),
+    .run = run_query,
+    .arg = &(const struct view){.parts = &orders_part, .count = 1},
 };
 
 const struct subcommand order_subcommand = {
     .name = "order",
-    .synopsis = "[--merchant NAME] [--json] ORDER | --id ID",
+    .arguments = "[ORDER]",
     .summary = "show all that happened to one order",
-    .options = HELP_DATABASE HELP_JSON HELP_MERCHANT
-    "      --id ID                the order with this id\n"
-    "      --limit N              at most so many lines of each kind\n",
-    .run_as = run_query,
+    .options = CTL_OPTIONS(CTL_DATABASE, CTL_JSON, MERCHANT,
+	{"id", 0, "ID", "the order with this id", NULL}, LIMIT_OF_EACH),
+    .run = run_query,
     .arg =
 	&(const struct view){.parts = order_parts, .count = COUNT(order_parts), .of_order = true},
 };
 
 const struct subcommand transactions_subcommand = {
     .name = "transactions",
-    .synopsis = "[--state STATE] [--order ORDER] [--number NO] " SYNOPSIS_LIST,
+    .arguments = "",
     .summary = "list transactions, the newest first",
-    .options = HELP_DATABASE HELP_JSON HELP_MERCHANT
-    "      --state STATE          captured, failed or verifying\n"
-    "      --order ORDER          of this order\n"
-    "      --number NO            the one with this transaction_no\n" HELP_SINCE HELP_PAGE,
-    .run_as = run_query,
-    .arg =
-	&(const struct view){
-	    .parts = &transactions_part, .count = 1, .states = " captured failed verifying "},
+    .options = CTL_OPTIONS(CTL_DATABASE, CTL_JSON, MERCHANT, STATE("captured failed verifying"),
+	{"order", 0, "ORDER", "of this order", NULL},
+	{"number", 0, "NO", "the one with this transaction_no", NULL}, SINCE, LIMIT, BEFORE),
+    .run = run_query,
+    .arg = &(const struct view){.parts = &transactions_part, .count = 1},
 };
 
 const struct subcommand deliveries_subcommand = {
     .name = "deliveries",
-    .synopsis = "[--outcome OUTCOME] [--order ORDER] " SYNOPSIS_LIST,
+    .arguments = "",
     .summary = "list deliveries, the newest first",
-    .options = HELP_DATABASE HELP_JSON HELP_MERCHANT
-    "      --outcome OUTCOME      recorded, duplicate, ignored, review or rejected\n"
-    "      --order ORDER          that name this order\n" HELP_SINCE HELP_PAGE,
-    .run_as = run_query,
-    .arg = &(const struct view){.parts = &deliveries_part,
-	.count = 1,
-	.states = " recorded duplicate ignored review rejected "},
+    .options = CTL_OPTIONS(CTL_DATABASE, CTL_JSON, MERCHANT,
+	{"outcome", 0, "OUTCOME", NULL, "recorded duplicate ignored review rejected"},
+	{"order", 0, "ORDER", "that name this order", NULL}, SINCE, LIMIT, BEFORE),
+    .run = run_query,
+    .arg = &(const struct view){.parts = &deliveries_part, .count = 1},
 };
 
 const struct subcommand attention_subcommand = {
     .name = "attention",
-    .synopsis = "[list | dismiss ID] [--merchant NAME] [--kind KIND] [--limit N]\n           "
-		"[--note TEXT] [--json]",
-    .summary = "list what waits for a person, and how to close it; take a delivery off the list",
-    .options = HELP_DATABASE HELP_JSON HELP_MERCHANT
-    "      --kind KIND            order, payback, delivery, event or consumer\n"
-    "      --limit N              at most so many (default: " LIMIT_DEFAULT ")\n" HELP_NOTE,
-    .run_as = run_query,
+    .arguments = "[list | dismiss ID]",
+    .summary = "list the open cases and what closes each; take a delivery off the list",
+    .options = CTL_OPTIONS(CTL_DATABASE, CTL_JSON, MERCHANT,
+	{"kind", 0, "KIND", NULL, "order payback delivery event consumer"}, LIMIT, CTL_NOTE),
+    .run = run_query,
     .arg = &(const struct view){.parts = &attention_part,
 	.count = 1,
-	.states = " order payback delivery event consumer ",
 	.acts = attention_acts,
 	.act_count = COUNT(attention_acts)},
 };
 
 const struct subcommand paybacks_subcommand = {
     .name = "paybacks",
-    .synopsis = "[list | settle ID] [--state STATE] " SYNOPSIS_LIST " [--note TEXT]",
+    .arguments = "[list | settle ID]",
     .summary = "list money that must go back; note that it did",
-    .options = HELP_DATABASE HELP_JSON HELP_MERCHANT
-    "      --state STATE          due, check, settled or all (default: the open ones, due and "
-    "check)\n" HELP_SINCE HELP_PAGE HELP_NOTE,
-    .run_as = run_query,
+    .options = CTL_OPTIONS(CTL_DATABASE, CTL_JSON, MERCHANT,
+	{"state", 0, "STATE", "(default: due and check, the open ones)", "due check settled all"},
+	SINCE, LIMIT, BEFORE, CTL_NOTE),
+    .run = run_query,
     .arg = &(const struct view){.parts = &paybacks_part,
 	.count = 1,
-	.states = " due check settled all ",
 	.acts = paybacks_acts,
 	.act_count = COUNT(paybacks_acts)},
 };
 
 const struct subcommand stats_subcommand = {
     .name = "stats",
-    .synopsis = "[--merchant NAME] [--since TIME] [--json]",
-    .summary = "count deliveries, orders, what waits and what is behind",
-    .options = HELP_DATABASE HELP_JSON HELP_MERCHANT HELP_SINCE
-    "                             (default: 24h)\n"
-    "      --limit N              at most so many lines of each kind\n",
-    .run_as = run_query,
+    .arguments = "",
+    .summary = "count deliveries, orders, open cases and what is behind",
+    .options = CTL_OPTIONS(CTL_DATABASE, CTL_JSON, MERCHANT,
+	{"since", 0, "TIME",
+	    "from then on: 90s, 15m, 24h, 7d ago, or a time (2026-11-24T03:00Z; default: 24h)",
+	    NULL},
+	LIMIT_OF_EACH),
+    .run = run_query,
     .arg = &(const struct view){.parts = stats_parts, .count = COUNT(stats_parts), .since = "24h"},
 };
 
 const struct subcommand resolve_subcommand = {
     .name = "resolve",
-    .synopsis = "[--merchant NAME] [--note TEXT] [--json] ORDER | --id ID paid|cancelled",
+    .arguments = "[ORDER] paid|cancelled",
     .summary = "decide an order: paid or cancelled",
-    .options = HELP_DATABASE HELP_JSON
-    "      --merchant NAME        whose, if several have an order of this name\n"
-    "      --id ID                the order with this id, as attention lists it\n" HELP_NOTE,
-    .run_as = run_query,
+    .options = CTL_OPTIONS(CTL_DATABASE, CTL_JSON,
+	{"merchant", 0, "NAME", "whose, if several have an order of this name", NULL},
+	{"id", 0, "ID", "the order with this id, as attention lists it", NULL}, CTL_NOTE),
+    .run = run_query,
     .arg =
 	&(const struct view){
 	    .acts = resolve_acts, .act_count = COUNT(resolve_acts), .of_order = true},
@@ -1241,27 +1051,26 @@ const struct subcommand resolve_subcommand = {
 
 const struct subcommand assign_subcommand = {
     .name = "assign",
-    .synopsis = "[--note TEXT] [--json] TRANSACTION-ID ORDER",
+    .arguments = "TRANSACTION-ID ORDER",
     .summary = "give a transaction without an order its order",
-    .options = HELP_DATABASE HELP_JSON HELP_NOTE,
-    .run_as = run_query,
+    .options = CTL_OPTIONS(CTL_DATABASE, CTL_JSON, CTL_NOTE),
+    .run = run_query,
     .arg = &(const struct view){.acts = assign_acts, .act_count = COUNT(assign_acts)},
 };
 
 const struct subcommand merchant_subcommand = {
     .name = "merchant",
-    .synopsis = "[list | add NAME | set NAME] [--mode MODE] [--unknown-orders WHAT]\n"
-		"           [--late-success WHAT] [--verify HOW] [--remind-after TIME] [--json]",
+    .arguments = "[list | add NAME | set NAME]",
     .summary = "list merchants and their policy; make one known; change its policy",
-    .options = HELP_DATABASE HELP_JSON
-    "      --mode MODE            live or test\n"
-    "      --unknown-orders WHAT  accept or review\n"
-    "      --late-success WHAT    pay or review\n"
-    "      --verify HOW           off or callback\n"
-    "      --remind-after TIME    as '3 days': then a payback's event comes again; 0: never\n"
-    "  add NAME               what is not said is the first of each, and 3 days\n"
-    "  set NAME               what is not said stays as it is\n",
-    .run_as = run_query,
+    .options = CTL_OPTIONS(CTL_DATABASE, CTL_JSON, {"mode", 0, "MODE", NULL, "live test"},
+	{"unknown-orders", 0, "WHAT", NULL, "accept review"},
+	{"late-success", 0, "WHAT", NULL, "pay review"}, {"verify", 0, "HOW", NULL, "off callback"},
+	{"remind-after", 0, "TIME", "as '3 days': then a payback's event comes again; 0: never",
+	    NULL},
+	LIMIT),
+    .help = "  add NAME                   what is not given is the first of each, and 3 days\n"
+	    "  set NAME                   what is not given stays as it is\n",
+    .run = run_query,
     .arg = &(const struct view){.parts = &merchant_part,
 	.count = 1,
 	.acts = merchant_acts,

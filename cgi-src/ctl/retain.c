@@ -8,7 +8,6 @@
  */
 #include <err.h>
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -19,17 +18,11 @@
 #include "ctl.h"
 #include "log.h"
 #include "mem.h"
-#include "pg_query.h"
 
 #define WAIT_DEFAULT_MS 60000
 #define PAUSE_FIRST_MS 100 /* before a busy call is tried again; doubled each time … */
 #define PAUSE_LAST_MS 2000 /* … up to this: each try may hold deliveries up for 50 ms */
 #define DAYS_MAX 36500
-
-#define HELP                                                                                       \
-	"  -d, --database CONNECTION  how libpq connects (default: by its environment)\n"          \
-	"  -j, --json                 print JSON\n"                                                \
-	"  -n, --dry-run              change nothing, say what would be\n"
 
 /* The steps of a run, in order. The last one notes that the run came to its end. */
 static const struct step {
@@ -50,8 +43,9 @@ static const struct step {
 struct run {
 	const char *bodies_days, *personal_days; /* NULL: as the database has it */
 	bool dry_run, json;
-	int64_t wait_ms; /* for how long what is busy is tried again */
-	int printed;     /* lines, so far */
+	int64_t wait_ms;     /* for how long what is busy is tried again */
+	int printed;         /* lines, so far */
+	struct table report; /* with json they are printed at the end */
 };
 
 /* One line of the report; nothing for nothing done. */
@@ -61,19 +55,21 @@ report(
 {
 	if (amount == 0)
 		return;
-	if (run->json)
-		printf("%s\n  {\"what\": \"%s\", \"subject\": \"%s\", \"amount\": %" PRId64
-		       ", \"unit\": \"%s\"}",
-		    run->printed > 0 ? "," : "[", what, subject, amount, step->unit);
-	else
+	if (run->json) {
+		char number[24];
+
+		snprintf(number, sizeof number, "%" PRId64, amount);
+		table_row(&run->report, (const char *[]){what, subject, number, step->unit});
+	} else {
 		printf("%s%-22s  %-16s  %12" PRId64 " %s\n", run->dry_run ? "would be: " : "", what,
 		    subject, amount, step->unit);
+	}
 	run->printed++;
 }
 
-/* Call until the step is done. False: after a sentence. */
+/* Call until the step is done. False: after a message. */
 static bool
-walk(struct pg *s, struct run *run, const struct step *step)
+run_step(struct pg *s, struct run *run, const struct step *step)
 {
 	char next[24] = "0", what[64] = "", subject[128] = "";
 	int64_t amount = 0, pause = PAUSE_FIRST_MS, give_up = clock_ms() + run->wait_ms;
@@ -87,7 +83,7 @@ walk(struct pg *s, struct run *run, const struct step *step)
 		bool busy;
 
 		if (pg_query(s, step->sql, 3, values, &rows) != PG_OK) {
-			warnx("the database refused: do you connect as foloosi_retention?");
+			warnx("%s", pg_error(s));
 			ok = false;
 			break;
 		}
@@ -109,7 +105,8 @@ walk(struct pg *s, struct run *run, const struct step *step)
 			pause = PAUSE_FIRST_MS;
 			give_up = clock_ms() + run->wait_ms;
 		} else if (clock_ms() + pause > give_up) {
-			warnx("%s: somebody holds a lock on it: left for the next run", subject);
+			warnx("%s: another session holds a lock on it: left for the next run",
+			    subject);
 			ok = more = false;
 		} else {
 			clock_sleep(pause);
@@ -130,60 +127,39 @@ is_count(const char *text, long max)
 }
 
 static int
-retain(int argc, char **argv)
+run_retain(const struct ctl_call *call)
 {
-	static const struct option known[] = {{"database", required_argument, NULL, 'd'},
-	    {"json", no_argument, NULL, 'j'}, {"bodies-days", required_argument, NULL, 'b'},
-	    {"personal-days", required_argument, NULL, 'p'}, {"dry-run", no_argument, NULL, 'n'},
-	    {"wait", required_argument, NULL, 'w'}, {NULL, 0, NULL, 0}};
-	struct run run = {.wait_ms = WAIT_DEFAULT_MS};
-	const char *conninfo = "", *wait = NULL;
+	const char *wait = ctl_value(call, "wait");
+	struct run run = {.bodies_days = ctl_value(call, "bodies-days"),
+	    .personal_days = ctl_value(call, "personal-days"),
+	    .dry_run = ctl_value(call, "dry-run") != NULL,
+	    .json = ctl_value(call, "json") != NULL,
+	    .wait_ms = WAIT_DEFAULT_MS};
 	struct pg *s;
-	int option, code = CTL_OK;
+	int code = CTL_OK;
 
-	while ((option = getopt_long(argc, argv, "d:jn", known, NULL)) != -1)
-		switch (option) {
-		case 'd':
-			conninfo = optarg;
-			break;
-		case 'j':
-			run.json = true;
-			break;
-		case 'b':
-			run.bodies_days = optarg;
-			break;
-		case 'p':
-			run.personal_days = optarg;
-			break;
-		case 'n':
-			run.dry_run = true;
-			break;
-		case 'w':
-			wait = optarg;
-			break;
-		default:
-			return ctl_usage(&retain_subcommand);
-		}
-	if (optind != argc || (run.bodies_days != NULL && !is_count(run.bodies_days, DAYS_MAX)) ||
+	if (call->argc > 0 || (run.bodies_days != NULL && !is_count(run.bodies_days, DAYS_MAX)) ||
 	    (run.personal_days != NULL && !is_count(run.personal_days, DAYS_MAX)) ||
 	    (wait != NULL && !is_count(wait, 86400)))
-		return ctl_usage(&retain_subcommand);
+		return ctl_usage(call->self);
 	if (wait != NULL)
 		run.wait_ms = atol(wait) * 1000;
 
-	s = pg_new(PG_OPERATOR, conninfo);
-	if (!pg_ready(s)) {
-		pg_free(s);
+	if ((s = ctl_connect(call)) == NULL)
 		return CTL_FAILED;
-	}
+	table_column(&run.report, "what", TABLE_WORD);
+	table_column(&run.report, "subject", TABLE_WORD);
+	table_column(&run.report, "amount", TABLE_NUMBER);
+	table_column(&run.report, "unit", TABLE_WORD);
 	for (size_t i = 0; i < STEPS; i++)
-		if (!walk(s, &run, &steps[i]))
+		if (!run_step(s, &run, &steps[i]))
 			code = CTL_FAILED;
 	pg_free(s);
 	if (run.json)
-		puts(run.printed > 0 ? "\n]" : "[]");
+		ctl_print_json(&run.report);
 	else if (run.printed == 0 && code == CTL_OK)
 		puts("Nothing is old enough.");
+	table_free(&run.report);
 	return code;
 }
 
@@ -209,56 +185,31 @@ add_customer(struct pg_array *customers, const char *customer)
 }
 
 static int
-erase(int argc, char **argv)
+run_erase(const struct ctl_call *call)
 {
-	static const struct option known[] = {{"database", required_argument, NULL, 'd'},
-	    {"json", no_argument, NULL, 'j'}, {"customer", required_argument, NULL, 'c'},
-	    {"note", required_argument, NULL, 'o'}, {"dry-run", no_argument, NULL, 'n'},
-	    {NULL, 0, NULL, 0}};
 	static const char sql[] =
 	    "select id, transactions, bodies, texts from foloosi.erase_customer($1::text[], $2, "
 	    "$3::boolean)";
-	const char *conninfo = "", *id;
-	const char *values[] = {NULL, NULL, "false"};
+	bool json = ctl_value(call, "json") != NULL, dry_run = ctl_value(call, "dry-run") != NULL,
+	     found;
+	const char *values[] = {NULL, ctl_value(call, "note"), dry_run ? "true" : "false"}, *id;
 	struct pg_array customers = {0};
 	struct pg_rows rows;
 	struct pg *s = NULL;
-	bool json = false, dry_run, found;
-	int option, code = CTL_FAILED;
+	int code = CTL_FAILED;
 
-	while ((option = getopt_long(argc, argv, "d:jn", known, NULL)) != -1)
-		switch (option) {
-		case 'd':
-			conninfo = optarg;
-			break;
-		case 'j':
-			json = true;
-			break;
-		case 'c':
-			add_customer(&customers, optarg);
-			break;
-		case 'o':
-			values[1] = optarg;
-			break;
-		case 'n':
-			values[2] = "true";
-			break;
-		default:
-			goto usage;
-		}
-	if (optind != argc || customers.len == 0)
-		goto usage;
-	dry_run = strcmp(values[2], "true") == 0;
+	for (size_t i = 0; i < call->given_count; i++)
+		if (strcmp(call->given[i].option->name, "customer") == 0)
+			add_customer(&customers, call->given[i].value);
+	if (call->argc > 0 || customers.len == 0) {
+		code = ctl_usage(call->self);
+		goto out;
+	}
 	values[0] = pg_array_text(&customers);
-
-	s = pg_new(PG_OPERATOR, conninfo);
-	if (!pg_ready(s))
+	if ((s = ctl_connect(call)) == NULL)
 		goto out;
 	if (pg_query(s, sql, 3, values, &rows) != PG_OK) {
-		warnx(
-		    "nothing was changed: is each an e-mail address, or a phone number of at least "
-		    "6 "
-		    "digits? Does the note name none of them? Do you connect as foloosi_operator?");
+		warnx("nothing was changed: %s", pg_error(s));
 		goto out;
 	}
 	id = pg_value(&rows, 0, 0);
@@ -281,35 +232,35 @@ erase(int argc, char **argv)
 		warnx("nothing here names this customer: nothing was changed");
 	code = found ? CTL_OK : CTL_FAILED;
 	pg_rows_free(&rows);
-	goto out;
-usage:
-	code = ctl_usage(&erase_subcommand);
 out:
 	pg_free(s);
 	pg_array_free(&customers);
 	return code;
 }
 
+#define DRY_RUN {"dry-run", 'n', NULL, "change nothing, say what would be", NULL}
+
 const struct subcommand retain_subcommand = {
     .name = "retain",
-    .synopsis = "[--bodies-days N] [--personal-days N] [--dry-run] [--wait SECONDS] [--json]",
+    .arguments = "",
     .summary = "let old raw bytes and personal fields go; make months ahead",
-    .options = HELP
-    "      --bodies-days N        how long raw bytes stay\n"
-    "      --personal-days N      how long personal fields stay\n"
-    "                             (default of both: foloosi.retention)\n"
-    "      --wait SECONDS         how long to try again what somebody holds (default: 60)\n",
-    .run = retain,
+    .options = CTL_OPTIONS(CTL_DATABASE, CTL_JSON, DRY_RUN,
+	{"bodies-days", 0, "N", "how long raw bytes stay (default: foloosi.retention)", NULL},
+	{"personal-days", 0, "N", "how long personal fields stay (default: foloosi.retention)",
+	    NULL},
+	{"wait", 0, "SECONDS", "how long to try again what is locked (default: 60)", NULL}),
+    .run = run_retain,
 };
 
 const struct subcommand erase_subcommand = {
     .name = "erase",
-    .synopsis = "--customer ADDRESS|PHONE ... [--note TEXT] [--dry-run] [--json]",
+    .arguments = "",
     .summary = "take one customer's personal data out",
-    .options = HELP
-    "      --customer TEXT        an e-mail address or phone number as the payload spells it;\n"
-    "                             several times; -: the lines of standard input, so that\n"
-    "                             it stands in no list of processes\n"
-    "      --note TEXT            for the audit row, say the request's number\n",
-    .run = erase,
+    .options = CTL_OPTIONS(CTL_DATABASE, CTL_JSON, DRY_RUN,
+	{"customer", 0, "TEXT",
+	    "needed, also several times: an e-mail address or phone number as the payload spells "
+	    "it; -: the lines of standard input, so that it stands in no list of processes",
+	    NULL},
+	{"note", 0, "TEXT", "for the audit row, say the request's number", NULL}),
+    .run = run_erase,
 };

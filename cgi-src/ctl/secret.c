@@ -10,7 +10,6 @@
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -83,26 +82,19 @@ write_file(const char *path, const char *text)
 }
 
 static int
-run(int argc, char **argv)
+run_secret(const struct ctl_call *call)
 {
-	static const struct option known[] = {
-	    {"file", required_argument, NULL, 'f'}, {NULL, 0, NULL, 0}};
-	const char *path = NULL;
-	int option, code = CTL_OK;
-	char *text = NULL;
+	const char *path = ctl_value(call, "file");
+	char **argv = call->argv, *text = NULL;
+	int code = CTL_OK;
 
-	while ((option = getopt_long(argc, argv, "f:", known, NULL)) != -1) {
-		if (option != 'f')
-			return ctl_usage(&secret_subcommand);
-		path = optarg;
-	}
-	if (argc - optind != 2 || strcmp(argv[optind], "new") != 0)
-		return ctl_usage(&secret_subcommand);
+	if (call->argc != 2 || strcmp(argv[0], "new") != 0)
+		return ctl_usage(call->self);
 	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-		if (strcmp(kinds[i].name, argv[optind + 1]) == 0)
+		if (strcmp(kinds[i].name, argv[1]) == 0)
 			text = kinds[i].make();
 	if (text == NULL)
-		return ctl_usage(&secret_subcommand);
+		return ctl_usage(call->self);
 	if (path != NULL)
 		code = write_file(path, text);
 	else
@@ -114,11 +106,11 @@ run(int argc, char **argv)
 
 const struct subcommand secret_subcommand = {
     .name = "secret",
-    .synopsis = "new token|whsec [--file PATH]",
+    .arguments = "new token|whsec",
     .summary = "make a token for an endpoint, or a secret that signs",
-    .options =
-	"  -f, --file PATH            into a new file of mode 0600, for token_file and the like\n"
-	"  token                      192 bits in hexadecimal\n"
-	"  whsec                      256 bits as Standard Webhooks writes them\n",
-    .run = run,
+    .options = CTL_OPTIONS(
+	{"file", 'f', "PATH", "into a new file of mode 0600, for token_file and the like", NULL}),
+    .help = "  token                      192 bits in hexadecimal\n"
+	    "  whsec                      256 bits as Standard Webhooks writes them\n",
+    .run = run_secret,
 };

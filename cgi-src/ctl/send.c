@@ -13,7 +13,6 @@
 #include <ctype.h>
 #include <err.h>
 #include <errno.h>
-#include <getopt.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -47,11 +46,12 @@ static const struct sample samples[] = {
     {"failed", "failed", "Insufficient funds/declined", true},
     {"failed-null", "failed", "Insufficient funds/declined", false},
 };
+#define SAMPLE_NAMES "success failed failed-null all"
 #define SAMPLES (sizeof(samples) / sizeof(samples[0]))
 
 struct send_options {
 	const char *url;
-	const char *sample; /* a sample's name, or "all" */
+	const char *sample; /* a sample's name; NULL or "all": each */
 	const char *order;  /* NULL: a fresh one for each sample */
 	const char *transaction;
 	const char *amount;
@@ -121,8 +121,8 @@ payload(const struct sample *s, const struct send_options *o, const char *order,
 		{"transaction_status", s->status},
 		{"transaction_no", s->has_ids ? number : NULL},
 		{"payment_reference", s->has_ids ? reference : NULL},
-		{"transaction_amount", o->amount},
-		{"transaction_currency", o->currency},
+		{"transaction_amount", o->amount != NULL ? o->amount : "100"},
+		{"transaction_currency", o->currency != NULL ? o->currency : "AED"},
 		{"transaction_message", s->message},
 	    },
 	  api[] = {
@@ -241,7 +241,8 @@ send_samples(const struct send_options *o)
 		char *order, *body;
 		size_t len;
 
-		if (strcmp(o->sample, "all") != 0 && strcmp(o->sample, samples[i].name) != 0)
+		if (o->sample != NULL && strcmp(o->sample, "all") != 0 &&
+		    strcmp(o->sample, samples[i].name) != 0)
 			continue;
 		order = o->order != NULL ? xstrdup(o->order) : fresh_order();
 		body = payload(&samples[i], o, order, &len);
@@ -274,122 +275,61 @@ read_secret(const char *path)
 	return xstrdup(line);
 }
 
-static bool
-is_sample(const char *name)
-{
-	for (size_t i = 0; i < SAMPLES; i++)
-		if (strcmp(samples[i].name, name) == 0)
-			return true;
-	return strcmp(name, "all") == 0;
-}
-
-enum {
-	OPT_SAMPLE = 256,
-	OPT_ORDER,
-	OPT_TRANSACTION,
-	OPT_AMOUNT,
-	OPT_CURRENCY,
-	OPT_BASIC,
-	OPT_SIGNATURE,
-	OPT_REPEAT
-};
-
-static const struct option long_options[] = {
-    {"sample", required_argument, NULL, OPT_SAMPLE},
-    {"order", required_argument, NULL, OPT_ORDER},
-    {"transaction", required_argument, NULL, OPT_TRANSACTION},
-    {"amount", required_argument, NULL, OPT_AMOUNT},
-    {"currency", required_argument, NULL, OPT_CURRENCY},
-    {"basic-file", required_argument, NULL, OPT_BASIC},
-    {"signature-secret-file", required_argument, NULL, OPT_SIGNATURE},
-    {"repeat", required_argument, NULL, OPT_REPEAT},
-    {NULL, 0, NULL, 0},
-};
-
 /* CTL_OK if *o is complete. */
 static int
-parse(int argc, char **argv, struct send_options *o)
+read_call(const struct ctl_call *call, struct send_options *o)
 {
-	char *secret, *end;
-	int c;
+	const char *basic = ctl_value(call, "basic-file"),
+		   *signature = ctl_value(call, "signature-secret-file"),
+		   *repeat = ctl_value(call, "repeat");
 
-	while ((c = getopt_long(argc, argv, "", long_options, NULL)) != -1)
-		switch (c) {
-		case OPT_SAMPLE:
-			o->sample = optarg;
-			if (!is_sample(optarg)) {
-				warnx("--sample %s: one of success, failed, failed-null, all",
-				    optarg);
-				return CTL_USAGE;
-			}
-			break;
-		case OPT_ORDER:
-			o->order = optarg;
-			break;
-		case OPT_TRANSACTION:
-			o->transaction = optarg;
-			break;
-		case OPT_AMOUNT:
-			o->amount = optarg;
-			break;
-		case OPT_CURRENCY:
-			o->currency = optarg;
-			break;
-		case OPT_BASIC:
-			free(o->user_password);
-			if ((o->user_password = read_secret(optarg)) == NULL)
-				return CTL_FAILED;
-			if (strchr(o->user_password, ':') == NULL) {
-				warnx("%s: its first line is not user:password", optarg);
-				return CTL_FAILED;
-			}
-			break;
-		case OPT_SIGNATURE:
-			if ((secret = read_secret(optarg)) == NULL)
-				return CTL_FAILED;
-			credentials_wipe(&o->credentials);
-			if (!credentials_add_signature(&o->credentials, secret)) {
-				warnx(
-				    "%s: its first line is not whsec_ and base64 of 24 to 64 bytes",
-				    optarg);
-				free(secret);
-				return CTL_FAILED;
-			}
-			free(secret);
-			break;
-		case OPT_REPEAT:
-			errno = 0;
-			o->repeat = strtol(optarg, &end, 10);
-			if (errno != 0 || *end != '\0' || o->repeat < 1 || o->repeat > REPEAT_MAX) {
-				warnx("--repeat %s: a number from 1 to %d", optarg, REPEAT_MAX);
-				return CTL_USAGE;
-			}
-			break;
-		default:
-			return ctl_usage(&send_subcommand);
-		}
-	if (optind < argc)
-		o->url = argv[optind++];
-	if (optind < argc)
-		return ctl_usage(&send_subcommand);
+	o->sample = ctl_value(call, "sample");
+	o->order = ctl_value(call, "order");
+	o->transaction = ctl_value(call, "transaction");
+	o->amount = ctl_value(call, "amount");
+	o->currency = ctl_value(call, "currency");
+	o->repeat = 1;
+	if (call->argc > 1)
+		return ctl_usage(call->self);
+	o->url = call->argc == 1 ? call->argv[0] : getenv(URL_ENV);
 	if (o->url == NULL || *o->url == '\0') {
 		warnx("no URL: give it as the argument, or in the environment as " URL_ENV);
-		return ctl_usage(&send_subcommand);
+		return ctl_usage(call->self);
+	}
+	if (repeat != NULL) {
+		o->repeat = ctl_is_number(repeat) ? strtol(repeat, NULL, 10) : 0;
+		if (o->repeat < 1 || o->repeat > REPEAT_MAX) {
+			warnx("--repeat %s: a number from 1 to %d", repeat, REPEAT_MAX);
+			return CTL_USAGE;
+		}
+	}
+	if (basic != NULL) {
+		if ((o->user_password = read_secret(basic)) == NULL)
+			return CTL_FAILED;
+		if (strchr(o->user_password, ':') == NULL) {
+			warnx("%s: its first line is not user:password", basic);
+			return CTL_FAILED;
+		}
+	}
+	if (signature != NULL) {
+		char *secret = read_secret(signature);
+		bool ok = secret != NULL && credentials_add_signature(&o->credentials, secret);
+
+		if (secret != NULL && !ok)
+			warnx("%s: its first line is not whsec_ and base64 of 24 to 64 bytes",
+			    signature);
+		free(secret);
+		if (!ok)
+			return CTL_FAILED;
 	}
 	return CTL_OK;
 }
 
 static int
-run(int argc, char **argv)
+run_send(const struct ctl_call *call)
 {
-	struct send_options o = {
-	    .url = getenv(URL_ENV),
-	    .sample = "all",
-	    .amount = "100",
-	    .currency = "AED",
-	    .repeat = 1,
-	};
-	int code = parse(argc, argv, &o);
+	struct send_options o = {0};
+	int code = read_call(call, &o);
 
 	if (code == CTL_OK)
 		code = send_samples(&o) ? CTL_OK : CTL_FAILED;
@@ -400,22 +340,20 @@ run(int argc, char **argv)
 
 const struct subcommand send_subcommand = {
     .name = "send",
-    .synopsis = "[--sample NAME] [--order REF] [--transaction NO] [--amount A] [--currency C]\n"
-		"           [--basic-file FILE] [--signature-secret-file FILE] [--repeat N] [URL]",
+    .arguments = "[URL]",
     .summary = "post the provider's sample payloads to an endpoint",
-    .options =
-	"      --sample NAME      success, failed, failed-null (failed without ids) or all "
-	"(default)\n"
-	"      --order REF        optional1, the order's key (default: a fresh one for each "
-	"sample)\n"
-	"      --transaction NO   transaction_no (default: a fresh one for each sample)\n"
-	"      --amount A         transaction_amount, sent as it stands (default: 100)\n"
-	"      --currency C       transaction_currency, sent as it stands (default: AED)\n"
-	"      --basic-file FILE  user:password for HTTP Basic\n"
-	"      --signature-secret-file FILE\n"
-	"                         whsec_… secret; the payloads are signed (Standard Webhooks)\n"
-	"      --repeat N         send each payload N times, byte for byte\n"
-	"  URL                    the endpoint (default: WEBHOOK_URL, which keeps the token out of "
-	"ps)\n",
-    .run = run,
+    .options = CTL_OPTIONS(
+	{"sample", 0, "NAME", "(failed-null: without its ids; default: all)", SAMPLE_NAMES},
+	{"order", 0, "REF", "optional1, the order's key (default: a fresh one for each sample)",
+	    NULL},
+	{"transaction", 0, "NO", "transaction_no (default: a fresh one for each sample)", NULL},
+	{"amount", 0, "A", "transaction_amount, sent as it stands (default: 100)", NULL},
+	{"currency", 0, "C", "transaction_currency, sent as it stands (default: AED)", NULL},
+	{"basic-file", 0, "FILE", "user:password for HTTP Basic", NULL},
+	{"signature-secret-file", 0, "FILE",
+	    "whsec_… secret; the payloads are signed (Standard Webhooks)", NULL},
+	{"repeat", 0, "N", "send each payload N times, byte for byte", NULL}),
+    .help = "  URL                        the endpoint (default: $WEBHOOK_URL, so that the\n"
+	    "                             token stands in no list of processes)\n",
+    .run = run_send,
 };

@@ -10,7 +10,6 @@
 
 #include <err.h>
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -161,43 +160,22 @@ print_template(const struct template *t, const char *dir, const struct config *c
 }
 
 static int
-run_snippet(const struct subcommand *self, int argc, char **argv)
+run_snippet(const struct ctl_call *call)
 {
-	static const struct option known[] = {CTL_OPTION_CONFIG,
-	    {"part", required_argument, NULL, 'p'}, {"templates", required_argument, NULL, 't'},
-	    {NULL, 0, NULL, 0}};
-	const struct template *templates = self->arg;
-	const char *path = NULL, *part = NULL, *dir = FOLOOSI_DATADIR, *merchant;
+	const struct template *templates = call->self->arg;
+	const char *part = templates == nginx_templates ? ctl_value(call, "part") : NULL,
+		   *dir = ctl_value(call, "templates"), *merchant = call->argv[0];
 	struct config *config;
-	bool some = false;
-	int option, code = CTL_OK;
+	int code = CTL_OK;
 
-	while ((option = getopt_long(argc, argv, "c:", known, NULL)) != -1)
-		switch (option) {
-		case 'c':
-			path = optarg;
-			break;
-		case 'p':
-			part = optarg;
-			break;
-		case 't':
-			dir = optarg;
-			break;
-		default:
-			return ctl_usage(self);
-		}
-	if (argc - optind > 1)
-		return ctl_usage(self);
-	merchant = argv[optind];
-	for (const struct template *t = templates; t->part != NULL; t++)
-		some |= part == NULL || strcmp(part, t->part) == 0;
-	if (!some)
-		return ctl_usage(self);
-	if ((config = ctl_config(path)) == NULL)
+	if (call->argc > 1)
+		return ctl_usage(call->self);
+	if (dir == NULL)
+		dir = FOLOOSI_DATADIR;
+	if ((config = ctl_config(call)) == NULL)
 		return CTL_FAILED;
-	if (merchant != NULL && ctl_merchant(config, merchant) == NULL) {
+	if (merchant != NULL && ctl_merchant(config, merchant) == NULL)
 		code = CTL_FAILED;
-	}
 	for (const struct template *t = templates; code == CTL_OK && t->part != NULL; t++)
 		if (part == NULL || strcmp(part, t->part) == 0)
 			code = print_template(
@@ -206,26 +184,28 @@ run_snippet(const struct subcommand *self, int argc, char **argv)
 	return code;
 }
 
-#define HELP_TEMPLATES                                                                             \
-	"      --templates DIR        the shipped files (default: " FOLOOSI_DATADIR ")\n"
-#define HELP_SNIPPET_MERCHANT                                                                      \
-	"  MERCHANT                   only its endpoint (default: all of them)\n"
+#define TEMPLATES {"templates", 0, "DIR", "the shipped files (default: " FOLOOSI_DATADIR ")", NULL}
+#define HELP_MERCHANT "  MERCHANT                   only its endpoint (default: all of them)\n"
 
 const struct subcommand nginx_snippet_subcommand = {
     .name = "nginx-snippet",
-    .synopsis = "[--part http|server] [MERCHANT]",
+    .arguments = "[MERCHANT]",
     .summary = "print what goes into nginx's configuration",
-    .options = HELP_CONFIG "      --part http|server     the part for http { }, or for server { } "
-			   "(default: both)\n" HELP_TEMPLATES HELP_SNIPPET_MERCHANT,
-    .run_as = run_snippet,
+    .options = CTL_OPTIONS(CTL_CONFIG,
+	{"part", 0, "PART", "the part for http { } or for server { } (default: both)",
+	    "http server"},
+	TEMPLATES),
+    .help = HELP_MERCHANT,
+    .run = run_snippet,
     .arg = nginx_templates,
 };
 
 const struct subcommand apache_snippet_subcommand = {
     .name = "apache-snippet",
-    .synopsis = "[MERCHANT]",
+    .arguments = "[MERCHANT]",
     .summary = "print what goes into Apache's configuration (mod_proxy_fcgi)",
-    .options = HELP_CONFIG HELP_TEMPLATES HELP_SNIPPET_MERCHANT,
-    .run_as = run_snippet,
+    .options = CTL_OPTIONS(CTL_CONFIG, TEMPLATES),
+    .help = HELP_MERCHANT,
+    .run = run_snippet,
     .arg = apache_templates,
 };

@@ -10,7 +10,6 @@
  */
 #include <err.h>
 #include <errno.h>
-#include <getopt.h>
 #include <grp.h>
 #include <inttypes.h>
 #include <pwd.h>
@@ -23,7 +22,6 @@
 #include "ctl.h"
 #include "drain.h"
 #include "mem.h"
-#include "query.h"
 
 #define LIST 1000 /* names at a time */
 
@@ -176,46 +174,24 @@ drain(struct spool *spool, const struct config *config)
 	return result.left > 0 ? CTL_FAILED : code;
 }
 
-/* The options' values in *path and *json. False after a complaint. */
-static bool
-read_options(int argc, char **argv, const char **path, bool *json)
-{
-	static const struct option known[] = {
-	    CTL_OPTION_CONFIG, CTL_OPTION_JSON, {NULL, 0, NULL, 0}};
-	int option;
-
-	while ((option = getopt_long(argc, argv, "c:j", known, NULL)) != -1) {
-		if (option == 'c')
-			*path = optarg;
-		else if (option == 'j')
-			*json = true;
-		else
-			return false;
-	}
-	return true;
-}
-
 static int
-run(int argc, char **argv)
+run_spool(const struct ctl_call *call)
 {
-	const char *path = config_path();
 	struct config *config;
 	struct spool *spool;
 	char *error = NULL;
-	bool drains, json = false;
+	bool drains, json = ctl_value(call, "json") != NULL;
 	int code = CTL_FAILED;
 
-	if (!read_options(argc, argv, &path, &json) || argc - optind != 1 ||
-	    (strcmp(argv[optind], "list") != 0 && strcmp(argv[optind], "drain") != 0))
-		return ctl_usage(&spool_subcommand);
-	drains = strcmp(argv[optind], "drain") == 0;
+	if (call->argc != 1 || !ctl_has_word("list drain", call->argv[0]))
+		return ctl_usage(call->self);
+	drains = strcmp(call->argv[0], "drain") == 0;
 	if (drains && json)
-		return ctl_usage(&spool_subcommand);
-
-	if ((config = ctl_config(path)) == NULL)
+		return ctl_usage(call->self);
+	if ((config = ctl_config(call)) == NULL)
 		return CTL_FAILED;
 	if (config->spool_dir == NULL) {
-		warnx("%s has no spool_dir, so there is no spool", path);
+		warnx("the configuration has no spool_dir, so there is no spool");
 	} else if (become_owner(config->spool_dir) == 0) {
 		spool = spool_open(&(struct spool_options){.directory = config->spool_dir,
 				       .max_bytes = config->spool_max_bytes,
@@ -235,8 +211,8 @@ run(int argc, char **argv)
 
 const struct subcommand spool_subcommand = {
     .name = "spool",
-    .synopsis = "list|drain [--config PATH] [--json]",
+    .arguments = "list|drain",
     .summary = "look into the spool, or record what is in it",
-    .options = HELP_CONFIG HELP_JSON,
-    .run = run,
+    .options = CTL_OPTIONS(CTL_CONFIG, CTL_JSON),
+    .run = run_spool,
 };

@@ -9,7 +9,6 @@
 
 #include <err.h>
 #include <errno.h>
-#include <getopt.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -21,7 +20,6 @@
 #include "clock.h"
 #include "ctl.h"
 #include "mem.h"
-#include "query.h"
 
 #define PERIOD_MS 1000
 #define ROWS_LEAST 10
@@ -157,26 +155,18 @@ rest(void)
 }
 
 static int
-run(int argc, char **argv)
+run_top(const struct ctl_call *call)
 {
-	static const struct option known[] = {CTL_OPTION_DATABASE, {NULL, 0, NULL, 0}};
 	struct termios before, raw;
-	const char *conninfo = "";
 	struct pg *s;
-	int option;
 
-	while ((option = getopt_long(argc, argv, "d:", known, NULL)) != -1) {
-		if (option != 'd')
-			return ctl_usage(&top_subcommand);
-		conninfo = optarg;
-	}
-	if (argc != optind)
-		return ctl_usage(&top_subcommand);
+	if (call->argc > 0)
+		return ctl_usage(call->self);
 	if (!isatty(STDOUT_FILENO) || tcgetattr(STDIN_FILENO, &before) != 0) {
 		warnx("needs a terminal; \"foloosictl stats\" does not");
 		return CTL_FAILED;
 	}
-	if ((s = ctl_connect(conninfo)) == NULL)
+	if ((s = ctl_connect(call)) == NULL)
 		return CTL_FAILED;
 	listen_to_signals();
 	raw = before;
@@ -198,8 +188,8 @@ run(int argc, char **argv)
 
 const struct subcommand top_subcommand = {
     .name = "top",
-    .synopsis = "[--database CONNECTION]",
+    .arguments = "",
     .summary = "watch what comes in, each second; q ends",
-    .options = HELP_DATABASE,
-    .run = run,
+    .options = CTL_OPTIONS(CTL_DATABASE),
+    .run = run_top,
 };

@@ -266,6 +266,43 @@ def test_resolve(shop):
     assert "belongs to order" in shop.ctl("assign", shop.json("transactions", "--number", "NO-1")[0]["id"], "X", code=1)
 
 
+def test_what_was_done_before_is_an_error(shop):
+    """A remedy from a list of yesterday does nothing, and says who was there first."""
+    shop.query("select foloosi.record_delivery('shop', 'success', 'TWICE', 'TW-' || n, amount => 11, currency => 'AED') from generate_series(1, 2) n")
+    shop.query("select foloosi.record_delivery('shop', 'chargeback', 'TWICE', 'TW-1', amount => 11, currency => 'AED')")
+    waiting = {w["kind"]: w["id"] for w in shop.json("attention") if w["order_ref"] == "TWICE"}
+    at = r"at 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+    shop.ctl("paybacks", "settle", waiting["payback"])
+    assert re.search(f"payback {waiting['payback']} was settled by foloosi_operator {at}", shop.ctl("paybacks", "settle", waiting["payback"], code=1))
+    shop.ctl("attention", "dismiss", waiting["delivery"])
+    said = shop.ctl("attention", "dismiss", waiting["delivery"], code=1)
+    assert re.search(f"delivery {waiting['delivery']} does not wait for a person: foloosi_operator dismissed it {at}", said)
+    recorded = shop.json("deliveries", "--order", "TWICE", "--outcome", "recorded")[0]["id"]
+    assert "does not wait for a person" in shop.ctl("attention", "dismiss", recorded, code=1)
+    assert "nothing with the id" in shop.ctl("attention", "dismiss", 999999999, code=1)
+
+
+def test_a_wrong_word_is_said(shop):
+    assert shop.ctl("merchant", "add", "wrong", "--mode", "prod", code=2) == 'foloosictl: --mode is live or test, not "prod"\n'
+    assert shop.ctl("merchant", "set", "shop", "--verify", "", code=2) == 'foloosictl: --verify is off or callback, not ""\n'
+    assert "--state is pending, verifying, paid, cancelled or review" in shop.ctl("orders", "--state", "paid pending", code=2)
+    assert shop.query("select count(*) from foloosi.merchants where merchant = 'wrong'") == [(0,)]
+
+
+def test_options_may_stand_before_the_command(shop):
+    elsewhere = {"PGHOST": "/nonexistent"}
+    conninfo = shop.postgres.conninfo("foloosi_operator")
+    rows = shop.json("orders", "--limit", 3)
+    for args in (["--database", conninfo, "--json", "orders", "--limit", 3], ["-d", conninfo, "-j", "orders", "--limit", 3],
+                 [f"--database={conninfo}", "--limit", 3, "orders", "-j"], [f"-d{conninfo}", "--limit=3", "--json", "orders"]):
+        assert json.loads(shop.ctl(*args, **elsewhere)) == rows
+    assert "database:" in shop.ctl("orders", code=1, **elsewhere)
+    assert "unrecognized option '--url'" in shop.ctl("--url", "http://localhost", "orders", code=2)
+    assert "usage: foloosictl [OPTIONS] COMMAND" in shop.ctl("--json", code=2)
+    assert shop.ctl("--json", "--help") == shop.ctl("help")
+    assert shop.ctl("--json", "orders", "--help") == shop.ctl("help", "orders")
+
+
 def test_merchants(shop):
     assert shop.json("merchant", "add", "new", "--mode", "test")["mode"] == "test"
     assert "known already" in shop.ctl("merchant", "add", "new", code=1)
@@ -275,7 +312,7 @@ def test_merchants(shop):
     assert "invalid input syntax" in shop.ctl("merchant", "set", "new", "--remind-after", "soon", code=1)
     assert "merchants_remind_after_ck" in shop.ctl("merchant", "set", "new", "--remind-after", "-1 day", code=1)
     assert shop.json("merchant", "add", "other")["remind_after"] == "3 days"
-    assert "merchants_verify_ck" in shop.ctl("merchant", "set", "new", "--verify", "never", code=1)
+    assert "--verify is off or callback" in shop.ctl("merchant", "set", "new", "--verify", "never", code=2)
     assert "unknown" in shop.ctl("merchant", "set", "nobody", code=1)
     assert ("new", "36:00:00") in [(m["merchant"], m["remind_after"]) for m in shop.json("merchant")]
 
@@ -636,6 +673,8 @@ def test_completion(shop, tmp_path):
     assert complete("foloosictl", "orders", "--s") == ["--since", "--state"]
     assert complete("foloosictl", "resolve", "A", "p") == ["paid"]
     assert complete("foloosictl", "spool", "") == ["--config", "--json", "drain", "list"]
+    assert complete("foloosictl", "orders", "--state", "p") == ["paid", "pending"]
+    assert complete("foloosictl", "paybacks", "--state", "") == ["all", "check", "due", "settled"]
     assert set(subcommands(shop)) == set(complete("foloosictl", "help", ""))
 
 
@@ -647,4 +686,7 @@ def test_the_manual_and_the_help_know_every_subcommand_and_option(shop):
         assert text.startswith(f"usage: foloosictl {name}")
         for option in set(re.findall(r"--([a-z-]+)", text.split("\n\n", 1)[1])):
             assert re.search(rf"Fl -{option}\b", manual), f"{name} --{option}"
-        assert all(len(line) <= 100 for line in text.split("\n\n", 1)[1].splitlines()), text
+        usage, rest = text.split("\n\n", 1)
+        assert set(re.findall(r"--([a-z-]+)", usage)) == set(re.findall(r"^ {2}.{3} --([a-z-]+)", rest, re.M)), text
+        assert all(len(line) <= 80 for line in text.splitlines()), text
+    assert all(len(line) <= 80 for line in shop.ctl("help").splitlines())

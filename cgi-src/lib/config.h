@@ -1,5 +1,6 @@
 /*
- * config.h - the configuration file: one table of settings, one section per merchant.
+ * config.h - the configuration: what each program is told, with one section per merchant. Its settings
+ * are rows of the table in settings.c; a new one is a row there and a field here.
  *
  * A configuration is immutable once loaded and is replaced whole. Threads pin
  * the one in force with config_ref() for the length of a request.
@@ -19,24 +20,22 @@
 #define CONFIG_DEFAULT_PATH "/etc/foloosi-webhook/foloosi-webhook.conf"
 #define CONFIG_PATH_ENV "FOLOOSI_WEBHOOK_CONFIG" /* for plain CGI, which has no arguments */
 
-#define LIMIT_MERCHANT 64 /* characters: a-z A-Z 0-9 . _ - */
-
 struct given;          /* settings.c's own */
 struct mail_template;  /* mail.h */
 struct stats_merchant; /* stats.c's own */
 
 #define EVENT_URLS_MAX 8
 
-/* Whom foloosi-worker asks about transactions, and how his answer reads. */
+/* The provider's API, which foloosi-worker asks about transactions, and how its answers read. */
 struct provider {
-	char *url;    /* base, without path; NULL: he is not asked */
+	char *url;    /* base, without path; NULL: it is not asked */
 	char *path;   /* {transaction_no} stands for the number */
 	char *secret; /* sent as the header secret_key */
 	char *status, *amount, *currency,
 	    *order;     /* members of the answer, as data.status; order "": it has none */
 	int per_minute; /* questions at most */
 
-	/* his list of transactions, for foloosi-worker reconcile */
+	/* its list of transactions, for foloosi-worker reconcile */
 	char *list_path; /* {from} {to} {page} {limit} stand for them */
 	char *list_rows; /* member of the answer that holds the rows; of a row: */
 	char *list_number, *list_status, *list_amount, *list_currency;
@@ -102,8 +101,9 @@ struct config {
 		int event_attempts;
 		int event_concurrency; /* posts under way to one URL */
 		bool plain_http;       /* http to other machines is allowed */
-		char *smtp_url;        /* who takes mails; not NULL, if a merchant has mail_from */
-		bool smtp_tls;         /* smtp: STARTTLS; no only for this machine */
+		char *
+		    smtp_url; /* the server that takes mails; not NULL, if a merchant has mail_from */
+		bool smtp_tls;                   /* smtp: STARTTLS; no only for this machine */
 		char *smtp_user, *smtp_password; /* NULL: none */
 		char *smtp_auth_file;            /* where they were read from */
 		char *smtp_ca_file;              /* NULL: the system's */
@@ -151,7 +151,7 @@ void config_unref(
 /* The merchant with this name (not NUL-terminated), or NULL. */
 const struct merchant *config_merchant(const struct config *, const char *name, size_t len);
 
-/* The order's key in a text: without the prefix, NULL if there is none to take off. NULL: there is no key. Points into text. */
+/* The order's key in a text, less the prefix, which may be NULL. NULL: nothing is left, or there was nothing. Points into text. */
 static inline const char *
 order_without_prefix(const char *text, const char *prefix)
 {

@@ -59,9 +59,8 @@ struct setting {
 	const char *name;
 	enum type type;
 	enum section section;
-	size_t offset; /* of its field, in struct config or struct merchant */
-	size_t
-	    in_force; /* of what the program uses: the same, but for a database with its password */
+	size_t offset;   /* of its field, in struct config or struct merchant */
+	size_t in_force; /* the same; but a database's is where it has its password, too */
 	unsigned flags;
 	const char *fallback; /* the default, parsed like a value; NULL: not set */
 	long long min, max;   /* in the unit of the type */
@@ -70,14 +69,14 @@ struct setting {
 };
 
 /* Flags of a setting. */
-#define FROM_START 1 /* it is only read at the start: a change needs a restart */
-#define IN_FILE 2    /* its value names a file with a value of the type in each line */
-#define OF_WORKER 4  /* CONFIG_FOR_WORKER only reads the file that it names */
+#define NEEDS_RESTART 1 /* it is only read at the start */
+#define IN_FILE 2       /* its value names a file with a value of the type in each line */
+#define OF_WORKER 4     /* the file that it names is read for CONFIG_FOR_WORKER only */
 
 #define PLACE(section, type, field, flags)                                                         \
 	section, offsetof(type, field), offsetof(type, field), flags
 #define HANDLER(field) PLACE(SECTION_HANDLER, struct config, field, 0)
-#define AT_START(field) PLACE(SECTION_HANDLER, struct config, field, FROM_START)
+#define AT_START(field) PLACE(SECTION_HANDLER, struct config, field, NEEDS_RESTART)
 #define WORKER(field) PLACE(SECTION_WORKER, struct config, worker.field, OF_WORKER)
 #define MERCHANT(field) PLACE(SECTION_MERCHANT, struct merchant, field, OF_WORKER)
 #define MERCHANT_FILE(field) PLACE(SECTION_MERCHANT, struct merchant, field, IN_FILE)
@@ -87,7 +86,7 @@ struct setting {
 	    offsetof(struct config, in database), flags
 /* clang-format off */
 static const struct setting settings[] = {
-    {"database", TYPE_CONNINFO, DATABASE(HANDLER, , FROM_START), "", 0, CONFIG_LINE_MAX, "service=foloosi",
+    {"database", TYPE_CONNINFO, DATABASE(HANDLER, , NEEDS_RESTART), "", 0, CONFIG_LINE_MAX, "service=foloosi",
 	"how libpq connects; empty: by its environment and service file"},
     {"database_password_file", TYPE_PASSWORD_FILE, HANDLER(password_file), NULL, 1, CONFIG_LINE_MAX, "secrets/handler.password",
 	"file with the password for it in its first line"},
@@ -927,11 +926,14 @@ settings_read_files(struct loading *l)
 {
 	for (const struct setting *s = settings; s < settings + SETTINGS; s++) {
 		const struct type_row *type = &types[s->type];
-		char **path = field_of(s, l->base), *whole;
+		char **path, *whole;
 		struct whole_file f;
 		char *wrong;
 
-		if (s->section != l->section || type->file_max == 0 || *path == NULL)
+		if (s->section != l->section || type->file_max == 0)
+			continue;
+		path = field_of(s, l->base);
+		if (*path == NULL)
 			continue;
 		whole = config_file_path(l->file.path, *path);
 		free(*path);
@@ -989,9 +991,17 @@ settings_print(enum section section, const void *base, bool with_help, FILE *out
 	}
 }
 
+/* Are two fields of the setting's type equal? */
 static bool
-same_text(const char *a, const char *b)
+equal(const struct setting *s, const void *field, const void *other)
 {
+	size_t size = types[s->type].size;
+	const char *a, *b;
+
+	if (size > 0)
+		return memcmp(field, other, size) == 0;
+	a = *(char *const *)field;
+	b = *(char *const *)other;
 	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
 }
 
@@ -1000,14 +1010,8 @@ settings_changed(
     enum section section, const void *old, const void *fresh, void (*report)(const char *setting))
 {
 	for (const struct setting *s = settings; s < settings + SETTINGS; s++) {
-		const char *a = (const char *)old + s->in_force,
-			   *b = (const char *)fresh + s->in_force;
-		size_t size = types[s->type].size;
-
-		if (s->section == section && s->flags & FROM_START &&
-		    !(size > 0 ? memcmp(a, b, size) == 0
-			       : same_text(*(char *const *)(const void *)a,
-				     *(char *const *)(const void *)b)))
+		if (s->section == section && s->flags & NEEDS_RESTART &&
+		    !equal(s, (const char *)old + s->in_force, (const char *)fresh + s->in_force))
 			report(s->name);
 	}
 }

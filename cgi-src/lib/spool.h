@@ -11,7 +11,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "config.h"
 #include "delivery.h"
 
 #define SPOOL_NAME_SIZE 64 /* of a file's name, with the NUL; longer ones are not ours */

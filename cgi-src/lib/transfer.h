@@ -18,6 +18,7 @@
  * widths in sql/migrations; a test compares them. Too long is a fault, never a
  * truncation.
  */
+#define LIMIT_MERCHANT 64 /* a-z A-Z 0-9 . _ - */
 #define LIMIT_STATUS 64
 #define LIMIT_TRANSACTION_NO 128
 #define LIMIT_REFERENCE 128

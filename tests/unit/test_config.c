@@ -834,16 +834,52 @@ printed_defaults_name_every_setting(void **state)
 	config_unref(c);
 }
 
+/* Calls check with the name of every setting that there is, as config_print() has it. */
 static void
-manual_has_every_setting(void **state)
+each_setting(void (*check)(const char *name))
+{
+	struct config *c = good(SHOP);
+	char *text = printed(c), *rest = text, *line;
+	size_t count = 0;
+
+	while ((line = strsep(&rest, "\n")) != NULL) {
+		size_t n;
+
+		line += *line == '#';
+		n = strspn(line, "abcdefghijklmnopqrstuvwxyz_");
+		if (n == 0 || strncmp(line + n, " =", 2) != 0)
+			continue;
+		line[n] = '\0';
+		check(line);
+		count++;
+	}
+	assert_true(count >= NAMES);
+	free(text);
+	config_unref(c);
+}
+
+static void
+is_in_the_manual(const char *name)
 {
 	char line[64];
 
+	snprintf(line, sizeof line, "\n.It Ic %s No = Ar ", name);
+	assert_words("manual", manual, line);
+}
+
+static void
+is_in_the_sample(const char *name)
+{
+	assert_words("sample", sample, name);
+}
+
+static void
+manual_has_every_setting(void **state)
+{
 	(void)state;
-	for (size_t i = 0; i < NAMES; i++) {
-		snprintf(line, sizeof line, "\n.It Ic %s No = Ar ", names[i]);
-		assert_words("manual", manual, line);
-	}
+	for (size_t i = 0; i < NAMES; i++)
+		is_in_the_manual(names[i]);
+	each_setting(is_in_the_manual);
 }
 
 /* As delivered it starts nothing; with a token it does; with all its comments taken off too. */
@@ -916,10 +952,11 @@ sample_file(void **state)
 	config_unref(c);
 	free(text);
 	for (size_t i = 0; i < NAMES; i++)
-		assert_words("sample", sample, names[i]);
+		is_in_the_sample(names[i]);
+	each_setting(is_in_the_sample);
 }
 
-/* The program's user may not read it, but the service manager has loaded it for him. */
+/* The program's user may not read it, but the service manager has loaded it. */
 static void
 secrets_come_as_credentials(void **state)
 {
@@ -939,7 +976,7 @@ secrets_come_as_credentials(void **state)
 	c = good(conf);
 	assert_true(auth_token(&c->merchants[0].credentials, TOKEN, strlen(TOKEN)));
 	config_unref(c);
-	/* Who may read the file itself sees what is in it now. */
+	/* A program that may read the file itself gets what is in it now. */
 	assert_int_equal(mkdir("private", 0700), 0);
 	write_file("private/shop.token", "another_token_altogether\n");
 	c = good(conf);
@@ -1165,7 +1202,7 @@ pin_and_release(void *c)
 	return NULL;
 }
 
-/* Under ASan and TSan: freed once, by whoever is last. */
+/* Under ASan and TSan: freed once, by the last thread. */
 static void
 references_are_counted_across_threads(void **state)
 {

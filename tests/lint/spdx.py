@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Every source file names its license in its first lines: make lint asks for it, `tests/spdx.py --add` writes it.
+"""Every source file names its license in its first lines: make lint asks for it, `tests/lint/spdx.py --add` writes it.
 
 The line goes below a first line that means something: "#!", "<?php", "// objects:" of unit tests. Left out are
 migrations that have landed (their digests are stored in databases), what is generated, corpora, and the sample
@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 LINE = "SPDX-License-Identifier: MIT"
 LEFT_OUT = re.compile(r"sql/migrations/|sql/schema\.sql$|tests/corpus/|tests/fuzz/corpus/|cgi-src/foloosi-webhook\.conf$")
 COMMENTS = {
@@ -49,7 +49,7 @@ def main(add):
             extra = ["\n"] if name.endswith(".go") else []  # else it would be the package's documentation
             path.write_text("".join([*lines[:at], wanted + "\n", *extra, *lines[at:]]))
     if missing and not add:
-        print("without a line", LINE + ":", *missing, "run  tests/spdx.py --add", sep="\n", file=sys.stderr)
+        print("without a line", LINE + ":", *missing, "run  tests/lint/spdx.py --add", sep="\n", file=sys.stderr)
     return 1 if missing and not add else 0
 
 

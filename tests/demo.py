@@ -4,15 +4,17 @@
 start  ends a running demo, starts PostgreSQL, the handler, nginx (PORT, 8080 by default) and,
        if the next port is free, Apache; sends the provider's sample payloads; prints the
        orders and what to try next; leaves it running. Each start begins with an empty database.
-stop   ends what start has started, known by pid and time of birth, and nothing else.
+stop   ends what start has started, known by pid and start time, and nothing else.
 
-.demo/ holds env (a file to source, with which foloosictl is found and finds everything), state.json and all logs as *.log. Data and sockets live in a
-directory of their own below /var/tmp (or /tmp), because a checkout may lie below /root, where
-PostgreSQL as an ordinary system user cannot go, and because socket paths must be short.
+.demo/ holds env (a file to source, with which foloosictl is found and finds everything) and all logs as
+*.log. Data, sockets and state.json are in a directory of their own below /var/tmp (or /tmp): a checkout may
+be below /root, where PostgreSQL as an ordinary system user cannot go; socket paths must be short; and a
+stop finds what runs also after .demo/ was removed.
 """
 import base64
 import json
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
@@ -23,22 +25,30 @@ import time
 from support import stack
 
 DEMO = stack.ROOT / ".demo"
-STATE = DEMO / "state.json"
+PARENTS = ("/var/tmp", "/tmp")
+PREFIX = "foloosi-demo."
 ENV = DEMO / "env"
-ORDERS = "select order_ref, state, amount, currency, date_trunc('second', created_at) as created_at from foloosi.orders order by id"
+ORDERS = "select order_ref, state, amount, currency, created_at::time(0) as at from foloosi.orders order by id"
 
 
-def read_state():
-    try:
-        return json.loads(STATE.read_text())
-    except (OSError, ValueError):
-        return {"processes": [], "home": None}
+def states():
+    """What the demos of this checkout, and of this user, have noted of themselves."""
+    for parent in PARENTS:
+        for path in pathlib.Path(parent).glob(f"{PREFIX}*/state.json"):
+            try:
+                state = json.loads(path.read_text())
+                mine = path.stat().st_uid == path.parent.stat().st_uid == os.geteuid()
+            except (OSError, ValueError):
+                continue
+            if mine and state.get("root") == str(stack.ROOT):
+                yield {**state, "home": path.parent}
 
 
 def write_state(state):
-    new = STATE.with_suffix(".new")
+    new = pathlib.Path(state["home"], "state.new")
+    new.touch(0o600)
     new.write_text(json.dumps(state, indent=1) + "\n")
-    new.rename(STATE)
+    new.rename(new.with_suffix(".json"))
 
 
 def is_ours(entry):
@@ -47,32 +57,28 @@ def is_ours(entry):
 
 def stop():
     """End the demo of this checkout. Returns whether one was running."""
-    state = read_state()
     ended = False
-    for entry in reversed(state["processes"]):
-        if not is_ours(entry):
-            continue
-        ended = True
-        os.kill(entry["pid"], entry["signal"])
-        end = time.monotonic() + 15
-        while is_ours(entry) and time.monotonic() < end:
-            time.sleep(0.02)
-        if is_ours(entry):
-            os.kill(entry["pid"], signal.SIGKILL)
-    # made by mkdtemp in start(); the name is checked because this deletes
-    home = state["home"]
-    if home and os.path.basename(home).startswith("foloosi-demo."):
-        shutil.rmtree(home, ignore_errors=True)
-    STATE.unlink(missing_ok=True)
+    for state in states():
+        for entry in reversed(state["processes"]):
+            if not is_ours(entry):
+                continue
+            ended = True
+            os.kill(entry["pid"], entry["signal"])
+            end = time.monotonic() + 15
+            while is_ours(entry) and time.monotonic() < end:
+                time.sleep(0.02)
+            if is_ours(entry):
+                os.kill(entry["pid"], signal.SIGKILL)
+        shutil.rmtree(state["home"], ignore_errors=True)
     ENV.unlink(missing_ok=True)
     return ended
 
 
 def scratch():
     """A directory of our own with a short name, on a disk that other system users can reach."""
-    for parent in ("/var/tmp", "/tmp"):
+    for parent in PARENTS:
         if os.access(parent, os.W_OK | os.X_OK):
-            home = tempfile.mkdtemp(prefix="foloosi-demo.", dir=parent)
+            home = tempfile.mkdtemp(prefix=PREFIX, dir=parent)
             os.chmod(home, 0o711 if stack.IS_ROOT else 0o700)
             return home
     raise stack.StackError("neither /var/tmp nor /tmp can be written to")
@@ -114,7 +120,7 @@ def start(port):
     for log in DEMO.glob("*.log"):
         log.unlink()
     home = scratch()
-    state = {"home": home, "processes": []}
+    state = {"home": home, "root": str(stack.ROOT), "processes": []}
     write_state(state)
 
     def run(service):
@@ -176,11 +182,12 @@ def start(port):
     print(f"""It runs, nginx on port {port}{f", Apache on port {port + 1}" if apache else ""}. Try next:
 
   . .demo/env
-  curl -sS -d @.demo/body.json -H 'Content-Type: application/json' "$WEBHOOK_URL"
-  psql -c 'table foloosi.orders'
-  psql -c 'table foloosi.attention'
+  curl -sS --json @.demo/body.json "$WEBHOOK_URL"
+  foloosictl orders
+  foloosictl attention
   tail .demo/receiver.log
-  curl -sS -d '{{"order": "LOST-1", "amount": 100, "lost": true}}' "$PROVIDER_URL/pay"   # paid, and its webhook is lost
+  # paid, and its webhook is lost
+  curl -sS -d '{{"order":"LOST-1","amount":100,"lost":true}}' "$PROVIDER_URL/pay"
   foloosi-worker --config "$WORKER_CONFIG" reconcile
   foloosictl check
   foloosictl order LOST-1

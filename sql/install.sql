@@ -43,6 +43,7 @@ begin isolation level read committed read write;
 set local client_min_messages = warning;
 set local search_path = foloosi, pg_temp;
 set local timezone = 'UTC';
+set local check_function_bodies = off; -- functions call each other, whatever the order of the files
 \o /dev/null
 select pg_advisory_xact_lock(28832959141213033);
 
@@ -128,10 +129,17 @@ insert into foloosi.schema_migrations (version, name, digest) values
     (10, 'facts', '\x1c192f717c6ec0f6b704008261d3963fd66911c904986c7b286a7267a020548c');
 \endif
 
+select not exists (select from foloosi.schema_migrations where version = 11) as missing \gset
+\if :missing
+\ir migrations/0011_money.sql
+insert into foloosi.schema_migrations (version, name, digest) values
+    (11, 'money', '\xf059650404cc4c2aada946ca3bc8529b38def840020cdc42db1c681f3c888fe2');
+\endif
+
 -- An older copy of this file must not put its functions over a newer schema.
 do $$
 begin
-    if (select max(version) from foloosi.schema_migrations) > 10 then
+    if (select max(version) from foloosi.schema_migrations) > 11 then
         raise exception 'the database''s schema is newer than these files'
             using hint = 'Use the files of the release that migrated it.';
     end if;
@@ -140,8 +148,12 @@ $$;
 
 -- ---------------------------------------------------------------- functions, views, grants
 
+\ir functions/rules.sql
 \ir functions/after_restore.sql
+\ir functions/align.sql
+\ir functions/assign.sql
 \ir functions/attention.sql
+\ir functions/cancel.sql
 \ir functions/create_partitions.sql
 \ir functions/decide.sql
 \ir functions/erase_customer.sql
@@ -150,8 +162,10 @@ $$;
 \ir functions/locks.sql
 \ir functions/mails.sql
 \ir functions/merchants.sql
+\ir functions/money.sql
 \ir functions/monitor.sql
 \ir functions/orders.sql
+\ir functions/paybacks.sql
 \ir functions/reconcile.sql
 \ir functions/record_deliveries.sql
 \ir functions/remind.sql

@@ -43,6 +43,7 @@ static const char begin_sql[] = "begin isolation level read committed read write
 				"set local client_min_messages = warning;"
 				"set local search_path = foloosi, pg_temp;"
 				"set local timezone = 'UTC';"
+				"set local check_function_bodies = off;"
 				"set local statement_timeout = 0;"
 				"set local idle_in_transaction_session_timeout = 0";
 static const char try_lock_sql[] = "select pg_try_advisory_xact_lock(28832959141213033)";

@@ -1,15 +1,20 @@
--- decide(): the order rules, row by row. This is the heart of the schema; the README's table
--- "Order rules" has the same numbers.
+-- decide(): the order rules. This is the heart of the schema; the rows themselves are in rules.sql.
 --
 -- It reads and decides, and writes nothing (but draws ids). First the facts: one read for a
 -- whole segment, whose elements do not concern each other, and none for elements of which
--- the tables know nothing, as most. Then the rules: one CASE gives the number of the rule
--- that matches first; everything else follows from that number.
+-- the tables know nothing, as most. Then the rules: one CASE gives the number of the row
+-- that matches first; the effects come from that row. What becomes of an order that has or had money already
+-- is not decided here but computed from all that is known of it, by align_orders() after the writing.
 --
 -- The planner sees the tables when a session calls for the first time, often when they are
 -- empty, and keeps the plan. So the functions that look up keys allow it only what
 -- stays right when the tables have grown: a nested loop over an index for each key. (Nor may it
 -- take its own guess of what that costs for a reason to compile the plan.)
+
+create or replace function foloosi.is_recurring(p_order_ref text, p_prefixes text[]) returns boolean
+language sql immutable parallel safe
+as $$ select exists (select from unnest(p_prefixes) p where starts_with(p_order_ref, p)) $$;
+comment on function foloosi.is_recurring(text, text[]) is 'Does this order key name a subscription? Parameters: the key, the merchant''s recurring prefixes.';
 
 create or replace function foloosi.decide(segment foloosi.element[], known int[] default null) returns foloosi.element[]
 language plpgsql
@@ -26,11 +31,14 @@ begin
     if known is null or known <> '{}' then
         select array_agg(row(
                 d.id, d.outcome, e.source like 'replay%' and d.reason in ('hook_failed', 'refused'),
-                t.id, t.order_ref, t.transaction_status, t.amount, t.currency, c.conflict,
+                t.id, t.order_ref, t.state, t.transaction_status, t.amount, t.currency, t.order_withheld,
+                r.whole, r.doubt, r.said, c.conflict,
                 t.transaction_no is null and e.transaction_no is not null
-                    or t.payment_reference is null and e.payment_reference is not null and not c.conflict,
-                x.order_known, o.state, o.amount, o.currency, o.registered_at is not null, o.decided_by is not null,
-                p.id, p.state, p.reason, p.known, p.returned)::foloosi.facts)
+                    or t.payment_reference is null and e.payment_reference is not null and c.conflict is null,
+                x.order_known, o.state, o.amount, o.currency, o.registered_at is not null, o.decided_by is not null, o.cancel_at,
+                case when o.state = 'paid' then (
+                    select max(y.created_at) from foloosi.transactions_of(e.merchant, x.order_known) y
+                    where y.state in ('captured', 'verifying') and y.id is distinct from t.id) end)::foloosi.facts)
           into facts
         from unnest(segment) e
         -- a key that the tables are known not to have is null, and an index needs no look for null
@@ -40,154 +48,181 @@ begin
         left join lateral foloosi.reference_owner(k.merchant, e.payment_reference) b on true
         cross join lateral (
             select coalesce(e.assigned, a.id, case when e.transaction_no is null or b.transaction_no is null then b.id end) as id,
-                   coalesce(b.transaction_no <> e.transaction_no, false) as conflict) c
+                   -- whose reference is it? Two attempts at one order may share one, if at most one of them captured.
+                   case when b.id is null or b.id = a.id or a.payment_reference = e.payment_reference or e.transaction_no is null then null
+                        when b.transaction_no is null then case when a.id is not null then 'one_or_two' end
+                        when b.transaction_no = e.transaction_no then null
+                        when b.order_ref = coalesce(a.order_ref, e.order_ref)
+                             and not (b.captured and (e.status = 'success' or a.state in ('captured', 'verifying'))) then null
+                        else 'reference_conflict' end as conflict) c
         left join foloosi.transactions t on t.id = c.id
         -- a repeat speaks of the order that it spoke of, whatever the order key is by now
         cross join lateral (
-            select coalesce(case when d.outcome in ('recorded', 'duplicate', 'review') then d.order_ref end,
+            select coalesce(case when d.outcome in ('recorded', 'duplicate', 'review') and not (e.source like 'replay%' and d.reason in ('hook_failed', 'refused')) is true
+                                 then d.order_ref end,
                             e.order_ref, t.order_ref) as order_known) x
         left join foloosi.orders o on o.order_ref = x.order_known and o.merchant = k.merchant
-        left join lateral (
-            select max(q.id) filter (where q.state <> 'settled') as id,
-                   max(q.state::text) filter (where q.state <> 'settled') as state,
-                   max(q.reason) filter (where q.state <> 'settled') as reason,
-                   count(*) filter (where q.reason <> 'withdrawn') > 0 as known,
-                   bool_or(foloosi.money_went_back(q)) as returned
-            from foloosi.paybacks q where q.transaction_id = t.id group by q.transaction_id) p on true;
+        left join lateral foloosi.refunds_of(
+            t.id, case when t.state in ('captured', 'verifying', 'denied') then t.amount when e.status = 'success' then e.amount end,
+            case when t.state in ('captured', 'verifying', 'denied') then t.currency when e.status = 'success' then e.currency end,
+            k.merchant, x.order_known, coalesce(t.payment_reference, e.payment_reference)) r on true;
     end if;
 
     -- The ids are drawn in the order of the segment.
     select array_agg(row(
             s.i, s.ordinal, s.merchant, s.order_ref, s.digest, s.fault, s.source, s.status, s.transaction_no,
-            case when not s.conflict or s.t_id is null then s.payment_reference end, -- another's reference is not learned
+            case when s.rule <> 3 and (s.conflict is null or s.t_id is null) then s.payment_reference end, -- another's reference is not learned
             s.amount, s.currency, s.message, s.optional1, s.optional2, s.optional3,
-            s.email, s.mobile, s.card, s.assigned, s.keys, s.own_order_ref,
-            s.rule, s.outcome, s.reason, s.detail,
-            -- waits for a person by itself, unless its order or a payback does
-            s.outcome = 'review' and (s.rule in (3, 4, 6, 9, 19) or s.rule = 7 and s.payback_write is null and s.p_state is distinct from 'check')
-                or s.rule = 2 and s.outcome = 'ignored' and s.status not in ('pending', 'error', 'expired'),
-            s.merchant_known,
+            s.email, s.mobile, s.card, s.order_key, s.assigned, s.keys, s.own_order_ref,
+            s.rule, s.outcome, s.reason, s.detail, s.attention, s.merchant_known,
             coalesce(s.d_id, nextval('foloosi.id_seq')), s.d_id is null,
             case when s.transaction_write = 'insert' then nextval('foloosi.id_seq') else s.t_id end,
-            s.transaction_write,
-            case when s.order_state = 'verifying' and s.order_write is not null then 'verifying'
-                 when s.status = 'success' then 'captured' else 'failed' end,
-            case when s.rule in (3, 7, 19) then s.t_order_ref else coalesce(s.t_order_ref, s.order_ref) end,
+            s.transaction_write, s.transaction_state,
+            case when s.withheld then null else coalesce(s.t_order_ref, case when s.status <> 'refund' then s.order_ref end) end,
+            s.withheld, s.rule in (6, 7),
+            case when s.rule not between 20 and 23 then null when s.callback then 'doubted' else 'counted' end,
             s.order_named, s.order_write,
             case when s.order_write is not null then s.o_state end,
             s.order_state,
-            case when s.o_registered then s.o_amount when s.status = 'success' then s.amount else coalesce(s.amount, s.o_amount) end,
-            case when s.o_registered then s.o_currency when s.status = 'success' then s.currency else coalesce(s.currency, s.o_currency) end,
+            case when s.o_registered or s.rule = 25 then s.o_amount when s.status = 'success' then s.amount else coalesce(s.amount, s.o_amount) end,
+            case when s.o_registered or s.rule = 25 then s.o_currency when s.status = 'success' then s.currency else coalesce(s.currency, s.o_currency) end,
             s.rule = 15,
-            s.payback_writes,
-            case when s.payback_writes in ('due', 'check') then nextval('foloosi.id_seq') when s.payback_writes is not null then s.p_id end,
-            case when s.payback_write = 'due' then 'payback.due'
-                 when s.payback_write in ('check', 'hold') then 'payback.check'
-                 when s.rule = 9 or s.order_write is not null and s.order_state = 'review' then 'order.review'
-                 when s.order_write is not null and s.order_state = 'paid' then 'order.success'
-                 when s.order_write is not null and s.order_state = 'cancelled' then 'order.cancel' end
+            case when s.order_state = 'pending' then greatest(s.o_cancel_at, foloosi.clock() + s.cancel_after) end,
+            -- one more transaction of its order, or of one that is not there yet
+            (s.transaction_write in ('insert', 'update') or s.rule = 24 and s.transaction_write = 'learn')
+                and not s.withheld and s.order_named is not null and s.order_write is null and s.status <> 'refund',
+            s.rule = 26,
+            not s.waits and (s.rule in (6, 7, 16, 17, 18, 20, 21, 22, 23, 24)
+                             or s.t_doubt and (s.orders = 'pay' or s.rule = 26)) is true,
+            case when not s.waits then s.payback end,
+            case when s.orders = 'renew' then case when s.waits then null when s.refund_known then 'order.review' else 'order.success' end
+                 when s.rule = 4 and s.transaction_write = 'update' then 'order.review'
+                 when s.reason = 'renewal_failed' then 'order.review'
+                 when s.order_write is null then s.event
+                 when s.order_state = 'review' then 'order.review'
+                 when s.order_state = 'paid' then 'order.success'
+                 when s.order_state = 'cancelled' then 'order.cancel'
+                 else s.event end
         )::foloosi.element)
       into decided
     from (
         -- what follows from rule and review_reason
         select v.*,
-               case when v.rule = 3 and v.t_status = 'success' -- what succeeded is not rewritten
-                    then case when v.learns then 'learn' end
-                    when v.rule = 19 and v.t_id is not null then null -- what comes without the conflict decides
-                    when v.rule in (3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19)
-                    then case when v.t_id is null then 'insert' else 'update' end
-                    when v.rule in (4, 5, 6, 7) and v.learns then 'learn' end as transaction_write,
-               case when v.rule = 10 or v.rule between 12 and 15
-                    then case when v.o_state is null then 'insert' else 'update' end end as order_write,
-               -- what the provider took though it said failed pays the order after all
-               case when v.rule between 12 and 15 and v.review_reason is null and v.waits is null and v.p_reason = 'captured_though_failed'
-                    then 'withdraw' else v.payback_write end as payback_writes,
-               case when v.rule = 10 then 'cancelled'
-                    when v.rule between 12 and 15 and v.review_reason is null then v.paid_state
-                    when v.rule between 12 and 15 then 'review'
+               case v.transaction
+                    when 'keep' then case when v.t_id is null then 'insert'
+                                          when v.rule = 24 and (v.t_status = 'success' or v.status = 'failed')
+                                          then case when v.learns or v.t_order_ref is null and v.order_ref is not null and not v.t_withheld then 'learn' end
+                                          else 'update' end
+                    when 'insert' then case when v.t_id is null then 'insert' when v.captures_alone then 'update' end
+                    when 'learn' then case when v.t_id is null then 'insert'
+                                           when v.captures_alone then 'update'
+                                           when v.learns then 'learn' end
+               end as transaction_write,
+               case when v.rule = 3 then 'test'
+                    when v.assigned is not null then v.t_state
+                    when v.status = 'refund' then 'unknown'
+                    when v.status = 'failed' then 'failed'
+                    when v.t_status = 'success' then v.t_state
+                    when v.callback then 'verifying'
+                    else 'captured' end as transaction_state,
+               case when v.waits and v.orders in ('renew', 'review') or v.orders = 'renew' then null
+                    when v.orders is not null then case when v.o_state is null then 'insert' else 'update' end end as order_write,
+               case v.orders
+                    when 'cancel' then case when v.cancel_after > '0' or v.callback then 'pending' else 'cancelled' end
+                    when 'pay' then case when v.review_reason is not null then 'review' when v.waits then 'verifying' else 'paid' end
+                    when 'review' then case when v.waits then v.o_state else 'review' end
                     else v.o_state end as order_state,
-               case when v.rule in (1, 5) then 'duplicate'
-                    when v.rule = 2 then case when v.payback_write = 'settle' then 'recorded' else 'ignored' end
-                    when v.rule in (3, 4, 6, 7, 9, 16, 18, 19) or v.rule between 12 and 15 and v.review_reason is not null then 'review'
-                    else 'recorded' end as outcome,
-               case v.rule
-                    when 2 then case when v.payback_write = 'settle' then 'refunded' else 'status' end
-                    when 3 then 'test_transaction'
-                    when 4 then 'other_order'
-                    when 6 then 'amount_contradiction'
-                    when 7 then 'status_contradiction'
-                    when 9 then 'no_order_key'
-                    when 16 then 'order_closed'
-                    when 17 then 'double_payment'
-                    when 18 then 'order_' || case v.o_state when 'review' then 'in_review' else 'verifying' end
-                    when 19 then 'reference_conflict'
-                    when 12 then coalesce(v.review_reason, v.waits)
-                    when 13 then v.waits
-                    when 14 then v.review_reason
-                    when 15 then coalesce(v.review_reason, v.waits, 'late')
-               end as reason,
+               case when v.orders = 'pay' and v.review_reason is not null or v.rule = 26 and v.refund_known then 'review'
+                    when v.rule = 24 and v.status = 'success' and v.t_status is distinct from 'success' then 'review'
+                    else v.rule_outcome end as outcome,
+               case when v.rule = 18 then 'order_' || case v.o_state when 'review' then 'in_review' else 'verifying' end
+                    when v.rule = 19 then v.conflict
+                    when v.rule = 26 and v.refund_known then 'refund_known'
+                    when v.rule = 11 and v.o_state = 'paid' and foloosi.is_recurring(v.order_named, v.recurring) then 'renewal_failed'
+                    when v.orders = 'pay' then coalesce(v.review_reason, case when v.waits then 'verifying' end, v.rule_reason)
+                    when v.waits and v.rule in (16, 17, 25, 26) then 'verifying'
+                    else v.rule_reason end as reason,
                case when v.review_reason in ('amount_differs', 'currency_differs')
                     then format('expected %s %s, got %s %s', v.o_amount, v.o_currency, v.amount, v.currency)
-                    when v.rule = 6 then format('known as %s %s, now %s %s', v.t_amount, v.t_currency, v.amount, v.currency)
+                    when v.rule in (6, 22) then format('known as %s %s, now %s %s', v.t_amount, v.t_currency, v.amount, v.currency)
                     when v.rule = 4 then format('transaction %s belongs to order %s', v.t_id, v.t_order_ref)
                     when v.rule = 2 then 'status ' || v.status
-               end as detail
+               end as detail,
+               -- waits for a person by itself, unless its order or a payback does
+               case when v.rule = 2 then v.status not in ('pending', 'error', 'expired')
+                    when v.rule = 7 then true -- write() looks whether a payback says it
+                    when v.rule = 26 then v.refund_known
+                    else v.rule_attention end as attention,
+               -- a failed one that captured after all, where it may not have the order
+               v.rule in (3, 19) or v.captures_alone or v.t_withheld and v.assigned is null as withheld
         from (
-            -- review_reason of rows 12-15; null: it pays
-            select n.*,
-                   case when n.rule = 12 or n.rule = 15 and not (n.o_registered or n.late_success = 'review')
-                             then case when n.unknown_orders = 'review' then 'unknown_order' end
+            -- review_reason of rows 12 to 15; null: it pays
+            select n.*, r.outcome as rule_outcome, r.reason as rule_reason, r.transaction, r.orders, r.payback, r.event,
+                   r.attention as rule_attention,
+                   n.callback and n.status = 'success' and n.t_state is distinct from 'captured' as waits,
+                   n.rule in (4, 19) and n.status = 'success' and n.t_status is distinct from 'success' and n.t_id is not null as captures_alone,
+                   coalesce(n.t_doubt, false) as refund_known,
+                   case when r.orders is distinct from 'pay' then null
+                        when n.rule = 12 or n.rule = 15 and not (n.o_registered or n.late_success = 'review')
+                             then case when n.unknown_orders = 'review' then 'unknown_order' when n.t_doubt then 'refund_known' end
                         when n.rule = 15 and n.late_success = 'review' then 'late_success'
-                        when n.rule in (14, 15) and n.currency <> n.o_currency then 'currency_differs'
-                        when n.rule in (14, 15) and n.amount <> n.o_amount then 'amount_differs' end as review_reason,
-                   case when n.verify = 'callback' then 'verifying' else 'paid' end as paid_state,
-                   case when n.verify = 'callback' then 'verifying' end as waits,
-                   -- one open case a transaction, and none for money that went back; where a person settled a
-                   -- contradiction, only a person knows whether it did
-                   case when n.rule in (16, 17) and n.p_id is null and not n.p_returned
-                             then case when n.p_known then 'check' else 'due' end
-                        when n.rule = 7 and not n.p_known then 'check'
-                        when n.rule = 7 and n.p_state = 'due' then 'hold'
-                        when n.rule = 2 and n.status = 'refund' and n.p_id is not null then 'settle'
-                   end as payback_write
+                        when n.currency <> n.o_currency then 'currency_differs'
+                        when n.amount <> n.o_amount then 'amount_differs'
+                        when n.t_doubt then 'refund_known' end as review_reason
             from (
                 -- the rule: the first row that matches decides
                 select f.*,
                        (case
                         when f.assigned is null and f.d_outcome in ('recorded', 'duplicate', 'review') and not f.replayed then 1
-                        when f.status not in ('success', 'failed') then 2
+                        when f.status not in ('success', 'failed', 'refund') then 2
                         when f.assigned is null and f.transaction_no like 'TEST%' and f.mode = 'live' then 3
+                        when f.status = 'refund' then
+                            case when f.t_state is distinct from 'captured' then 23
+                                 when f.t_said is not null and coalesce(f.amount, f.t_amount) > f.t_said then 22 -- a person said less
+                                 when f.amount is null or f.amount = f.t_amount and f.currency = f.t_currency then 20
+                                 when f.currency = f.t_currency and f.amount < f.t_amount then 21
+                                 else 22 end
+                        when f.assigned is null and f.conflict = 'one_or_two' then 19
                         when f.assigned is null and f.t_order_ref <> f.order_ref then 4
+                        when f.t_whole and not (f.assigned is null and f.status = 'success' and f.t_status = 'success'
+                                                and (f.amount <> f.t_amount or f.currency <> f.t_currency)) then 24
                         when f.assigned is null and f.t_status = f.status and f.t_amount is not distinct from f.amount
-                             and f.t_currency is not distinct from f.currency then 5
-                        when f.assigned is null and f.conflict then 19
-                        when f.assigned is null and f.status = 'success' and f.t_status = 'success' then 6
+                             and f.t_currency is not distinct from f.currency
+                             and (f.t_order_ref is not null or f.order_ref is null or f.t_withheld or f.conflict is not null) then 5
+                        when f.assigned is null and f.conflict is not null then 19
+                        when f.assigned is null and f.status = 'success' and f.t_status = 'success'
+                             and (f.amount <> f.t_amount or f.currency <> f.t_currency) then 6
                         when f.assigned is null and f.status = 'failed' and f.t_status = 'success' then 7
                         when f.status = 'failed' and f.order_named is null then 8
                         when f.order_named is null then 9
                         when f.status = 'failed' and coalesce(f.o_state, 'pending') = 'pending' then 10
                         when f.status = 'failed' then 11
-                        when f.o_state is null then 12
+                        when f.o_state is null or f.o_state = 'pending' and not f.o_registered then 12
                         when f.o_state = 'pending' and f.amount = f.o_amount and f.currency = f.o_currency then 13
                         when f.o_state = 'pending' then 14
                         when f.o_state = 'cancelled' and not f.o_closed then 15
                         when f.o_state = 'cancelled' then 16
+                        when f.o_state = 'refunded' then 25
+                        when f.o_state = 'paid' and (f.o_renewed_at is null or f.o_renewed_at + f.renewal_gap <= foloosi.clock())
+                             and foloosi.is_recurring(f.order_named, f.recurring) then 26
                         when f.o_state = 'paid' then 17
                         else 18 end)::smallint as rule
                 from (
                     -- the delivery, what is known of it, and its merchant's policy
                     select e.i, e.ordinal, e.merchant, e.order_ref, e.digest, e.fault, e.source, e.status, e.transaction_no,
                            e.payment_reference, e.amount, e.currency, e.message, e.optional1, e.optional2, e.optional3,
-                           e.email, e.mobile, e.card, e.assigned, e.keys, e.own_order_ref,
+                           e.email, e.mobile, e.card, e.order_key, e.assigned, e.keys, e.own_order_ref,
                            e.d_id, e.d_outcome, coalesce(e.replayed, false) as replayed,
-                           e.t_id, e.t_order_ref, e.t_status, e.t_amount, e.t_currency, coalesce(e.conflict, false) as conflict, e.learns,
+                           e.t_id, e.t_order_ref, e.t_state, e.t_status, e.t_amount, e.t_currency, coalesce(e.t_withheld, false) as t_withheld,
+                           coalesce(e.t_whole, false) as t_whole, coalesce(e.t_doubt, false) as t_doubt, e.t_said, e.conflict, e.learns,
                            coalesce(e.order_known, e.order_ref) as order_named,
                            e.o_state, e.o_amount, e.o_currency, coalesce(e.o_registered, false) as o_registered,
-                           coalesce(e.o_closed, false) as o_closed,
-                           e.p_id, e.p_state, e.p_reason, coalesce(e.p_known, false) as p_known, coalesce(e.p_returned, false) as p_returned,
+                           coalesce(e.o_closed, false) as o_closed, e.o_cancel_at, e.o_renewed_at,
                            m.merchant is not null as merchant_known, coalesce(m.mode, 'live') as mode,
                            coalesce(m.unknown_orders, 'accept') as unknown_orders,
-                           coalesce(m.late_success, 'pay') as late_success, coalesce(m.verify, 'off') as verify
+                           coalesce(m.late_success, 'pay') as late_success, coalesce(m.verify = 'callback', false) as callback,
+                           coalesce(m.cancel_after, '0') as cancel_after, coalesce(m.recurring, '{FLSSUB_}') as recurring,
+                           coalesce(m.renewal_gap, '1 day') as renewal_gap
                     from unnest(segment, facts) e
                     -- looked up once for each merchant, not for each delivery
                     left join unnest(array(
@@ -195,10 +230,12 @@ begin
                             cross join lateral (select x from foloosi.merchants x where x.merchant = d.merchant offset 0) p (p))) m
                         on m.merchant = e.merchant
                 ) f offset 0
-            ) n offset 0
+            ) n
+            join foloosi.rules r on r.number = n.rule
+            offset 0
         ) v
     ) s;
     return decided;
 end $$;
 comment on function foloosi.decide(foloosi.element[], int[]) is
-'Apply the order rules to deliveries that do not concern each other. Parameters: segment, with locks taken; known: the i of those elements of which the tables know anything by order, number, reference or digest (null: look all up). Returns the elements with what is to be written. Tables: merchants, deliveries, transactions, orders, paybacks (read).';
+'Apply the order rules to deliveries that do not concern each other. Parameters: segment, with locks taken; known: the i of those elements of which the tables know anything by order, number, reference or digest (null: look all up). Returns the elements with what is to be written. Calls: reference_owner, refunds_of, transactions_of, is_recurring, clock. Tables: merchants, deliveries, transactions, orders, refunds, rules (read).';

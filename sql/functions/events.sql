@@ -8,7 +8,7 @@
 --   * ids are drawn one at a time in ascending order (the sequence's cache is 1, as tests/sql sees to), and
 --   * a session that writes an event has written something before, so it had its transaction number
 --     before it drew the id.
--- The events of one order keep their order: they of an order are written under its lock, which is held until
+-- The events of one order keep their order: they are written under its lock, which is held until
 -- the commit, so an earlier one is visible before the id of the next is drawn.
 --
 -- What was found becomes rows of dispatches. They are handed out with SKIP LOCKED and a lease, so that
@@ -46,7 +46,7 @@ declare
     p_consumer text := add_consumer.consumer;
     p_types text[] := add_consumer.types;
     unknown text := (select t from unnest(p_types) t
-                     where t not in ('order.success', 'order.cancel', 'order.review', 'payback.due', 'payback.check') limit 1);
+                     where t not in ('order.success', 'order.cancel', 'order.refund', 'order.review', 'payback.due', 'payback.check') limit 1);
     c foloosi.consumers;
 begin
     if unknown is not null then

@@ -41,21 +41,21 @@ comment on function foloosi.lock_order(text, text) is
 'Wait for the locks that a delivery of this order takes; for the functions that persons call. Calls: need_read_committed, lock_key. Tables: orders (locked).';
 
 create or replace function foloosi.reference_owner(p_merchant text, p_reference text)
-returns table (id bigint, transaction_no varchar)
+returns table (id bigint, transaction_no varchar, order_ref varchar, captured boolean)
 language sql stable
 as $$
-    select t.id, t.transaction_no
-    from (select hashtextextended(p_reference, hashtextextended(p_merchant, 0)) << 36 as hash) h
+    select t.id, t.transaction_no, t.order_ref, t.state in ('captured', 'verifying')
+    from (select foloosi.reference_key(p_reference, p_merchant, true, 0) as first) h
     cross join lateral (
-        select x.id, x.transaction_no
+        select x.id, x.transaction_no, x.order_ref, x.state
         from foloosi.transactions x
-        where (hashtextextended(x.payment_reference, hashtextextended(x.merchant, 0)) << 36 | x.id) >= h.hash
-          and (hashtextextended(x.payment_reference, hashtextextended(x.merchant, 0)) << 36 | x.id) <= (h.hash | 68719476735)
+        where foloosi.reference_key(x.payment_reference, x.merchant, x.state = 'captured', x.id) >= h.first
+          and foloosi.reference_key(x.payment_reference, x.merchant, x.state = 'captured', x.id) <= (h.first | 137438953471)
           and x.payment_reference = p_reference and x.merchant = p_merchant
-        order by (hashtextextended(x.payment_reference, hashtextextended(x.merchant, 0)) << 36 | x.id) limit 1) t
+        order by foloosi.reference_key(x.payment_reference, x.merchant, x.state = 'captured', x.id) limit 1) t
 $$;
 comment on function foloosi.reference_owner(text, text) is
-'The transaction that a payment reference belongs to: the first that came with it. Parameters: merchant, reference. Returns one row or none. One step into the index, however many transactions share a placeholder such as "0": asked as "the next from this hash on, and no further", because a plan for "the first of these" may walk the primary key. Others with an equal hash are passed over. Tables: transactions (read).';
+'The transaction that a payment reference speaks of: the captured one, else the first that came with it. Parameters: merchant, reference. Returns one row or none; captured: or being verified. One step into the index, however many transactions share a placeholder such as "0": asked as "the next from this hash on, and no further", because a plan for "the first of these" may walk the primary key. Others with an equal hash are passed over. Tables: transactions (read).';
 
 create or replace function foloosi.try_locks(
     inout batch foloosi.element[], out relatives boolean, out known int[], out busy boolean)
@@ -70,6 +70,8 @@ declare
     transactions boolean;  -- some are known
     orders       boolean;
     deliveries   boolean;
+    touched      int[] := '{}'; -- elements whose transactions belong to orders, …
+    touched_refs text[] := '{}'; -- … and these orders
     r            record;
 begin
     -- 1. the keys that the deliveries name
@@ -89,16 +91,18 @@ begin
     select coalesce(array_agg(k.i) filter (where k.transaction or k.order_row or k.delivery), '{}'),
            bool_or(k.transaction), bool_or(k.order_row), bool_or(k.delivery)
       into known, transactions, orders, deliveries
-    from (select e.i, a.id is not null or b.id is not null as transaction, o.id is not null as order_row, d.id is not null as delivery
+    from (select e.i, a.id is not null or b.id is not null as transaction, (o.id is not null or n.refund or e.status = 'refund') is true as order_row, d.id is not null as delivery
           from unnest(batch) e
           left join foloosi.transactions a on a.transaction_no = e.transaction_no and a.merchant = e.merchant
           left join lateral foloosi.reference_owner(e.merchant, e.payment_reference) b on true
           left join foloosi.orders o on o.order_ref = e.order_ref and o.merchant = e.merchant
           left join foloosi.deliveries d on d.digest = e.digest and d.merchant = e.merchant
+          -- a refund that found no transaction may have named its order
+          left join lateral (select true as refund from foloosi.refunds x
+                             where x.order_named = e.order_ref and x.merchant = e.merchant limit 1) n on true
           offset 0) k;
 
-    -- 3. transactions that are known: their rows and, for a delivery that names no order, the
-    --    order that they belong to
+    -- 3. transactions that are known: their rows, and the orders that they belong to
     if transactions then
         relatives := true;
         for r in
@@ -118,23 +122,31 @@ begin
             -- distinct, for number and reference mostly find the same one; twice, it would be related to itself
             select m.i, array_agg(distinct foloosi.lock_key('transaction', '', m.id::text)) as keys,
                    bool_and(h.id is not null) as free,
-                   -- as decide() chooses: the number's transaction, else the one that came first with the reference
-                   (array_agg(h.order_ref order by m.by_number desc, m.id))[1] as order_ref
-            from match m left join held h on h.id = m.id group by m.i
+                   -- as decide() chooses: the number's transaction, else the one that the reference speaks of
+                   (array_agg(h.order_ref order by m.by_number desc, m.id))[1] as order_ref,
+                   array_agg(distinct h.order_ref::text) filter (where h.order_ref is not null) as order_refs
+            from match m left join held h on h.id = m.id group by m.i order by m.i
         loop
             batch[r.i].keys := batch[r.i].keys || r.keys;
             if not r.free then
                 batch[r.i].outcome := 'busy';
                 busy := true;
-            elsif batch[r.i].order_ref is null and r.order_ref is not null then
+                continue;
+            end if;
+            if batch[r.i].order_ref is null then
                 batch[r.i].own_order_ref := r.order_ref;
-                batch[r.i].keys := batch[r.i].keys || foloosi.lock_key('order', batch[r.i].merchant, r.order_ref);
+            end if;
+            for o in 1 .. coalesce(array_length(r.order_refs, 1), 0) loop
+                continue when r.order_refs[o] = batch[r.i].order_ref;
                 orders := true;
-                if not pg_try_advisory_xact_lock(foloosi.lock_key('order', batch[r.i].merchant, r.order_ref)) then
+                touched := touched || r.i;
+                touched_refs := touched_refs || r.order_refs[o];
+                batch[r.i].keys := batch[r.i].keys || foloosi.lock_key('order', batch[r.i].merchant, r.order_refs[o]);
+                if not pg_try_advisory_xact_lock(foloosi.lock_key('order', batch[r.i].merchant, r.order_refs[o])) then
                     batch[r.i].outcome := 'busy';
                     busy := true;
                 end if;
-            end if;
+            end loop;
         end loop;
     end if;
 
@@ -142,9 +154,11 @@ begin
     if orders then
         for r in
             with match as materialized (
-                select e.i, o.id, o.order_ref, o.merchant from unnest(batch) e
-                join foloosi.orders o on o.order_ref = coalesce(e.order_ref, e.own_order_ref) and o.merchant = e.merchant
-                where e.i = any (known)
+                select k.i, o.id, o.order_ref, o.merchant
+                from (select e.i, e.merchant, coalesce(e.order_ref, e.order_key) as order_ref from unnest(batch) e where e.i = any (known)
+                      union all
+                      select a.i, batch[a.i].merchant, a.order_ref from unnest(touched, touched_refs) as a (i, order_ref)) k
+                join foloosi.orders o on o.order_ref = k.order_ref and o.merchant = k.merchant
             ), held as materialized (
                 select o.id from foloosi.orders o
                 where (o.order_ref, o.merchant) in (select m.order_ref, m.merchant from match m)

@@ -17,7 +17,7 @@ create or replace function foloosi.record_deliveries(
     ordinals int[], merchants text[], order_refs text[], digests bytea[], bodies bytea[], faults text[], sources text[],
     transaction_statuses text[], transaction_nos text[], payment_references text[], amounts numeric[], currencies text[],
     transaction_messages text[], optional1s text[], optional2s text[], optional3s text[], customer_emails text[],
-    customer_mobiles text[], card_last_fours text[])
+    customer_mobiles text[], card_last_fours text[], unprefixed text[] default null)
 returns table (ordinal int, outcome text, order_ref text, order_state text, reason text, delivery_id bigint, merchant_known boolean)
 language plpgsql security definer
 set search_path = pg_catalog, foloosi, pg_temp
@@ -61,16 +61,17 @@ begin
     if n = 0 then
         -- A session's first call compiles and plans, which takes longer than the work. This does it
         -- before any lock is held: the handler asks for it when it connects.
-        perform foloosi.try_locks('{}'), foloosi.decide('{}'), foloosi.write('{}');
+        perform foloosi.try_locks('{}'), foloosi.write(foloosi.decide('{}'));
         return;
     end if;
 
     -- by subscripts: to unnest eighteen arrays is eighteen scans
     select array_agg(row(
-            a.i, ordinals[a.i], a.merchant, a.order_ref, substr(a.digest, 1, 16), f.fault, sources[a.i], a.status,
+            a.i, ordinals[a.i], a.merchant, case when a.status is distinct from 'refund' then a.order_ref end, substr(a.digest, 1, 16), f.fault, sources[a.i], a.status,
             a.transaction_no, a.payment_reference, a.amount, a.currency, nullif(transaction_messages[a.i], ''),
             nullif(optional1s[a.i], ''), nullif(optional2s[a.i], ''), nullif(optional3s[a.i], ''),
-            nullif(customer_emails[a.i], ''), nullif(customer_mobiles[a.i], ''), nullif(card_last_fours[a.i], ''), null,
+            nullif(customer_emails[a.i], ''), nullif(customer_mobiles[a.i], ''), nullif(card_last_fours[a.i], ''),
+            case when a.status = 'refund' then a.order_ref end, null,
             array_remove(array[
                 foloosi.lock_key('order', a.merchant, a.order_ref),
                 foloosi.lock_key('number', a.merchant, a.transaction_no),
@@ -78,10 +79,12 @@ begin
                 case when a.transaction_no is null and a.payment_reference is null
                      then foloosi.lock_key('digest', a.merchant, encode(a.digest, 'hex')) end], null), null,
             null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
-            null, null, null)::foloosi.element), bool_or(f.fault is not null)
+            null, null, null, null, null, null, null, null, null)::foloosi.element), bool_or(f.fault is not null)
       into batch, faulty
     from generate_series(1, n) s (i),
-         lateral (select s.i, merchants[s.i] as merchant, nullif(order_refs[s.i], '') as order_ref, digests[s.i] as digest,
+         lateral (select s.i, merchants[s.i] as merchant,
+                         -- a key without the configured prefix is one only if it names a subscription
+                         coalesce(nullif(order_refs[s.i], ''), case when unprefixed[s.i] <> '' then foloosi.recurring_key(merchants[s.i], unprefixed[s.i]) end) as order_ref, digests[s.i] as digest,
                          transaction_statuses[s.i] as status, nullif(transaction_nos[s.i], '') as transaction_no,
                          nullif(payment_references[s.i], '') as payment_reference, amounts[s.i] as amount,
                          nullif(currencies[s.i], '') as currency offset 0) a,
@@ -91,6 +94,10 @@ begin
                 when a.status = 'success' and a.amount is null then 'transaction_amount of a success is missing'
                 when a.status = 'success' and a.currency is null then 'transaction_currency of a success is missing' end) as fault) f;
 
+    if 'spool' = any (sources) then
+        update foloosi.cancellation c set spooled_at = foloosi.clock()
+        where c.spooled_at is null or c.spooled_at < foloosi.clock() - interval '1 minute';
+    end if;
     locked := foloosi.try_locks(batch);
     batch := locked.batch;
     if faulty or locked.busy then
@@ -118,8 +125,25 @@ begin
                  from unnest(done) e;
 end $$;
 comment on function foloosi.record_deliveries(int[], text[], text[], bytea[], bytea[], text[], text[], text[], text[], text[], numeric[],
-    text[], text[], text[], text[], text[], text[], text[], text[]) is
-'Record deliveries. Parameters: parallel arrays of at most 256 elements (none: only prepares the session); ordinals are the caller''s own numbers, digests SHA-256 of the bodies, faults not null for what the handler rejected, sources null for a webhook, the other fields null where the transfer has none. Returns for each ordinal the outcome (recorded, duplicate, ignored, review, rejected, or busy: another session holds its order or transaction, nothing was recorded), the order and its state, the reason, the delivery''s id (null: nothing was kept), and whether the merchant has a row. Calls: need_read_committed, try_locks, decide_and_write, write_rejected. Tables: bodies (written).';
+    text[], text[], text[], text[], text[], text[], text[], text[], text[]) is
+'Record deliveries. Parameters: parallel arrays of at most 256 elements (none: only prepares the session); ordinals are the caller''s own numbers, digests SHA-256 of the bodies, faults not null for what the handler rejected, sources null for a webhook, the other fields null where the transfer has none; unprefixed: order keys that lack the configured prefix, or null. Returns for each ordinal the outcome (recorded, duplicate, ignored, review, rejected, or busy: another session holds its order or transaction, nothing was recorded), the order and its state, the reason, the delivery''s id (null: nothing was kept), and whether the merchant has a row. Calls: need_read_committed, try_locks, decide_and_write, write_rejected. Tables: bodies (written).';
+
+create or replace function foloosi.clean_key(p_key text) returns text
+language sql immutable parallel safe
+as $$
+    -- Unicode White_Space, U+FEFF, and U+200B to U+200D; then what broken shops send
+    select nullif(nullif(nullif(nullif(nullif(k, ''), 'undefined'), 'null'), 'NaN'), '[object Object]')
+    from (select btrim(p_key, E'\t\n\u000b\f\r \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u200c\u200d\u2028\u2029\u202f\u205f\u3000\ufeff') as k) c
+$$;
+comment on function foloosi.clean_key(text) is
+'An order key as the decoder cleans it: without white space around it; null if nothing is left, or undefined, null, NaN or [object Object].';
+
+create or replace function foloosi.recurring_key(p_merchant text, p_key text) returns text
+language sql stable
+as $$
+    select p_key where foloosi.is_recurring(p_key, coalesce((select m.recurring from foloosi.merchants m where m.merchant = p_merchant), '{FLSSUB_}'))
+$$;
+comment on function foloosi.recurring_key(text, text) is 'The key if it names a subscription of this merchant, else null. Calls: is_recurring. Tables: merchants (read).';
 
 create or replace function foloosi.decide_and_write(free foloosi.element[], relatives boolean, known int[] default null)
 returns foloosi.element[]
@@ -144,24 +168,24 @@ begin
     begin
         if array_length(starts, 1) = 1 then
             done := foloosi.decide(free, known);
-            perform foloosi.write(done);
+            done := foloosi.write(done);
         else
             for s in 1 .. array_length(starts, 1) loop
                 segment := foloosi.decide(free[starts[s] : coalesce(starts[s + 1] - 1, n)]);
-                perform foloosi.write(segment);
+                segment := foloosi.write(segment);
                 done := done || segment;
             end loop;
         end if;
         set constraints all immediate;
         return done;
-    exception when others or assert_failure then -- "others" leaves out a trigger's assert
+    exception when others or assert_failure or query_canceled then -- "others" leaves out a trigger's assert, and a time-out in it
         get stacked diagnostics state = returned_sqlstate, message = message_text, context = pg_exception_context, refuser = schema_name;
         context := split_part(context, 'decide_and_write(', 1); -- what this function called, not its callers
         -- our own functions are found by the search path, so a qualified name in the context is not ours
         hooked := context ~ 'function (?!foloosi[.])[^ (]+[.][^ (]+[(]' or context ~ '(^|\n)(SQL function|PL/(?!pgSQL))';
         -- What befell the server (connection, wrong kind of transaction, conflict, resources, lock, stop, system): the
         -- caller tries again. Said by a trigger, the trigger failed.
-        if not hooked and state ~ '^(08|25|40|53|55|57|58|XX)' then
+        if state = '57014' and (not hooked or n > 1) or not hooked and state ~ '^(08|25|40|53|55|57|58|XX)' then
             raise;
         end if;
         done := null;
@@ -230,7 +254,7 @@ as $$
                 'optional1', coalesce($9, $3), 'optional2', $10, 'optional3', $11, 'customer_email', $12,
                 'customer_mobile', $13, 'card_last_four', $14))))::text, 'UTF8')) as bytes)
     select r.* from b, foloosi.record_deliveries(
-        array[1], array[$1], array[$3], array[sha256(b.bytes)], array[b.bytes], array[null::text], array['psql ' || session_user],
+        array[1], array[$1], array[foloosi.clean_key($3)], array[sha256(b.bytes)], array[b.bytes], array[null::text], array['psql ' || session_user],
         array[lower($2)], array[$4], array[$5], array[$6], array[upper($7)], array[$8], array[coalesce($9, $3)], array[$10], array[$11],
         array[$12], array[$13], array[$14]) r
 $$;

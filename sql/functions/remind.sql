@@ -18,13 +18,14 @@ begin
     perform foloosi.need_read_committed();
     perform set_config('synchronous_commit', 'on', true); -- an event's number must never be given twice
     for p in
-        select x.id, x.merchant, x.order_ref, x.reminders
+        select x.id, x.merchant, x.order_ref, x.transaction_id, x.reminders
         from foloosi.paybacks x left join foloosi.merchants m on m.merchant = x.merchant
         where x.state in ('due', 'check') and coalesce(m.remind_after, '3 days') > '0'
           and greatest(x.updated_at, x.reminded_at) + coalesce(m.remind_after, '3 days') <= now()
         order by x.id limit n
     loop
-        continue when p.order_ref is not null and not pg_try_advisory_xact_lock(foloosi.lock_key('order', p.merchant, p.order_ref));
+        continue when not pg_try_advisory_xact_lock(case when p.order_ref is not null
+            then foloosi.lock_key('order', p.merchant, p.order_ref) else foloosi.lock_key('transaction', '', p.transaction_id::text) end);
         update foloosi.paybacks x set reminders = x.reminders + 1, reminded_at = now()
         where x.id = p.id and x.state in ('due', 'check') and x.reminders = p.reminders -- no other session was faster
         returning * into again;

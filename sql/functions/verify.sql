@@ -1,10 +1,8 @@
 -- Verification by call-back (verify = callback): which transactions the provider is to be asked
 -- about, and what its word does.
 --
--- A success that would pay waits as verifying, and nothing but the provider's word or a person moves
--- it: no answer, an unclear one, or "pending" change nothing and are asked for again.
--- A failure that cancelled an order is asked about, too: if the money was captured after all, a
--- payback opens as check.
+-- A success is not captured, a failure does not cancel and a refund does not count before the provider's
+-- word; no answer, an unclear one, or "pending" change nothing and are asked for again.
 
 create or replace function foloosi.next_verifications(merchants text[], n int default 10, lease interval default '1 minute')
 returns table (transaction_id bigint, merchant text, transaction_no text, attempt int)
@@ -19,26 +17,20 @@ declare
 begin
     perform foloosi.need_read_committed();
     insert into foloosi.verifications as v (transaction_id, merchant, due_at)
-    select o.transaction_id, o.merchant, moment
-    from foloosi.orders o
-    where o.state = 'verifying' and o.merchant = any (merchants)
-      and not exists (select from foloosi.verifications x where x.transaction_id = o.transaction_id and x.verified_at is null)
-    on conflict (transaction_id) do update -- asked about before: as a failure
-    set attempts = 0, due_at = excluded.due_at, created_at = now(), verified_at = null, outcome = null, detail = null, reason = null;
-
-    -- failures: by their events, through a consumer of our own
-    for m in select x.merchant from foloosi.merchants x where x.merchant = any (merchants) and x.verify = 'callback' loop
-        perform foloosi.add_consumer('verify:' || m, m, array['order.cancel']);
-        select array_agg(e.id) into seen from foloosi.next_events('verify:' || m, 100) e;
-        if seen is not null then
-            insert into foloosi.verifications (transaction_id, merchant, due_at)
-            select t.id, t.merchant, moment
-            from foloosi.events e join foloosi.transactions t on t.id = e.transaction_id
-            where e.id = any (seen) and t.state = 'failed' and t.transaction_no is not null
-            on conflict do nothing;
-            perform foloosi.finish_events('verify:' || m, seen);
-        end if;
-    end loop;
+    select t.id, t.merchant, moment
+    from (
+        select x.id, x.merchant from foloosi.transactions x where x.state = 'verifying'
+        union
+        -- failures whose order is to be cancelled
+        select x.transaction_id, x.merchant from foloosi.orders x join foloosi.merchants p on p.merchant = x.merchant
+        where x.state = 'pending' and x.cancel_at <= foloosi.clock() and x.transaction_id is not null and p.verify = 'callback'
+        union
+        select r.transaction_id, r.merchant from foloosi.refunds r where not r.believed and r.undone_at is null and r.source = 'delivery'
+    ) t
+    where t.merchant = any (merchants)
+      and not exists (select from foloosi.verifications y where y.transaction_id = t.id and (y.verified_at is null
+                      or y.verified_at >= (select max(z.created_at) from foloosi.deliveries z where z.transaction_id = t.id and z.id > t.id - 1024) ))
+    on conflict (transaction_id) do nothing;
 
     return query
         with due as materialized (
@@ -64,8 +56,36 @@ $$;
 comment on function foloosi.postpone_verification(bigint, interval, text) is
 'The provider gave no word: it is asked again. Changes no order. Parameters: transaction, when, why. Tables: verifications (written).';
 
+create or replace function foloosi.deny_transaction(t foloosi.transactions, p_reason text) returns void
+language plpgsql
+set search_path = pg_catalog, foloosi, pg_temp
+as $$
+declare
+    next foloosi.transactions;
+begin
+    update foloosi.transactions x set state = 'denied', updated_at = now() where x.id = t.id and x.state = 'verifying';
+    if not exists (select from foloosi.orders o where o.order_ref = t.order_ref and o.merchant = t.merchant
+                   and o.state = 'verifying' and o.transaction_id = t.id) then
+        return;
+    end if;
+    -- it hands over to the next success that waits
+    select * into next from foloosi.transactions_of(t.merchant, t.order_ref) x where x.state = 'verifying' order by x.id limit 1;
+    update foloosi.orders o
+    set transaction_id = coalesce(next.id, o.transaction_id), updated_at = now(),
+        amount = case when next.id is not null and o.registered_at is null then next.amount else o.amount end,
+        currency = case when next.id is not null and o.registered_at is null then next.currency else o.currency end,
+        state = case when next.id is not null then o.state else 'review' end,
+        reason = case when next.id is not null then o.reason else p_reason end
+    where o.order_ref = t.order_ref and o.merchant = t.merchant;
+    if next.id is null then
+        perform foloosi.emit(t.merchant, 'order.review', t.order_ref, t.id, p_reason);
+    end if;
+end $$;
+comment on function foloosi.deny_transaction(foloosi.transactions, text) is
+'The provider did not confirm a success: its order waits for the next that is being verified, or goes to review. Parameters: the transaction, locked; why. Calls: transactions_of, emit. Tables: transactions, orders, events (written).';
+
 create or replace function foloosi.verify_transaction(
-    id bigint, status text, amount numeric default null, currency text default null, order_ref text default null)
+    id bigint, status text, amount numeric default null, currency text default null, order_ref text default null, refunded numeric default null)
 returns text
 language plpgsql security definer
 set search_path = pg_catalog, foloosi, pg_temp
@@ -78,76 +98,80 @@ declare
     p_currency text := upper(verify_transaction.currency);
     p_order_ref text := verify_transaction.order_ref;
     t       foloosi.transactions;
-    o       foloosi.orders;
     was     text;
     difference text; -- null: all is as the webhook said
     said    text;
-    outcome text := 'confirmed';
-    payback bigint;
+    outcome text;
+    grew    bigint[];
 begin
-    select * into t from foloosi.transactions x where x.id = p_id;
-    if t.id is null then
-        raise exception 'there is no transaction %', p_id using errcode = 'no_data_found';
-    end if;
-    if p_status = 'success' and (p_amount is null or p_currency is null) then
+    if p_status in ('success', 'refund') and (p_amount is null or p_currency is null) then
         raise exception 'verify_transaction: a success has amount and currency' using errcode = 'null_value_not_allowed';
     end if;
     perform set_config('synchronous_commit', 'on', true); -- what was sent to the merchant must stay true
-    if t.order_ref is not null then
-        perform foloosi.lock_order(t.merchant, t.order_ref);
-    end if;
-    select * into t from foloosi.transactions x where x.id = p_id for no key update;
-    select * into o from foloosi.orders x where x.order_ref = t.order_ref and x.merchant = t.merchant;
-    was := o.state;
+    t := foloosi.lock_transaction(p_id);
+    select o.state into was from foloosi.orders o where o.order_ref = t.order_ref and o.merchant = t.merchant;
     said := case when p_status is null then 'the transaction has no number: the provider cannot be asked'
                  else concat_ws(', ', 'the provider says ' || p_status, trim_scale(p_amount) || ' ' || p_currency, 'order ' || p_order_ref) end;
 
-    if t.state = 'verifying' and o.state = 'verifying' and o.transaction_id = p_id then
+    if t.state = 'verifying' then
         difference := case
             when p_status is null then 'unverifiable'
-            when p_status <> 'success' then 'not_captured'
-            when p_order_ref <> t.order_ref then 'order_differs'
-            when p_currency <> t.currency or o.registered_at is not null and p_currency <> o.currency then 'currency_differs'
-            when p_amount <> t.amount or o.registered_at is not null and p_amount <> o.amount then 'amount_differs' end;
-        if difference is not null then
-            outcome := case when p_status is null then 'unverifiable' else 'differs' end;
-            said := concat_ws('; ', said, format('the webhook said success, %s %s, order %s', trim_scale(t.amount), t.currency, t.order_ref),
-                case when o.registered_at is not null then format('expected were %s %s', trim_scale(o.amount), o.currency) end);
-        else
-            update foloosi.transactions x set state = 'captured', updated_at = now() where x.id = p_id;
-            -- it was reported failed first: the money that was to be looked for pays the order
-            update foloosi.paybacks x
-            set state = 'settled', reason = 'withdrawn', settled_at = now(), settled_by = session_user, note = said, updated_at = now()
-            where x.transaction_id = p_id and x.state = 'check' and x.reason = 'captured_though_failed';
+            when p_status not in ('success', 'refund') then 'not_captured'
+            when p_order_ref <> coalesce(t.order_ref, p_order_ref) then 'order_differs' -- '': it names none, though it should
+            when p_currency <> t.currency then 'currency_differs'
+            when p_amount <> t.amount then 'amount_differs' end;
+    end if;
+    if t.state = 'verifying' and difference is not null then
+        outcome := case when p_status is null then 'unverifiable' else 'differs' end;
+        said := concat_ws('; ', said, format('the webhook said success, %s %s, order %s', trim_scale(t.amount), t.currency, t.order_ref));
+        perform foloosi.deny_transaction(t, difference);
+    elsif p_status in ('success', 'refund') and (t.state in ('verifying', 'failed')) then
+        outcome := case t.state when 'verifying' then 'confirmed' else 'captured' end;
+        update foloosi.transactions x
+        set state = 'captured', transaction_status = 'success', updated_at = now(),
+            amount = case when t.state = 'failed' then p_amount else x.amount end,
+            currency = case when t.state = 'failed' then p_currency else x.currency end
+        where x.id = p_id returning * into t;
+        if p_status = 'success' then
+            perform foloosi.count_refunds(array[p_id]);
         end if;
-        update foloosi.orders x
-        set state = case when difference is null then 'paid' else 'review' end, updated_at = now(),
-            reason = coalesce(difference, case when x.late then 'late' end)
-        where x.order_ref = t.order_ref and x.merchant = t.merchant returning * into o;
-        perform foloosi.emit(t.merchant, case when difference is null then 'order.success' else 'order.review' end, t.order_ref, p_id, o.reason);
-        if difference is null then -- what row 18 kept waiting
-            perform foloosi.open_paybacks(t.merchant, t.order_ref, p_id, 'double_payment');
+        if t.order_ref is not null then
+            perform foloosi.apply_transaction(t, t.order_ref);
         end if;
-    elsif t.state = 'failed' and p_status = 'success' then
-        outcome := 'captured';
-        if not exists (select from foloosi.paybacks p where p.transaction_id = p_id) then
-            insert into foloosi.paybacks (merchant, order_ref, transaction_id, state, reason, amount, currency)
-            values (t.merchant, t.order_ref, p_id, 'check', 'captured_though_failed', p_amount, p_currency) returning id into payback;
-            perform foloosi.emit(t.merchant, 'payback.check', t.order_ref, p_id, 'captured_though_failed', payback);
-        end if;
-    elsif t.state <> 'failed' then
+    elsif t.state = 'failed' then
+        outcome := 'failed';
+    elsif t.state <> 'captured' or p_status <> 'refund' then
         outcome := 'moot'; -- a person, or another delivery, decided meanwhile
+    else
+        outcome := 'confirmed';
+    end if;
+
+    if p_status = 'refund' and t.state = 'captured' then
+        update foloosi.refunds r set believed = true where r.transaction_id = p_id and not r.believed and r.source = 'delivery';
+        if not found then
+            -- with the transaction's own amount it does not say how much went back
+            insert into foloosi.refunds (merchant, transaction_id, amount, currency, source, believed)
+            select t.merchant, p_id, coalesce(verify_transaction.refunded, t.amount), t.currency, 'provider', verify_transaction.refunded is not null
+            where not exists (select from foloosi.refunds r where r.transaction_id = p_id and r.source = 'provider'
+                              and r.amount = coalesce(verify_transaction.refunded, t.amount));
+        elsif verify_transaction.refunded is not null then
+            insert into foloosi.refunds (merchant, transaction_id, amount, currency, source)
+            values (t.merchant, p_id, verify_transaction.refunded, t.currency, 'provider');
+        end if;
+        grew := foloosi.count_refunds(array[p_id]);
+        if t.order_ref is not null then
+            perform foloosi.align_orders(array[row(t.merchant, t.order_ref, p_id, null, said)::foloosi.alignment], grew);
+        end if;
     end if;
 
     insert into foloosi.verifications as v (transaction_id, merchant, due_at, verified_at, outcome, detail)
     values (p_id, t.merchant, now(), now(), outcome, said)
     on conflict (transaction_id) do update
     set verified_at = now(), outcome = excluded.outcome, detail = excluded.detail, reason = null;
-    if outcome not in ('moot') and (t.state <> 'failed' or outcome = 'captured') then
-        insert into foloosi.decisions (merchant, action, subject_id, order_ref, order_state, order_state_before, order_moved, decided_by, note)
-        values (t.merchant, 'verify', p_id, t.order_ref, o.state, case when o.state <> was then was end, coalesce(o.state <> was, false), session_user, said);
+    if outcome not in ('moot', 'failed') and t.order_ref is not null then
+        perform foloosi.write_decision('verify', p_id, t.merchant, t.order_ref, was, said);
     end if;
     return outcome;
 end $$;
-comment on function foloosi.verify_transaction(bigint, text, numeric, text, text) is
-'The provider''s word about a transaction. Parameters: transaction''s id; status as the provider has it, null: it cannot be asked; amount and currency, required with success; its order, null: the provider does not say. A verifying order becomes paid if all is as the webhook said, as rows 12 to 15 of the order rules have it, and goes to review with the difference if not; a failed transaction that was captured opens a payback as check. Returns confirmed, differs, unverifiable, captured, or moot: nothing waited for it any more. Errors: no such transaction; a success without amount or currency. Calls: lock_order, emit, open_paybacks. Tables: transactions, orders, paybacks, events, verifications, decisions (written).';
+comment on function foloosi.verify_transaction(bigint, text, numeric, text, text, numeric) is
+'The provider''s word about a transaction. Parameters: transaction''s id; status as the provider has it, null: it cannot be asked; amount and currency, required with success and refund; its order, null: the provider does not say, empty: it names none; refunded: how much went back, null: it does not say. A success that is confirmed is captured, and the order rules apply; one that is not is denied, and its order waits for the next or goes to review with the difference; a failure that was captured after all is a success. Returns confirmed, differs, unverifiable, captured, failed (as the webhook said), or moot: nothing waited for it any more. Errors: no such transaction; a success without amount or currency. Calls: lock_transaction, deny_transaction, apply_transaction, count_refunds, align_orders, write_decision. Tables: transactions, refunds, verifications (written), orders (read).';

@@ -1,7 +1,7 @@
 -- write(): make decided deliveries true. One statement a table, skipped when it has
 -- nothing to do; all in the caller's transaction.
 
-create or replace function foloosi.write(decided foloosi.element[]) returns void
+create or replace function foloosi.write(inout decided foloosi.element[])
 language plpgsql
 set search_path = pg_catalog, foloosi, pg_temp
 set plan_cache_mode = force_generic_plan
@@ -11,15 +11,17 @@ as $$
 declare
     has     record;
     written int;
+    grew    bigint[] := '{}'; -- transactions of which more went back than was known
+    r       record;
 begin
     select bool_or(transaction_write = 'insert') as new_transactions,
            bool_or(transaction_write = 'update') as transactions,
            bool_or(transaction_write = 'learn') as learned,
+           bool_or(refund is not null) as refunds,
            count(*) filter (where order_write = 'insert') as new_orders,
            count(*) filter (where order_write = 'update') as orders,
-           bool_or(transaction_write in ('insert', 'update') and transaction_order is not null and order_write is null) as others,
-           bool_or(payback_write in ('due', 'check')) as new_paybacks,
-           bool_or(payback_write in ('hold', 'settle', 'withdraw')) as paybacks,
+           bool_or(other) as others,
+           bool_or(align) as align,
            bool_or(event is not null) as events,
            bool_or(assigned is null and delivery_new) as new_deliveries,
            bool_or(assigned is null and not delivery_new) as deliveries
@@ -29,9 +31,10 @@ begin
     if has.new_transactions then
         insert into foloosi.transactions (
             id, merchant, transaction_no, payment_reference, order_ref, state, transaction_status, amount, currency,
-            transaction_message, optional1, optional2, optional3, customer_email, customer_mobile, card_last_four)
+            transaction_message, optional1, optional2, optional3, customer_email, customer_mobile, card_last_four, order_withheld)
         select transaction_id, merchant, transaction_no, payment_reference, transaction_order, transaction_state, status,
-               amount, currency, message, optional1, optional2, optional3, email, mobile, card
+               case when status <> 'refund' then amount end, case when status <> 'refund' then currency end,
+               message, optional1, optional2, optional3, email, mobile, card, order_withheld
         from unnest(decided) where transaction_write = 'insert';
     end if;
     -- what the provider says now replaces what it said; what it leaves out stays
@@ -48,19 +51,35 @@ begin
             customer_email = coalesce(case when t.masked_at is null then e.email end, t.customer_email),
             customer_mobile = coalesce(case when t.masked_at is null then e.mobile end, t.customer_mobile),
             card_last_four = coalesce(case when t.masked_at is null then e.card end, t.card_last_four),
-            updated_at = now()
+            order_withheld = e.order_withheld, updated_at = now()
         from unnest(decided) e where e.transaction_write = 'update' and t.id = e.transaction_id;
     end if;
     if has.learned then
         update foloosi.transactions t
         set transaction_no = coalesce(t.transaction_no, e.transaction_no),
-            payment_reference = coalesce(t.payment_reference, e.payment_reference), updated_at = now()
+            payment_reference = coalesce(t.payment_reference, e.payment_reference),
+            order_ref = case when e.rule = 24 then e.transaction_order else t.order_ref end, updated_at = now()
         from unnest(decided) e where e.transaction_write = 'learn' and t.id = e.transaction_id;
+    end if;
+    if has.align then
+        update foloosi.transactions t set contradicted = true, updated_at = now()
+        from unnest(decided) e where e.contradicted and t.id = e.transaction_id and not t.contradicted;
+    end if;
+    if has.refunds then
+        insert into foloosi.refunds (merchant, transaction_id, delivery_id, order_named, payment_reference, amount, currency, source, believed)
+        select merchant, transaction_id, delivery_id, order_key, payment_reference, amount, currency, 'delivery', refund = 'counted'
+        from unnest(decided) where refund is not null order by i;
+    end if;
+    -- of what was known before, a refund may be known
+    if has.refunds or has.transactions and has.align then
+        grew := foloosi.count_refunds(array(select e.transaction_id from unnest(decided) e
+                                            where e.refund is not null or e.transaction_write = 'update' and e.align));
     end if;
 
     if has.new_orders > 0 then
-        insert into foloosi.orders (merchant, order_ref, state, transaction_id, amount, currency, reason, late)
-        select merchant, order_named, order_state, transaction_id, order_amount, order_currency, reason, order_late
+        insert into foloosi.orders (merchant, order_ref, state, transaction_id, amount, currency, reason, late, cancel_at, money_left)
+        select merchant, order_named, order_state, transaction_id, order_amount, order_currency, reason, order_late, order_cancel_at,
+               case when transaction_state = 'captured' then case when currency = order_currency then amount else 0 end end
         from unnest(decided) where order_write = 'insert';
         get diagnostics written = row_count;
         if written <> has.new_orders then
@@ -70,44 +89,67 @@ begin
     if has.orders > 0 then
         update foloosi.orders o
         set state = e.order_state, transaction_id = e.transaction_id, amount = e.order_amount, currency = e.order_currency,
-            reason = e.reason, late = e.order_late, updated_at = now()
+            reason = e.reason, late = e.order_late, cancel_at = e.order_cancel_at, updated_at = now(),
+            money_left = case when e.transaction_state = 'captured'
+                              then coalesce(o.money_left, 0) + case when e.currency = e.order_currency then e.amount else 0 end else o.money_left end
         from unnest(decided) e
         where e.order_write = 'update' and o.order_ref = e.order_named and o.merchant = e.merchant
           and o.state = e.order_state_before;
         get diagnostics written = row_count;
-        if written <> has.orders then -- another session wrote without the locks: decide anew
+        if written <> has.orders then -- another session wrote without the locks, or a trigger suppressed it: look
+            if exists (select from unnest(decided) e join foloosi.orders o on o.order_ref = e.order_named and o.merchant = e.merchant
+                       where e.order_write = 'update' and o.state = e.order_state_before and o.transaction_id is distinct from e.transaction_id) then
+                raise exception 'a trigger on foloosi.orders suppressed a change' using errcode = 'triggered_action_exception';
+            end if;
             raise exception 'an order is not in the state that was decided upon' using errcode = 'serialization_failure';
         end if;
     end if;
 
     if has.others then
-        insert into foloosi.other_transactions (order_ref, merchant, transaction_id)
-        select transaction_order, merchant, transaction_id
-        from unnest(decided)
-        where transaction_write in ('insert', 'update') and transaction_order is not null and order_write is null
-        on conflict do nothing;
-    end if;
-
-    if has.new_paybacks then
-        insert into foloosi.paybacks (id, merchant, order_ref, transaction_id, state, reason, amount, currency)
-        select e.payback_id, e.merchant, t.order_ref, t.id, e.payback_write, e.reason, t.amount, t.currency
-        from unnest(decided) e join foloosi.transactions t on t.id = e.transaction_id
-        where e.payback_write in ('due', 'check');
-    end if;
-    if has.paybacks then
-        update foloosi.paybacks p
-        set state = case e.payback_write when 'hold' then 'check' else 'settled' end,
-            reason = case e.payback_write when 'withdraw' then 'withdrawn' else p.reason end,
-            settled_at = case when e.payback_write <> 'hold' then now() end, updated_at = now()
-        from unnest(decided) e
-        where e.payback_write in ('hold', 'settle', 'withdraw') and p.id = e.payback_id;
+        insert into foloosi.other_transactions (order_ref, merchant, transaction_id, renewal)
+        select transaction_order, merchant, transaction_id, renewal
+        from unnest(decided) where other
+        on conflict (order_ref, merchant, transaction_id) do update set renewal = excluded.renewal where excluded.renewal;
     end if;
 
     if has.events then
-        -- the transaction's order: row 7 may name one that has nothing to do with it
-        insert into foloosi.events (merchant, type, order_ref, transaction_id, payback_id, reason)
-        select merchant, event, transaction_order, transaction_id, case when payback_write <> 'withdraw' then payback_id end, reason
+        insert into foloosi.events (merchant, type, order_ref, transaction_id, reason)
+        select merchant, event, transaction_order, transaction_id, reason
         from unnest(decided) where event is not null order by i;
+    end if;
+
+    if has.align then
+        for r in
+            select e.i, p.state_before, p.state, p.order_ref
+            from unnest(foloosi.align_orders(array(
+                    select row(e.merchant, a.order_ref, case when a.own then e.transaction_id end, case when a.own then e.payback end, null)::foloosi.alignment
+                    from unnest(decided) e
+                    cross join lateral (
+                        select e.transaction_order as order_ref, true as own where e.rule <> 23 and e.transaction_order is not null
+                        union all -- a refund that found no transaction is a doubt for those that it may mean
+                        select e.order_key, false where e.rule = 23 and e.order_key is not null
+                        union
+                        select b.order_ref, false from foloosi.reference_owner(e.merchant, e.payment_reference) b
+                        where e.rule = 23 and b.order_ref is not null) a
+                    where e.align), grew)) p
+            join unnest(decided) e on e.align and e.order_named = p.order_ref and e.merchant = p.merchant
+        loop
+            -- a direct effect and this one are one change to the reader
+            decided[r.i].order_state := r.state;
+            if r.state <> r.state_before and decided[r.i].order_write is null then
+                decided[r.i].order_write := 'aligned';
+                decided[r.i].order_state_before := r.state_before;
+            end if;
+        end loop;
+    end if;
+    if has.align then
+        -- a contradiction waits in its payback, where there is one
+        for r in
+            select e.i from unnest(decided) e
+            where e.rule = 7 and exists (select from foloosi.paybacks p where p.transaction_id = e.transaction_id and p.state = 'check')
+        loop
+            decided[r.i].attention := false;
+        end loop;
     end if;
 
     if has.new_deliveries then
@@ -121,11 +163,11 @@ begin
     if has.deliveries then
         -- a repeat (rule 1) is counted; a rejected or ignored one that came again was tried afresh
         update foloosi.deliveries d
-        set repeats = d.repeats + 1, last_seen_at = now()
+        set repeats = least(d.repeats, 2147483646) + 1, last_seen_at = now()
         from unnest(decided) e
         where e.assigned is null and not e.delivery_new and d.digest = e.digest and d.merchant = e.merchant and e.rule = 1;
         update foloosi.deliveries d
-        set repeats = d.repeats + case when e.source like 'replay%' then 0 else 1 end, last_seen_at = now(), outcome = e.outcome, rule = e.rule, reason = e.reason,
+        set repeats = least(d.repeats, 2147483646) + case when e.source like 'replay%' then 0 else 1 end, last_seen_at = now(), outcome = e.outcome, rule = e.rule, reason = e.reason,
             detail = e.detail, attention = e.attention, transaction_id = e.transaction_id, order_ref = e.order_named,
             order_moved = e.order_write is not null, order_state_before = e.order_state_before, order_state = e.order_state
         from unnest(decided) e
@@ -133,7 +175,7 @@ begin
     end if;
 end $$;
 comment on function foloosi.write(foloosi.element[]) is
-'Write what decide() decided. Parameters: decided. Tables: transactions, orders, other_transactions, paybacks, events, deliveries (written).';
+'Write what decide() decided, and bring the orders in line with it. Parameters: decided. Returns it with the states that the orders have then. Calls: count_refunds, align_orders, reference_owner. Tables: transactions, refunds, orders, other_transactions, events, deliveries (written), paybacks (read).';
 
 create or replace function foloosi.write_rejected(inout batch foloosi.element[])
 language plpgsql
@@ -181,7 +223,7 @@ begin
                 element.delivery_id := known.id;
                 if known.outcome in ('rejected', 'ignored') then
                     update foloosi.deliveries d
-                    set repeats = d.repeats + 1, last_seen_at = now(), outcome = 'rejected', rule = 0, reason = null,
+                    set repeats = least(d.repeats, 2147483646) + 1, last_seen_at = now(), outcome = 'rejected', rule = 0, reason = null,
                         detail = element.fault, attention = d.attention or d.outcome = 'ignored', transaction_id = null,
                         order_ref = element.order_ref, order_state = element.order_state
                     where d.digest = element.digest and d.merchant = element.merchant;
@@ -189,7 +231,7 @@ begin
                     element.outcome := 'duplicate';
                     element.order_named := known.order_ref;
                     element.order_state := known.state;
-                    update foloosi.deliveries d set repeats = d.repeats + 1, last_seen_at = now() where d.digest = element.digest and d.merchant = element.merchant;
+                    update foloosi.deliveries d set repeats = least(d.repeats, 2147483646) + 1, last_seen_at = now() where d.digest = element.digest and d.merchant = element.merchant;
                 end if;
             else
                 fresh := fresh + 1;

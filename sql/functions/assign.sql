@@ -1,0 +1,148 @@
+-- A transaction gets its order from a person, or loses it again.
+
+create or replace function foloosi.lock_transaction(p_id bigint, p_order_ref text default null) returns foloosi.transactions
+language plpgsql
+set search_path = pg_catalog, foloosi, pg_temp
+as $$
+declare
+    t foloosi.transactions;
+begin
+    select * into t from foloosi.transactions x where x.id = p_id;
+    if t.id is null then
+        raise exception 'there is no transaction %', p_id using errcode = 'no_data_found';
+    end if;
+    -- the locks of a delivery of this transaction, in the order in which every act takes them
+    if coalesce(p_order_ref, t.order_ref) is not null then
+        perform foloosi.lock_order(t.merchant, coalesce(p_order_ref, t.order_ref));
+    else
+        perform foloosi.need_read_committed();
+    end if;
+    perform pg_advisory_xact_lock(k) from unnest(array_remove(array[
+        foloosi.lock_key('number', t.merchant, t.transaction_no),
+        foloosi.lock_key('reference', t.merchant, t.payment_reference)], null)) k;
+    select * into t from foloosi.transactions x where x.id = p_id for no key update;
+    return t;
+end $$;
+comment on function foloosi.lock_transaction(bigint, text) is
+'Wait for the locks that a delivery of this transaction takes. Parameters: its id; an order (null: its own). Returns its row as it is then. Error: no such transaction. Calls: lock_order, lock_key. Tables: transactions (locked).';
+
+create or replace function foloosi.apply_transaction(t foloosi.transactions, p_order_ref text) returns foloosi.element
+language plpgsql
+set search_path = pg_catalog, foloosi, pg_temp
+as $$
+declare
+    e       foloosi.element;
+    decided foloosi.element[];
+begin
+    e.i := 1;
+    e.ordinal := 1;
+    e.merchant := t.merchant;
+    e.order_ref := p_order_ref;
+    e.status := case when t.state = 'failed' then 'failed' else 'success' end;
+    e.transaction_no := t.transaction_no;
+    e.payment_reference := t.payment_reference;
+    e.amount := t.amount;
+    e.currency := t.currency;
+    e.assigned := t.id;
+    decided := foloosi.write(foloosi.decide(array[e]));
+    return decided[1];
+end $$;
+comment on function foloosi.apply_transaction(foloosi.transactions, text) is
+'Apply rows 10 to 18 and 24 to 26 of the order rules to a transaction whose locks are held: it was given its order, or was captured after all. Parameters: its row, the order. Returns what was decided. Calls: decide, write.';
+
+create or replace function foloosi.assign_transaction(id bigint, order_ref text, create_order boolean default false, note text default null)
+returns foloosi.orders
+language plpgsql security definer
+set search_path = pg_catalog, foloosi, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    p_id bigint := assign_transaction.id;
+    p_order_ref text := foloosi.clean_key(assign_transaction.order_ref);
+    p_note text := assign_transaction.note;
+    t      foloosi.transactions;
+    before text;
+begin
+    if p_order_ref is null then
+        raise exception 'assign_transaction: order_ref is required' using errcode = 'null_value_not_allowed';
+    end if;
+    t := foloosi.lock_transaction(p_id, p_order_ref);
+    if t.state in ('test', 'unknown') then
+        raise exception 'transaction % is %: it pays no order', p_id,
+            case t.state when 'test' then 'a test' else 'known by refunds only' end using errcode = 'object_not_in_prerequisite_state';
+    end if;
+    if t.order_ref is not null then
+        raise exception 'transaction % belongs to order "%" already', p_id, t.order_ref using errcode = 'object_not_in_prerequisite_state';
+    end if;
+    select x.state into before from foloosi.orders x where x.order_ref = p_order_ref and x.merchant = t.merchant;
+    if not found and not assign_transaction.create_order then
+        raise exception 'merchant "%" has no order "%"', t.merchant, p_order_ref using errcode = 'no_data_found',
+            hint = 'To create it, say so: create_order => true.';
+    end if;
+
+    update foloosi.transactions x set order_withheld = false where x.id = p_id;
+    t.order_withheld := false;
+    perform foloosi.apply_transaction(t, p_order_ref);
+    -- what waited for an order; a contradiction goes on waiting
+    update foloosi.paybacks p set order_ref = p_order_ref, updated_at = now()
+    where p.transaction_id = p_id and p.order_ref is null and p.state <> 'settled';
+    update foloosi.deliveries d set attention = false where d.transaction_id = p_id and d.attention and d.rule in (4, 9, 19)
+        and d.id in (select x.id from foloosi.deliveries x where x.attention);
+    return foloosi.write_decision('assign', p_id, t.merchant, p_order_ref, before, p_note);
+end $$;
+comment on function foloosi.assign_transaction(bigint, text, boolean, text) is
+'Give a transaction without an order its order, and apply rows 10 to 18 and 24 to 26 of the order rules. Parameters: transaction''s id, order_ref; create_order: the order may be new; note. Returns the order''s row (null: it was wholly refunded, so that none was created). Errors: no such transaction; it has an order already, or pays none; no such order. Calls: clean_key, lock_transaction, apply_transaction, write_decision. Tables: transactions, paybacks, deliveries (written).';
+
+create or replace function foloosi.unassign_transaction(id bigint, note text) returns foloosi.orders
+language plpgsql security definer
+set search_path = pg_catalog, foloosi, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    p_id bigint := unassign_transaction.id;
+    t    foloosi.transactions;
+    was  foloosi.decisions;
+    o    foloosi.orders;
+    left_over boolean;
+begin
+    t := foloosi.lock_transaction(p_id);
+    select * into was from foloosi.decisions d
+    where d.order_ref = t.order_ref and d.merchant = t.merchant and d.action = 'assign' and d.subject_id = p_id order by d.id desc limit 1;
+    if was.id is null then
+        raise exception 'transaction % was not assigned by a person', p_id using errcode = 'object_not_in_prerequisite_state';
+    end if;
+    if exists (select from foloosi.decisions d where d.order_ref = t.order_ref and d.merchant = t.merchant and d.id > was.id)
+       or exists (select from foloosi.deliveries d where d.order_ref = t.order_ref and d.merchant = t.merchant
+                  and (d.id > was.id or d.last_seen_at > was.created_at)) then
+        raise exception 'order "%" has moved on since transaction % was assigned', t.order_ref, p_id
+            using errcode = 'object_not_in_prerequisite_state', hint = 'Decide the order with foloosi.resolve_order().';
+    end if;
+    select * into o from foloosi.orders x where x.order_ref = t.order_ref and x.merchant = t.merchant;
+
+    -- its payback belonged to the order
+    update foloosi.paybacks p
+    set state = 'settled', reason = 'withdrawn', settled_at = now(), note = unassign_transaction.note, updated_at = now()
+    where p.transaction_id = p_id and p.state <> 'settled';
+    update foloosi.transactions x set order_ref = null, order_withheld = true, updated_at = now() where x.id = p_id;
+    delete from foloosi.other_transactions x where x.order_ref = t.order_ref and x.merchant = t.merchant and x.transaction_id = p_id;
+    if o.transaction_id = p_id then
+        left_over := foloosi.money_is_left(t.merchant, t.order_ref);
+        update foloosi.orders x
+        set transaction_id = (select min(y.id) from foloosi.transactions_of(t.merchant, t.order_ref) y),
+            decided_by = session_user, decided_at = clock_timestamp(), updated_at = now(),
+            state = case when left_over or was.order_state_before is null or was.order_state_before <> 'cancelled' then 'review' else 'cancelled' end,
+            reason = case when left_over or was.order_state_before is distinct from 'cancelled' then 'unassigned' end
+        where x.order_ref = t.order_ref and x.merchant = t.merchant and x.state <> 'cancelled';
+        if found then
+            select * into o from foloosi.orders x where x.order_ref = t.order_ref and x.merchant = t.merchant;
+            perform foloosi.emit(t.merchant, case o.state when 'review' then 'order.review' else 'order.cancel' end, t.order_ref, p_id, 'unassigned');
+        end if;
+    end if;
+    perform foloosi.align_orders(array[row(t.merchant, t.order_ref, null, null, unassign_transaction.note)::foloosi.alignment]);
+    -- it waits for a person again
+    update foloosi.deliveries d set attention = true
+    where d.transaction_id = p_id and d.rule in (4, 9, 19) and d.id between p_id - 1024 and p_id; -- their ids were drawn in one batch
+    return foloosi.write_decision('unassign', p_id, t.merchant, t.order_ref, was.order_state, unassign_transaction.note);
+end $$;
+comment on function foloosi.unassign_transaction(bigint, text) is
+'Take back assign_transaction(), if nothing came to the order since. Parameters: transaction''s id, note. Returns the order''s row: an order that it paid goes to review, or back to cancelled. Errors: no such transaction; no person assigned it; a webhook or an act came since. Calls: lock_transaction, money_is_left, align_orders, emit, write_decision. Tables: transactions, other_transactions, orders, paybacks, deliveries, decisions (written).';

@@ -1,0 +1,105 @@
+-- Where the money is: what was captured, what is known to have gone back, and what is left.
+--
+-- Everything here is computed anew from all facts, whatever their order. A refund is a row of foloosi.refunds;
+-- two partial refunds may look alike, so they are never added up.
+
+create or replace function foloosi.refunds_of(
+    p_id bigint, p_amount numeric, p_currency text, p_merchant text, p_order_ref text, p_reference text)
+returns table (whole boolean, doubt boolean, said numeric, refunded numeric)
+language sql stable
+as $$
+    select own.refunded >= p_amount, coalesce(own.doubt, false) or stray.doubt, own.said, own.refunded
+    from (
+        select case when p_amount is null or count(*) = 0 then null
+                    when max(r.id) filter (where r.source = 'person') is not null then least(max(coalesce(r.amount, p_amount)) filter (where r.id = r.last), p_amount)
+                    when bool_or(r.believed and (r.amount is null or r.amount = p_amount and r.currency = p_currency)) then p_amount
+                    else coalesce(max(r.amount) filter (where r.believed and r.currency = p_currency and r.amount < p_amount), 0) end as refunded,
+               max(coalesce(r.amount, p_amount)) filter (where r.id = r.last) as said,
+               -- what was said before a person spoke is no doubt any more
+               bool_or(r.id > coalesce(r.last, 0)
+                       and (not r.believed or r.amount is not null and (r.amount = p_amount and r.currency = p_currency) is not true)) as doubt
+        from (select x.*, max(x.id) filter (where x.source = 'person') over () as last
+              from foloosi.refunds x where x.transaction_id = p_id and x.undone_at is null) r
+    ) own
+    cross join lateral (
+        -- a refund that found no transaction, and names this order or this reference
+        select exists (
+            select from foloosi.refunds x join foloosi.transactions t on t.id = x.transaction_id
+            where x.order_named = p_order_ref and x.merchant = p_merchant and x.transaction_id is distinct from p_id
+              and x.undone_at is null and t.state <> 'captured')
+            or exists (
+            select from foloosi.refunds x join foloosi.transactions t on t.id = x.transaction_id
+            where x.payment_reference = p_reference and x.merchant = p_merchant and x.transaction_id is distinct from p_id
+              and x.undone_at is null and t.state <> 'captured') as doubt
+    ) stray
+$$;
+comment on function foloosi.refunds_of(bigint, numeric, text, text, text, text) is
+'What is known to have gone back of a transaction. Parameters: its id (null: none yet), the amount and currency that it captured (null: nothing), merchant, its order and payment reference (null: none). Returns one row: whole: all of it (null: unknown); doubt: a refund was said that is not plainly the whole, or one that found no transaction names its order or reference; said: what a person said went back; refunded: how much did (null: no refund is known, or nothing was captured). Tables: refunds, transactions (read).';
+
+create or replace function foloosi.count_refunds(p_ids bigint[]) returns bigint[]
+language plpgsql
+set search_path = pg_catalog, foloosi, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    grew bigint[];
+begin
+    with counted as materialized (
+        select t.id, t.refunded as before, r.refunded
+        from foloosi.transactions t
+        cross join lateral foloosi.refunds_of(t.id, case when t.state = 'captured' then t.amount::numeric end, t.currency, t.merchant, null, null) r
+        where t.id = any (p_ids)
+    ), written as (
+        update foloosi.transactions t set refunded = c.refunded, updated_at = now()
+        from counted c where t.id = c.id and t.refunded is distinct from c.refunded
+    )
+    select array_agg(c.id) into grew from counted c where c.refunded > coalesce(c.before, 0);
+    return coalesce(grew, '{}');
+end $$;
+comment on function foloosi.count_refunds(bigint[]) is
+'Compute transactions.refunded anew, after a refund or a capture. Parameters: ids of locked transactions. Returns those of which more is known to have gone back than before. Calls: refunds_of. Tables: transactions (written).';
+
+create or replace function foloosi.money_of(p_merchant text, p_order_ref text) returns setof foloosi.money
+language sql stable rows 2
+as $$
+    select p_merchant, p_order_ref, t.id, t.amount::numeric, t.currency::text, t.refunded, t.money_left,
+           t.money_left > 0 or t.amount = 0 and t.refunded is null,
+           t.contradicted or r.doubt or t.twin, r.doubt,
+           t.renewal
+    from (
+        select x.*, coalesce(n.renewal, false) as renewal,
+               -- one lacks the number, the other the reference: perhaps one payment
+               x.transaction_no is null and count(*) filter (where x.payment_reference is null) over () > (x.payment_reference is null)::int
+                   or x.payment_reference is null and count(*) filter (where x.transaction_no is null) over () > (x.transaction_no is null)::int as twin
+        from foloosi.transactions_of(p_merchant, p_order_ref) x
+        left join foloosi.other_transactions n on n.order_ref = p_order_ref and n.merchant = p_merchant and n.transaction_id = x.id
+        where x.state = 'captured'
+    ) t
+    cross join lateral foloosi.refunds_of(t.id, t.amount, t.currency, t.merchant, p_order_ref, t.payment_reference) r
+$$;
+comment on function foloosi.money_of(text, text) is
+'The captured transactions of an order, each with what is left of it and whether it is doubtful. Parameters: merchant, order_ref. Calls: transactions_of, refunds_of. Tables: other_transactions (read).';
+
+create or replace function foloosi.money_is_left(p_merchant text, p_order_ref text) returns boolean
+language sql stable security definer
+set search_path = pg_catalog, foloosi, pg_temp
+as $$ select coalesce(bool_or(m.may_pay), false) from foloosi.money_of(p_merchant, p_order_ref) m $$;
+comment on function foloosi.money_is_left(text, text) is 'Is there captured money of this order that did not go back? For orders_state_machine(). Calls: money_of.';
+
+create or replace function foloosi.money_is_gone(p_id bigint) returns boolean
+language sql stable security definer
+set search_path = pg_catalog, foloosi, pg_temp
+as $$ select exists (select from foloosi.transactions t where t.id = p_id and t.state = 'captured' and t.refunded is not null and t.money_left = 0) $$;
+comment on function foloosi.money_is_gone(bigint) is 'Is this transaction wholly refunded? For orders_state_machine(). Tables: transactions (read).';
+
+create or replace function foloosi.payer_of(p_money foloosi.money[], p_amount numeric, p_currency text, p_now bigint) returns bigint
+language sql immutable
+as $$
+    select m.transaction_id
+    from unnest(p_money) m
+    where m.may_pay
+    order by (m.amount = p_amount and m.currency = p_currency) is true desc, coalesce(m.transaction_id = p_now, false) desc, m.transaction_id
+    limit 1
+$$;
+comment on function foloosi.payer_of(foloosi.money[], numeric, text, bigint) is
+'Which transaction pays an order: one that equals the expected sum, else the one that pays now, else the first. Parameters: the order''s money, the expected amount and currency (null: none is), the transaction that pays now (null: none). Returns its id; null: none can.';

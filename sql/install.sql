@@ -133,7 +133,7 @@ select not exists (select from foloosi.schema_migrations where version = 11) as 
 \if :missing
 \ir migrations/0011_money.sql
 insert into foloosi.schema_migrations (version, name, digest) values
-    (11, 'money', '\xf059650404cc4c2aada946ca3bc8529b38def840020cdc42db1c681f3c888fe2');
+    (11, 'money', '\x008d56e8995894c8b0c299045682a4473db7f9e5dc17c00a532b739ccd205d48');
 \endif
 
 -- An older copy of this file must not put its functions over a newer schema.

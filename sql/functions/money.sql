@@ -92,6 +92,12 @@ set search_path = pg_catalog, foloosi, pg_temp
 as $$ select exists (select from foloosi.transactions t where t.id = p_id and t.state = 'captured' and t.refunded is not null and t.money_left = 0) $$;
 comment on function foloosi.money_is_gone(bigint) is 'Is this transaction wholly refunded? For orders_state_machine(). Tables: transactions (read).';
 
+create or replace function foloosi.may_pay(p_id bigint) returns boolean
+language sql stable security definer
+set search_path = pg_catalog, foloosi, pg_temp
+as $$ select exists (select from foloosi.transactions t where t.id = p_id and (t.money_left > 0 or t.money_left = 0 and t.amount = 0 and t.refunded is null)) $$;
+comment on function foloosi.may_pay(bigint) is 'Has this transaction money left? Zero counts until it is refunded. For orders_state_machine(). Tables: transactions (read).';
+
 create or replace function foloosi.payer_of(p_money foloosi.money[], p_amount numeric, p_currency text, p_now bigint) returns bigint
 language sql immutable
 as $$

@@ -26,7 +26,7 @@ create or replace view foloosi.rules as
     (7, 23, 'is a refund of what is unknown or has captured nothing', 'kept, also for later; no order is created or moved', 'review', 'refund_unknown', 'learn', null, null, null, true),
     (8, 4, 'names another order than its known transaction has', 'neither order moves; money that becomes known is kept without order', 'review', 'other_order', 'learn', null, null, null, true),
     (9, 24, 'speaks of a wholly refunded transaction', 'what was missing is learned; no order is created or moved', 'recorded', 'refunded_before', 'keep', null, null, null, true),
-    (10, 5, 'says of a known transaction what is already known, in other bytes', 'nothing', 'duplicate', null, null, null, null, null, false),
+    (10, 5, 'says of a known transaction what is already known, in other bytes', 'nothing', 'duplicate', null, 'learn', null, null, null, false),
     (11, 19, 'has the payment reference of another number, and they are not two attempts', 'a new transaction is kept without order', 'review', 'reference_conflict', 'insert', null, null, null, true),
     (12, 6, 'says success of a known success, with another amount or currency', 'nothing moves; paybacks become check', 'review', 'amount_contradiction', 'learn', null, null, null, true),
     (13, 7, 'says failed of a known success', 'nothing moves; a payback to check', 'review', 'status_contradiction', 'learn', null, 'status_contradiction', null, false),

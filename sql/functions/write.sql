@@ -120,7 +120,7 @@ begin
 
     if has.align then
         for r in
-            select e.i, p.state_before, p.state, p.order_ref
+            select e.ordinality::int as n, p.state_before, p.state
             from unnest(foloosi.align_orders(array(
                     select row(e.merchant, a.order_ref, case when a.own then e.transaction_id end, case when a.own then e.payback end, null)::foloosi.alignment
                     from unnest(decided) e
@@ -132,23 +132,23 @@ begin
                         select b.order_ref, false from foloosi.reference_owner(e.merchant, e.payment_reference) b
                         where e.rule = 23 and b.order_ref is not null) a
                     where e.align), grew)) p
-            join unnest(decided) e on e.align and e.order_named = p.order_ref and e.merchant = p.merchant
+            join unnest(decided) with ordinality e on e.align and e.order_named = p.order_ref and e.merchant = p.merchant
         loop
             -- a direct effect and this one are one change to the reader
-            decided[r.i].order_state := r.state;
-            if r.state <> r.state_before and decided[r.i].order_write is null then
-                decided[r.i].order_write := 'aligned';
-                decided[r.i].order_state_before := r.state_before;
+            decided[r.n].order_state := r.state;
+            if r.state <> r.state_before and decided[r.n].order_write is null then
+                decided[r.n].order_write := 'aligned';
+                decided[r.n].order_state_before := r.state_before;
             end if;
         end loop;
     end if;
     if has.align then
         -- a contradiction waits in its payback, where there is one
         for r in
-            select e.i from unnest(decided) e
+            select e.ordinality::int as n from unnest(decided) with ordinality e
             where e.rule = 7 and exists (select from foloosi.paybacks p where p.transaction_id = e.transaction_id and p.state = 'check')
         loop
-            decided[r.i].attention := false;
+            decided[r.n].attention := false;
         end loop;
     end if;
 

@@ -84,7 +84,8 @@ declare
                               or new.state = 'refunded' and not foloosi.money_is_left(old.merchant, old.order_ref)
                               or new.state = 'review' and foloosi.money_is_gone(old.transaction_id)
         when 'refunded'  then new.state in ('paid', 'cancelled') and decided
-                              or new.state = 'review' and (decided or foloosi.money_is_left(old.merchant, old.order_ref))
+                              or new.state = 'review' and (decided or foloosi.may_pay(new.transaction_id)
+                                                               or foloosi.money_is_left(old.merchant, old.order_ref))
         else false end;
 begin
     if not allowed then

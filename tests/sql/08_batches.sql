@@ -110,9 +110,9 @@ select same_always('a known one gets its order on the way', d('success', 'REGIST
 
 create function cut_of(variadic ds delivery[]) returns int[] language sql as $$
     select foloosi.cut((foloosi.try_locks(array_agg((row(i, i, 'm', x.order_ref, substr(sha256(x.body), 1, 16), null, null, x.status, x.no, x.ref, x.amount, x.currency,
-        null, null, null, null, null, null, null, null, array_remove(array[foloosi.lock_key('order', 'm', x.order_ref), foloosi.lock_key('number', 'm', x.no),
+        null, null, null, null, null, null, null, null, null, array_remove(array[foloosi.lock_key('order', 'm', x.order_ref), foloosi.lock_key('number', 'm', x.no),
         foloosi.lock_key('reference', 'm', x.ref)], null), null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
-        null, null, null, null, null)::foloosi.element) order by i))).batch)
+        null, null, null, null, null, null, null, null, null, null, null, null)::foloosi.element) order by i))).batch)
     from unnest(ds) with ordinality x (status, order_ref, no, ref, amount, currency, copy, fault, body, i)
 $$;
 select is(cut_of(d('success', 'A', 'N-1')), array[1], 'cut: one');

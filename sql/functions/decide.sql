@@ -157,12 +157,12 @@ begin
                v.rule in (3, 19) or v.captures_alone or v.t_withheld and v.assigned is null as withheld
         from (
             -- review_reason of rows 12 to 15; null: it pays
-            select n.*, r.outcome as rule_outcome, r.reason as rule_reason, r.transaction, r.orders, r.payback, r.event,
-                   r.attention as rule_attention,
+            select n.*, (r.e).outcome as rule_outcome, (r.e).reason as rule_reason, (r.e).transaction, (r.e).orders, (r.e).payback, (r.e).event,
+                   (r.e).attention as rule_attention,
                    n.callback and n.status = 'success' and n.t_state is distinct from 'captured' as waits,
                    n.rule in (4, 19) and n.status = 'success' and n.t_status is distinct from 'success' and n.t_id is not null as captures_alone,
                    coalesce(n.t_doubt, false) as refund_known,
-                   case when r.orders is distinct from 'pay' then null
+                   case when (r.e).orders is distinct from 'pay' then null
                         when n.rule = 12 or n.rule = 15 and not (n.o_registered or n.late_success = 'review')
                              then case when n.unknown_orders = 'review' then 'unknown_order' when n.t_doubt then 'refund_known' end
                         when n.rule = 15 and n.late_success = 'review' then 'late_success'
@@ -231,11 +231,11 @@ begin
                         on m.merchant = e.merchant
                 ) f offset 0
             ) n
-            join foloosi.rules r on r.number = n.rule
+            cross join lateral (select (foloosi.effects())[n.rule] as e offset 0) r
             offset 0
         ) v
     ) s;
     return decided;
 end $$;
 comment on function foloosi.decide(foloosi.element[], int[]) is
-'Apply the order rules to deliveries that do not concern each other. Parameters: segment, with locks taken; known: the i of those elements of which the tables know anything by order, number, reference or digest (null: look all up). Returns the elements with what is to be written. Calls: reference_owner, refunds_of, transactions_of, is_recurring, clock. Tables: merchants, deliveries, transactions, orders, refunds, rules (read).';
+'Apply the order rules to deliveries that do not concern each other. Parameters: segment, with locks taken; known: the i of those elements of which the tables know anything by order, number, reference or digest (null: look all up). Returns the elements with what is to be written. Calls: effects, reference_owner, refunds_of, transactions_of, is_recurring, clock. Tables: merchants, deliveries, transactions, orders, refunds, rules (read).';

@@ -56,3 +56,10 @@ comment on column foloosi.rules.orders is 'cancel, pay, review or renew; null: t
 comment on column foloosi.rules.payback is 'The reason for a payback; null: none.';
 comment on column foloosi.rules.event is 'An event that is emitted whatever becomes of the order; null: none.';
 comment on column foloosi.rules.attention is 'The delivery waits for a person by itself.';
+
+-- decide() reads the effects of a row by its number. "immutable" makes them a constant of its plan; they change only with this
+-- file, and then decide() is made anew, too.
+create or replace function foloosi.effects() returns foloosi.rules[]
+language sql immutable parallel safe
+as $$ select array_agg(r order by r.number) from foloosi.rules r $$;
+comment on function foloosi.effects() is 'The rows of foloosi.rules, each at the subscript that is its number. Calls: rules (read).';

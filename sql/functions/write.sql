@@ -71,9 +71,9 @@ begin
         from unnest(decided) where refund is not null order by i;
     end if;
     -- of what was known before, a refund may be known
-    if has.refunds or has.transactions and has.align then
+    if has.refunds or has.transactions then
         grew := foloosi.count_refunds(array(select e.transaction_id from unnest(decided) e
-                                            where e.refund is not null or e.transaction_write = 'update' and e.align));
+                                            where e.refund is not null or e.transaction_write = 'update'));
     end if;
 
     if has.new_orders > 0 then

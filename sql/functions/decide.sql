@@ -49,11 +49,14 @@ begin
         cross join lateral (
             select coalesce(e.assigned, a.id, case when e.transaction_no is null or b.transaction_no is null then b.id end) as id,
                    -- whose reference is it? Two attempts at one order may share one, if at most one of them captured.
-                   case when b.id is null or b.id = a.id or a.payment_reference = e.payment_reference or e.transaction_no is null then null
+                   case when b.id is null or b.id = a.id or e.transaction_no is null then null
+                        -- its own: judged when it came; only a second capture is new
+                        when a.payment_reference = e.payment_reference
+                        then case when b.captured and e.status = 'success' and a.transaction_status <> 'success' then 'reference_conflict' end
                         when b.transaction_no is null then case when a.id is not null then 'one_or_two' end
                         when b.transaction_no = e.transaction_no then null
                         when b.order_ref = coalesce(a.order_ref, e.order_ref)
-                             and not (b.captured and (e.status = 'success' or a.state in ('captured', 'verifying'))) then null
+                             and not (b.captured and (e.status = 'success' or coalesce(a.state in ('captured', 'verifying'), false))) then null
                         else 'reference_conflict' end as conflict) c
         left join foloosi.transactions t on t.id = c.id
         -- a repeat speaks of the order that it spoke of, whatever the order key is by now
@@ -92,8 +95,7 @@ begin
             (s.transaction_write in ('insert', 'update') or s.rule = 24 and s.transaction_write = 'learn')
                 and not s.withheld and s.order_named is not null and s.order_write is null and s.status <> 'refund',
             s.rule = 26,
-            not s.waits and (s.rule in (6, 7, 16, 17, 18, 20, 21, 22, 23, 24)
-                             or s.t_doubt and (s.orders = 'pay' or s.rule = 26)) is true,
+            not s.waits and (s.rule in (6, 7, 16, 17, 18, 20, 21, 22, 23, 24, 26) or s.t_doubt and s.orders = 'pay') is true,
             case when not s.waits then s.payback end,
             case when s.orders = 'renew' then case when s.waits then null when s.refund_known then 'order.review' else 'order.success' end
                  when s.rule = 4 and s.transaction_write = 'update' then 'order.review'
@@ -193,8 +195,8 @@ begin
                         when f.assigned is null and f.status = 'success' and f.t_status = 'success'
                              and (f.amount <> f.t_amount or f.currency <> f.t_currency) then 6
                         when f.assigned is null and f.status = 'failed' and f.t_status = 'success' then 7
-                        when f.status = 'failed' and f.order_named is null then 8
-                        when f.order_named is null then 9
+                        when f.order_named is null or f.t_withheld and f.assigned is null
+                        then case when f.status = 'failed' then 8 else 9 end
                         when f.status = 'failed' and coalesce(f.o_state, 'pending') = 'pending' then 10
                         when f.status = 'failed' then 11
                         when f.o_state is null or f.o_state = 'pending' and not f.o_registered then 12

@@ -10,14 +10,16 @@ language sql stable
 as $$
     select own.refunded >= p_amount, coalesce(own.doubt, false) or stray.doubt, own.said, own.refunded
     from (
-        select case when p_amount is null or count(*) = 0 then null
+        select case when p_amount is null or count(*) filter (where r.believed) = 0 then null
                     when max(r.id) filter (where r.source = 'person') is not null then least(max(coalesce(r.amount, p_amount)) filter (where r.id = r.last), p_amount)
                     when bool_or(r.believed and (r.amount is null or r.amount = p_amount and r.currency = p_currency)) then p_amount
                     else coalesce(max(r.amount) filter (where r.believed and r.currency = p_currency and r.amount < p_amount), 0) end as refunded,
                max(coalesce(r.amount, p_amount)) filter (where r.id = r.last) as said,
                -- what was said before a person spoke is no doubt any more
                bool_or(r.id > coalesce(r.last, 0)
-                       and (not r.believed or r.amount is not null and (r.amount = p_amount and r.currency = p_currency) is not true)) as doubt
+                       and (not r.believed or r.amount is not null and (r.amount = p_amount and r.currency = p_currency) is not true
+                            -- nor is it certain that more went back than a person said
+                            or r.last is not null and p_amount > (select coalesce(y.amount, p_amount) from foloosi.refunds y where y.id = r.last))) as doubt
         from (select x.*, max(x.id) filter (where x.source = 'person') over () as last
               from foloosi.refunds x where x.transaction_id = p_id and x.undone_at is null) r
     ) own

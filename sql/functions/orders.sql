@@ -85,6 +85,10 @@ begin
     if known.id is null then
         insert into foloosi.orders (merchant, order_ref, state, amount, currency, registered_at, cancel_at)
         values (p_merchant, p_order_ref, 'pending', p_amount, p_currency, now(), coalesce(p_cancel_at, foloosi.clock() + policy.expire_after));
+        -- a wholly refunded transaction may have named it: it created no order
+        if exists (select from foloosi.other_transactions x where x.order_ref = p_order_ref and x.merchant = p_merchant) then
+            perform foloosi.align_orders(array[row(p_merchant, p_order_ref, null, null, null)::foloosi.alignment]);
+        end if;
     elsif known.registered_at is not null and known.amount = p_amount and known.currency = p_currency then
         return known;
     elsif known.state = 'pending' and not exists (
@@ -126,7 +130,7 @@ begin
     return foloosi.write_decision('register', null, p_merchant, p_order_ref, known.state, null);
 end $$;
 comment on function foloosi.register_order(text, text, numeric, text, timestamptz) is
-'Announce an expected order. Parameters: merchant, order_ref, amount, currency; cancel_at: when it is cancelled unless it is paid (null: the merchant''s expire_after). Returns the order''s row. Errors: unknown merchant; other values than before for an order that is no longer pending or has a captured transaction. On an order that a webhook created first: equal to the payer, it stays (and a review for being unknown becomes paid; verifying, if the provider has not been asked); different, it goes to review; cancelled and refunded stay. Calls: known_merchant, clean_key, lock_order, transactions_of, emit, align_orders, write_decision. Tables: orders (written), merchants, transactions (read).';
+'Announce an expected order. Parameters: merchant, order_ref, amount, currency; cancel_at: when it is cancelled unless it is paid (null: the merchant''s expire_after). Returns the order''s row. Errors: unknown merchant; other values than before for an order that is no longer pending or has a captured transaction. On an order that a webhook created first: equal to the payer, it stays (and a review for being unknown becomes paid; verifying, if the provider has not been asked); different, it goes to review; cancelled and refunded stay. Calls: known_merchant, clean_key, lock_order, transactions_of, emit, align_orders, write_decision. Tables: orders (written), merchants, transactions, other_transactions (read).';
 
 create or replace function foloosi.resolve_order(
     merchant text, order_ref text, state text, note text default null, without_transaction boolean default false)

@@ -118,6 +118,14 @@ begin
         from unnest(decided) where event is not null order by i;
     end if;
 
+    -- of an order that was not there a transaction may be known: wholly refunded, it created none (row 24)
+    if has.new_orders > 0 and exists (
+            select from unnest(decided) e join foloosi.other_transactions x on x.order_ref = e.order_named and x.merchant = e.merchant
+            where e.order_write = 'insert') then
+        perform foloosi.align_orders(array(
+            select row(e.merchant, e.order_named, e.transaction_id, null, null)::foloosi.alignment from unnest(decided) e
+            where e.order_write = 'insert'));
+    end if;
     if has.align then
         for r in
             select e.ordinality::int as n, p.state_before, p.state

@@ -1,409 +1,687 @@
 """
-The order rules, once more, as plainly as they can be said.
+The order rules, read anew from the contract (design, "Order rules: money is a set of facts") and from nothing
+else: it shares neither code nor plan with the SQL. One shop is one merchant. What is known of a transaction is
+kept as facts; each question about them has one function that answers it anew from all facts.
 
-This is the contract as a program: one delivery at a time, plain dicts and lists,
-no database and no cleverness. It is deliberately slow, and it shares nothing with
-sql/, so that an error has to be made twice to stay hidden. test_model.py drives
-PostgreSQL and this model through the same story and compares every row.
-
-A Shop is everything that one merchant has. Transactions and paybacks are numbered in the
-order of their creation, as ids are; other things refer to them by number. Row numbers in
-comments are those of the table of order rules.
+Slow and plain on purpose: where it disagrees with PostgreSQL, the contract's text says who is right.
 """
 
-LIVE = {"mode": "live", "unknown_orders": "accept", "late_success": "pay", "verify": "off"}
+DAY = 86400
+STATUSES = ("success", "failed", "refund")
+NAMES = ("transaction_no", "payment_reference")
 
 
 class Refused(Exception):
-    """A person asked for what the rules forbid; nothing has changed."""
+    """An act that the rules do not allow now."""
 
 
 class Shop:
     def __init__(self, known=True, **policy):
-        self.known = known  # has a row in merchants; without one the defaults hold
-        self.policy = {**LIVE, **policy}
-        self.orders = {}  # order_ref -> order
-        self.transactions = []
-        self.paybacks = []
-        self.deliveries = {}  # digest -> delivery
-        self.events = []
+        self.known = known
+        self.policy = {
+            "mode": "live", "unknown_orders": "accept", "late_success": "pay", "verify": "off", "second_payment": "due",
+            "cancel_after": 0, "expire_after": None, "recurring": ["FLSSUB_"], "renewal_gap": DAY, **policy}
+        self.clock = 0
+        self.serial = 0
+        self.orders, self.deliveries = {}, {}
+        self.transactions, self.paybacks, self.events = [], [], []
 
-    # ------------------------------------------------------------ deliveries
+    # ------------------------------------------------------------ questions about one transaction
 
-    def deliver(self, delivery):
-        """One delivery: a dict with digest, fault and the fields of its transfer. Returns the verdict."""
-        d = {name: None if value == "" else value for name, value in delivery.items()}
-        seen = self.deliveries.get(d["digest"])
-        if seen and seen["outcome"] in ("recorded", "duplicate", "review"):  # row 1
-            seen["repeats"] += 1
-            return self.verdict("duplicate", None, seen["order_ref"] or self.order_of(d))
+    def refunded(self, t):
+        """How much of what was captured is known to have gone back; None: no refund is known, or nothing was captured."""
+        if t["state"] != "captured":
+            return None
+        said = self.said(t)
+        if said:
+            return said["amount"]
+        counted = [r for r in t["refunds"] if r["believed"]]
+        if not counted:
+            return None
+        if any(whole(t, r) for r in counted):
+            return t["amount"]
+        return max((r["amount"] for r in counted if part(t, r)), default=0)
 
-        outcome, reason, order_ref = self.judge(d)
-        self.deliveries[d["digest"]] = {
-            "outcome": outcome, "reason": reason, "order_ref": order_ref,
-            "repeats": seen["repeats"] + 1 if seen else 0,
-        }
-        return self.verdict(outcome, reason, order_ref)
+    def said(self, t):
+        """What a person said last of its refunds, and did not take back."""
+        return next((r for r in reversed(t["refunds"]) if r["person"]), None)
 
-    def verdict(self, outcome, reason, order_ref):
-        order = self.orders.get(order_ref)
-        return {
-            "outcome": outcome, "reason": reason, "order_ref": order_ref,
-            "order_state": order["state"] if order else None,
-        }
+    def left(self, t):
+        if t["state"] != "captured":
+            return None
+        return max(t["amount"] - (self.refunded(t) or 0), 0)
 
-    def judge(self, d):
-        """Rows 2 to 18. Returns outcome, reason and the order that the delivery is about."""
-        incomplete = not d["status"] or d["status"] == "success" and None in (d["amount"], d["currency"])
-        if d["fault"] or incomplete:  # the handler has seen to this; a person with psql may forget it
-            return "rejected", None, d["order_ref"]
+    def grown(self, t, before):
+        """More is refunded than before, or nothing was left of nothing."""
+        after = self.refunded(t)
+        return after is not None and (after > (before or 0) or before is None and self.gone(t))
 
-        t = self.find(d)
-        order_ref = self.order_of(d)
-        success = d["status"] == "success"
+    def gone(self, t):
+        """Wholly refunded."""
+        return t["state"] == "captured" and self.refunded(t) is not None and self.left(t) == 0
 
-        if d["status"] not in ("success", "failed"):  # row 2
-            if d["status"] == "refund" and t:
-                for p in self.paybacks_of(t):
-                    if p["state"] != "settled":
-                        p["state"] = "settled"
-                        return "recorded", "refunded", order_ref
-            return "ignored", "status", order_ref
+    def may_pay(self, t):
+        """Captured, and money left; zero counts until it is refunded."""
+        return t["state"] == "captured" and not self.gone(t)
 
-        if self.policy["mode"] == "live" and (d["transaction_no"] or "").startswith("TEST"):  # row 3
-            if t:
-                self.learn(t, d)
-            self.keep(t, d)
-            return "review", "test_transaction", order_ref
+    def refund_in_doubt(self, t):
+        """A refund was said that is not plainly the whole; or one that found no capture names its order or reference."""
+        said = self.said(t)
+        after = t["refunds"][t["refunds"].index(said) + 1:] if said else t["refunds"]
+        if any(not r["believed"] or not whole(t, r) or said and t["amount"] > said["amount"] for r in after):
+            return True
+        return any(other is not t and other["state"] != "captured" and any(
+            r["order_named"] and r["order_named"] == t["order_ref"]
+            or r["payment_reference"] and r["payment_reference"] == t["payment_reference"]
+            for r in other["refunds"]) for other in self.transactions)
 
-        if t and t["order_ref"] and t["order_ref"] != order_ref:  # row 4
-            self.learn(t, d)
-            return "review", "other_order", order_ref
+    def twin(self, t):
+        """Two captures of one order of which one lacks the number and the other the reference may be one payment."""
+        return t["order_ref"] is not None and any(
+            other is not t and other["order_ref"] == t["order_ref"] and other["state"] == "captured"
+            and (not t["transaction_no"] and not other["payment_reference"]
+                 or not t["payment_reference"] and not other["transaction_no"])
+            for other in self.transactions)
 
-        if t and says_the_same(t, d):  # row 5
-            self.learn(t, d)
-            return "duplicate", None, order_ref
+    def doubtful(self, t):
+        return t["contradicted"] or t["state"] == "verifying" or self.refund_in_doubt(t) or self.twin(t)
 
-        if self.reference_of_another(d, t):  # one reference under two numbers
-            if not t:
-                self.create(d, None)
-            return "review", "reference_conflict", order_ref
+    # ------------------------------------------------------------ questions about one order
 
-        if t and t["status"] == "success":
-            differs = (t["amount"], t["currency"]) != (d["amount"], d["currency"])
-            if success and differs:  # row 6
-                self.learn(t, d)
-                return "review", "amount_contradiction", order_ref
-            if not success:  # row 7
-                self.learn(t, d)
-                self.put_on_hold(t)
-                return "review", "status_contradiction", order_ref
+    def captured(self, ref):
+        """Its captured transactions, the one named first in front."""
+        return sorted((t for t in self.transactions if ref and t["order_ref"] == ref and t["state"] == "captured"),
+                      key=lambda t: t["named"])
 
-        if t:
-            self.learn(t, d)
-            t["order_ref"] = order_ref
-            says(t, d)
+    def money_of(self, ref):
+        """Refunded and left of an order, over its captured transactions in its currency; None: no refund, nothing captured."""
+        money = [t for t in self.captured(ref) if t["currency"] == self.orders[ref]["currency"]]
+        known = any(self.refunded(t) is not None for t in self.captured(ref))
+        return (sum(self.refunded(t) or 0 for t in money) if known else None,
+                sum(self.left(t) for t in money) if self.captured(ref) else None)
+
+    def recurring(self, ref):
+        return ref is not None and any(ref.startswith(prefix) for prefix in self.policy["recurring"])
+
+    def expected(self, order, t):
+        return (t["amount"], t["currency"]) == (order["amount"], order["currency"])
+
+    def payer(self, ref, now=None):
+        """Of its captured transactions with money left: one equal to the expected sum, the one that pays now, the first."""
+        order = self.orders[ref]
+        able = [t for t in self.captured(ref) if self.may_pay(t)]
+        return min(able, key=lambda t: (not self.expected(order, t), t is not now, t["named"]), default=None)
+
+    def pays(self, t):
+        order = self.orders.get(t["order_ref"])
+        return order is not None and order["state"] == "paid" and (order["transaction"] == t["number"] or t["renewal"])
+
+    # ------------------------------------------------------------ the order is brought in line
+
+    def bring_in_line(self, ref, grew=(), contradicted=None):
+        """After each fact and act. grew: transactions of which more is refunded than before."""
+        order = self.orders.get(ref)
+        if order is None:
+            return
+        money = self.captured(ref)
+        able = [t for t in money if self.may_pay(t)]
+        payer = None if order["transaction"] is None else self.transactions[order["transaction"]]
+        state = order["state"]
+        event, reason, about = None, None, next((t for t in grew), payer)
+        if state == "refunded" and able:
+            order.update(state="review", reason="refund_undone")
+            event, reason, about = "order.review", "refund_undone", payer
+        elif money and not able and (state == "review" or state == "paid" and payer in money):
+            order.update(state="refunded", reason=None)
+            event = "order.refund"
+        elif state == "paid" and payer and self.gone(payer):
+            other = self.payer(ref, payer)
+            if self.expected(order, other):
+                order["transaction"] = other["number"]
+                event = "order.refund" if any(t["renewal"] for t in grew) else None
+                reason = "refunded_in_part"
+            else:
+                order.update(state="review", reason="payment_refunded")
+                event, reason, about = "order.review", "payment_refunded", payer
+        elif state == "paid" and payer and any(t is payer or t["renewal"] for t in grew):
+            event, reason = "order.refund", "refunded_in_part"
+        if event:
+            self.event(event, ref, reason, about)
+        self.look_at_paybacks(ref, contradicted)
+
+    def certain(self, t, reason):
+        """May money of this transaction be sent back without a person looking first?"""
+        order = self.orders.get(t["order_ref"])
+        if self.doubtful(t) or any(self.doubtful(other) for other in self.captured(t["order_ref"])):
+            return False
+        if order is not None and order["state"] in ("review", "verifying"):
+            return False
+        if reason == "double_payment" and (self.policy["second_payment"] == "check" or self.recurring(t["order_ref"])):
+            return False
+        return True
+
+    def open_payback(self, t):
+        return next((p for p in self.paybacks if p["transaction"] == t["number"] and p["state"] != "settled"), None)
+
+    def look_at_paybacks(self, ref, contradicted=None):
+        """Each captured transaction of an order gets the payback that it must have, or loses it."""
+        order = self.orders.get(ref)
+        if order is None:
+            return
+        for t in sorted(self.captured(ref), key=lambda t: t["number"]):
+            p = self.open_payback(t)
+            if p:
+                p["amount"] = self.left(t) or p["amount"]
+                if not self.left(t):
+                    p["state"] = "settled"
+                elif self.pays(t) and p["reason"] in ("order_closed", "captured_though_failed"):
+                    p.update(state="settled", reason="withdrawn")
+                elif p["state"] == "due" and (self.pays(t) or t is contradicted or not self.certain(t, p["reason"])):
+                    p["state"] = "check"
+                    self.event("payback.check", ref, "status_contradiction" if t is contradicted else p["reason"], t, p)
+            elif not self.left(t) or self.answered(t):
+                continue
+            elif t is contradicted:
+                if not self.had_payback(t):
+                    self.owe(t, "status_contradiction")
+            elif order["state"] == "paid" and not self.pays(t):
+                self.owe(t, "double_payment")
+            elif order["state"] == "cancelled" and order["decided"] and not self.recurring(ref):
+                self.owe(t, "order_closed")
+
+    def had_payback(self, t):
+        return any(p["transaction"] == t["number"] and p["reason"] != "withdrawn" for p in self.paybacks)
+
+    def answered(self, t):
+        """A person said that nothing of it has to go back."""
+        return any(p["transaction"] == t["number"] and p["reason"] == "withdrawn" and p["by_person"] for p in self.paybacks)
+
+    def owe(self, t, reason):
+        """Open a payback; at most one at a time, none where nothing is left."""
+        state = "due" if self.certain(t, reason) and not self.had_payback(t) and reason != "status_contradiction" else "check"
+        p = {"number": len(self.paybacks), "transaction": t["number"], "order_ref": t["order_ref"], "state": state,
+             "reason": reason, "amount": self.left(t), "by_person": False}
+        self.paybacks.append(p)
+        self.event("payback." + state, t["order_ref"], reason, t, p)
+
+    def doubt_spread(self, refund):
+        """A refund of something unknown makes what it names doubtful."""
+        for ref in sorted({t["order_ref"] for t in self.transactions if t["order_ref"] and (
+                t["order_ref"] == refund["order_named"]
+                or refund["payment_reference"] and t["payment_reference"] == refund["payment_reference"])}):
+            self.look_at_paybacks(ref)
+
+    def event(self, type_, order_ref, reason, t, payback=None):
+        self.events.append({"type": type_, "order_ref": order_ref, "reason": reason,
+                            "transaction": t["number"] if t else None, "payback": payback["number"] if payback else None})
+
+    # ------------------------------------------------------------ a delivery
+
+    def deliver(self, d):
+        d = {**d, **{k: d[k] or None for k in ("status", "order_ref", *NAMES, "currency")}}
+        kept = self.deliveries.get(d["digest"])
+        if kept and kept["outcome"] in ("recorded", "duplicate", "review"):  # row 1
+            kept["repeats"] += 1
+            return self.answer("duplicate", None, self.concerns(d), 1)
+        if (d["fault"] or not d["status"]
+                or d["status"] == "success" and (d["amount"] is None or d["currency"] is None)):
+            v = self.answer("rejected", None, None)
+        elif d["status"] not in STATUSES:
+            v = self.answer("ignored", "status", self.concerns(d), 2)
         else:
-            t = self.create(d, order_ref)
-        outcome, reason = self.apply(t, d)
-        return outcome, reason, order_ref
+            v = self.answer(*self.apply(d))
+        if kept:
+            kept.update(outcome=v["outcome"], reason=v["reason"], order_ref=v["order_ref"], rule=v["rule"],
+                        repeats=kept["repeats"] + 1)
+        else:
+            self.deliveries[d["digest"]] = {**v, "repeats": 0}
+        return v
 
-    def keep(self, t, d):
-        """Keep what a delivery says for a person, who decides. What succeeded is never rewritten."""
-        if not t:
-            self.create(d, None)
-        elif t["status"] == "failed":
-            says(t, d)
+    def answer(self, outcome, reason, order_ref, rule=None):
+        order = self.orders.get(order_ref)
+        return {"outcome": outcome, "reason": reason, "order_ref": order_ref,
+                "order_state": order["state"] if order else None, "rule": rule}
+
+    def is_test(self, d):
+        return self.policy["mode"] == "live" and (d["transaction_no"] or "").startswith("TEST")
+
+    def concerns(self, d):
+        t = None if self.is_test(d) else self.find(d)
+        if d["status"] == "refund":
+            return t["order_ref"] if t else None
+        return d["order_ref"] or (t["order_ref"] if t else None)
 
     # ------------------------------------------------------------ which transaction
 
-    def with_number(self, d):
-        return next((t for t in self.transactions
-                     if d["transaction_no"] and t["transaction_no"] == d["transaction_no"]), None)
+    def with_number(self, no):
+        return next((t for t in self.transactions if no and t["transaction_no"] == no), None)
 
-    def owner(self, d):
-        """The first transaction that had this payment_reference."""
-        return next((t for t in self.transactions
-                     if d["payment_reference"] and t["payment_reference"] == d["payment_reference"]), None)
+    def with_reference(self, ref):
+        """Those that share a reference: the captured one in front, else the first."""
+        return sorted((t for t in self.transactions if ref and t["payment_reference"] == ref and t["state"] != "test"),
+                      key=lambda t: t["state"] != "captured")
 
     def find(self, d):
-        """The known transaction of which the delivery speaks."""
-        t, owner = self.with_number(d), self.owner(d)
+        t = self.with_number(d["transaction_no"])
         if t:
             return t
-        if owner and (not d["transaction_no"] or not owner["transaction_no"]):
-            return owner
+        for owner in self.with_reference(d["payment_reference"]):
+            if not d["transaction_no"] or not owner["transaction_no"]:
+                return owner
         return None
 
-    def order_of(self, d):
-        """The order that it names; a known transaction's own order wins over a missing key."""
-        t = self.find(d)
-        return d["order_ref"] or (t["order_ref"] if t else None)
+    def linked(self, d, t):
+        """It has the number of one and the reference of another that has no number."""
+        return t is not None and d["transaction_no"] is not None and any(
+            o is not t and not o["transaction_no"] for o in self.with_reference(d["payment_reference"]))
 
-    def reference_of_another(self, d, t):
-        owner = self.owner(d)
-        return (owner and owner is not t and d["transaction_no"] and owner["transaction_no"]
-                and owner["transaction_no"] != d["transaction_no"])
+    def conflict(self, d, t):
+        """It has the reference of another number, and they are not two attempts."""
+        if not d["transaction_no"]:
+            return None
+        if self.linked(d, t):
+            return "one_or_two"
+        if t and t["payment_reference"] == d["payment_reference"]:  # judged when it came; only a second capture is new
+            return "reference_conflict" if d["status"] == "success" and t["status"] != "success" and any(
+                o is not t and o["state"] == "captured" for o in self.with_reference(d["payment_reference"])) else None
+        order_ref = (t["order_ref"] if t else None) or (None if t and t["withheld"] else d["order_ref"])
+        success = d["status"] == "success" or t is not None and t["status"] == "success"
+        for o in self.with_reference(d["payment_reference"]):
+            if o is t or not o["transaction_no"] or o["transaction_no"] == d["transaction_no"]:
+                continue
+            both = success and o["status"] == "success"
+            if both or order_ref is None or o["order_ref"] != order_ref:
+                return "reference_conflict"
+        return None
 
-    def create(self, d, order_ref):
-        t = {
-            "transaction_no": d["transaction_no"], "payment_reference": d["payment_reference"],
-            "order_ref": order_ref, "amount": None, "currency": None, "number": len(self.transactions),
-        }
-        says(t, d)
+    def create(self, d):
+        t = {"number": len(self.transactions), "transaction_no": d["transaction_no"],
+             "payment_reference": d["payment_reference"], "order_ref": None, "named": None, "state": "unknown",
+             "status": "refund", "amount": None, "currency": None, "refunds": [], "contradicted": False,
+             "withheld": False, "renewal": False, "captured_at": 0}
         self.transactions.append(t)
         return t
 
     def learn(self, t, d):
-        """A known transaction gets the name that it lacked, unless that belongs to another."""
-        t["transaction_no"] = t["transaction_no"] or d["transaction_no"]
-        if not self.reference_of_another(d, t):
-            t["payment_reference"] = t["payment_reference"] or d["payment_reference"]
+        """It gets the name that it lacked, unless that is another's."""
+        if self.linked(d, t):
+            return
+        if not t["transaction_no"] and not self.with_number(d["transaction_no"]):
+            t["transaction_no"] = d["transaction_no"]
+        if not t["payment_reference"] and d["payment_reference"]:
+            t["payment_reference"] = d["payment_reference"]
 
-    # ------------------------------------------------------------ rows 8 to 18
+    def name(self, t, order_ref):
+        self.serial += 1
+        t.update(order_ref=order_ref, named=self.serial)
 
-    def apply(self, t, said):
-        """What a transaction, new or just changed, does to its order. Returns outcome and reason."""
-        order = self.orders.get(t["order_ref"])
+    # ------------------------------------------------------------ rows 3 to 26
+
+    def apply(self, d):
+        """Returns outcome, reason, the order that the answer names, and the row."""
+        named = d["order_ref"]
+        if self.is_test(d):  # row 3
+            t = self.with_number(d["transaction_no"]) or self.create(d)
+            if t["status"] != "success":
+                t.update(status=d["status"], **{k: d[k] for k in ("amount", "currency") if d[k] is not None})
+            t.update(state="test", withheld=True)
+            return "review", "test_transaction", None if d["status"] == "refund" else named, 3
+        t = self.find(d)
+        if d["status"] == "refund":
+            return self.apply_refund(t, d)
+        if self.linked(d, t):  # row 19
+            return self.withhold(t, d, "one_or_two")
+        if t and t["order_ref"] and named and named != t["order_ref"]:  # row 4
+            if d["status"] == "success" and t["state"] == "failed":
+                t.update(order_ref=None, named=None, withheld=True)
+                self.capture(t, d)
+                self.learn(t, d) if not self.conflict(d, t) else None
+                self.event("order.review", None, "other_order", t)
+            elif not self.conflict(d, t):
+                self.learn(t, d)
+            return "review", "other_order", named, 4
+        conflict = self.conflict(d, t)
+        before = t["order_ref"] if t else None
+        order_ref = before or (None if t and t["withheld"] else named)
+        whole_before = t is not None and self.gone(t)
+        same = t is not None and t["state"] != "unknown" and (t["status"], t["amount"], t["currency"]) == (
+            d["status"], d["amount"], d["currency"])
+        counts = (t is not None and t["state"] in ("failed", "unknown") and d["status"] == "success"
+                  and self.policy["verify"] == "off"
+                  and self.gone({**t, "state": "captured", "amount": d["amount"], "currency": d["currency"]}))
+        if whole_before and not (d["status"] == "success" and not same) or counts:  # row 24
+            fresh = not whole_before
+            if fresh:
+                self.capture(t, d)
+            if not conflict:
+                self.learn(t, d)
+            if order_ref and not before:
+                self.name(t, order_ref)
+            self.bring_in_line(order_ref, [t] if fresh else [])
+            return "review" if fresh else "recorded", "refunded_before", named or order_ref, 24
+        if same:  # row 5
+            if not conflict:
+                self.learn(t, d)
+            if not before and named and not t["withheld"] and not conflict:
+                self.name(t, named)
+                return self.move(t, d)
+            if before:
+                self.look_at_paybacks(before)
+            return "duplicate", None, named or before, 5
+        if conflict:  # row 19
+            return self.withhold(t, d, conflict)
+        if t and t["status"] == "success":  # rows 6 and 7
+            self.learn(t, d)
+            t["contradicted"] = True
+            if d["status"] == "success":
+                self.look_at_paybacks(before)
+                return "review", "amount_contradiction", named or before, 6
+            self.bring_in_line(before, contradicted=t)
+            return "review", "status_contradiction", named or before, 7
+        t = t or self.create(d)
+        self.learn(t, d)
+        self.become(t, d)
+        if order_ref and not before:
+            self.name(t, order_ref)
+        return self.move(t, d, named)
+
+    def withhold(self, t, d, conflict):
+        """Row 19: what is new is kept without order; a success of a known failed one is captured and loses its order."""
+        before = t["order_ref"] if t else None
+        if t is None:
+            t = self.create(d)
+            self.become(t, d)
+            t["withheld"] = True
+        elif t["status"] != "success" and d["status"] == "success":
+            t.update(order_ref=None, named=None, withheld=True)
+            self.become(t, d)
+        return "review", conflict, d["order_ref"] or before, 19
+
+    def become(self, t, d):
+        if d["status"] == "success":
+            self.capture(t, d)
+        else:
+            t.update(status="failed", state="failed", **{k: d[k] for k in ("amount", "currency") if d[k] is not None})
+
+    def capture(self, t, d):
+        t.update(status="success", state="captured" if self.policy["verify"] == "off" else "verifying",
+                 amount=d["amount"], currency=d["currency"])
+
+    def apply_refund(self, t, d):
+        t = t or self.create(d)
+        if not self.conflict({**d, "order_ref": None}, t):
+            self.learn(t, d)
+        before = self.refunded(t)
+        r = {"amount": d["amount"], "currency": d["currency"], "order_named": d["order_ref"],
+             "payment_reference": d["payment_reference"], "believed": self.policy["verify"] == "off", "person": False}
+        said = self.said(t)
+        t["refunds"].append(r)
+        if t["state"] != "captured":
+            self.doubt_spread(r)
+            return "review", "refund_unknown", t["order_ref"], 23
+        self.bring_in_line(t["order_ref"], [t] if self.grown(t, before) else [])
+        if said and (t["amount"] if r["amount"] is None else r["amount"]) > said["amount"]:
+            return "review", "refund_differs", t["order_ref"], 22
+        if whole(t, r):
+            return "recorded", "refunded", t["order_ref"], 20
+        if part(t, r):
+            return "recorded", "refunded_in_part", t["order_ref"], 21
+        return "review", "refund_differs", t["order_ref"], 22
+
+    def move(self, t, d, named=None):
+        """Rows 8 to 18, 25, 26: what a transaction, new or just named, does to its order."""
+        ref = t["order_ref"]
+        order = self.orders.get(ref)
         state = order["state"] if order else None
-
         if t["status"] == "failed":
-            if t["order_ref"] is None:  # row 8
-                return "recorded", None
+            if ref is None:
+                return "recorded", None, named, 8
             if state in (None, "pending"):  # row 10
-                self.move(t, said, "cancelled")
-                self.event("order.cancel", t["order_ref"], None, t)
-            return "recorded", None  # row 11
-
-        if t["order_ref"] is None:  # row 9
+                waits = self.policy["cancel_after"] or self.policy["verify"] == "callback"
+                self.set(t, "pending" if waits else "cancelled", None, said=d)
+                order = self.orders[ref]
+                if waits:
+                    at = self.clock + self.policy["cancel_after"]
+                    order["cancel_at"] = max(order["cancel_at"] or at, at)
+                else:
+                    self.event("order.cancel", ref, None, t)
+                return "recorded", None, ref, 10
+            if state == "paid" and self.recurring(ref):
+                self.event("order.review", ref, "renewal_failed", t)
+                return "recorded", "renewal_failed", ref, 11
+            return "recorded", None, ref, 11
+        if ref is None:
             self.event("order.review", None, "no_order_key", t)
-            return "review", "no_order_key"
-        if state == "cancelled" and order["decided"]:  # row 16
-            self.owe(t, "order_closed")
-            return "review", "order_closed"
-        if state == "paid":  # row 17
-            self.owe(t, "double_payment")
-            return "recorded", "double_payment"
-        if state in ("review", "verifying"):  # row 18
-            return "review", {"review": "order_in_review", "verifying": "order_verifying"}[state]
-
-        # rows 12 to 15: unknown, pending, or cancelled by a failure
+            return "review", "no_order_key", named, 9
+        if state == "cancelled" and order["decided"]:
+            self.bring_in_line(ref)
+            return "review", "order_closed", ref, 16
+        if state == "paid":
+            if self.recurring(ref) and not any(
+                    o is not t and self.clock - o["captured_at"] < self.policy["renewal_gap"]
+                    for o in self.captured(ref)):
+                t["renewal"] = True
+                self.event("order.success", ref, "renewal", t)
+                self.bring_in_line(ref)
+                return "recorded", "renewal", ref, 26
+            self.bring_in_line(ref)
+            return "recorded", "double_payment", ref, 17
+        if state in ("review", "verifying"):
+            self.bring_in_line(ref)
+            return "review", "order_in_" + state if state == "review" else "order_verifying", ref, 18
+        if state == "refunded":
+            self.set(t, "review", "paid_after_refund")
+            self.event("order.review", ref, "paid_after_refund", t)
+            self.bring_in_line(ref)
+            return "review", "paid_after_refund", ref, 25
         late = state == "cancelled"
+        registered = order is not None and order["registered"]
+        rule = 15 if late else 12 if not registered else 14 if difference(order, t) else 13
         if late and self.policy["late_success"] == "review":
             doubt = "late_success"
-        elif order and order["registered"]:
-            doubt = difference(order, said)
+        elif registered:
+            doubt = difference(order, t)
         else:
             doubt = "unknown_order" if self.policy["unknown_orders"] == "review" else None
-        if doubt:
-            self.move(t, said, "review", doubt, late)
-            self.event("order.review", t["order_ref"], doubt, t)
-            return "review", doubt
-        if self.policy["verify"] == "callback":
-            t["state"] = "verifying"
-            self.move(t, said, "verifying", "verifying", late)
-            return "recorded", "verifying"
-        reason = "late" if late else None
-        self.move(t, said, "paid", reason, late)
-        for p in self.paybacks_of(t):  # what the provider took though it said failed pays the order after all
-            if (p["state"], p["reason"]) == ("check", "captured_though_failed"):
-                p.update(state="settled", reason="withdrawn")
-        self.event("order.success", t["order_ref"], reason, t)
-        return "recorded", reason
+        if not doubt and self.policy["verify"] == "callback":
+            self.set(t, "verifying", "verifying", late)
+            return "recorded", "verifying", ref, rule
+        if not doubt and self.refund_in_doubt(t):
+            doubt = "refund_known"
+        self.set(t, "review" if doubt else "paid", doubt or ("late" if late else None), late)
+        self.event("order.review" if doubt else "order.success", ref, doubt or ("late" if late else None), t)
+        self.bring_in_line(ref)
+        return "review" if doubt else "recorded", doubt or ("late" if late else None), ref, rule
 
-    def move(self, t, said, state, reason=None, late=False):
-        """The order of a transaction changes its state because of it; it is created if need be."""
-        order = self.orders.setdefault(t["order_ref"], {"registered": False, "decided": False})
-        order.update(state=state, reason=reason, late=late, transaction=t["number"])
-        if not order["registered"]:
-            order.update(amount=said["amount"], currency=said["currency"])
+    def set(self, t, state, reason, late=False, said=None):
+        order = self.orders.setdefault(t["order_ref"], {
+            "registered": False, "decided": False, "amount": None, "currency": None, "cancel_at": None, "state": None,
+            "transaction": None, "late": False})
+        if not order["registered"] and order["state"] in (None, "pending", "cancelled"):
+            order.update({k: (said or t)[k] for k in ("amount", "currency") if (said or t)[k] is not None})
+        order.update(state=state, reason=reason, late=late, transaction=t["number"], cancel_at=order["cancel_at"])
+        if state != "pending":
+            order["cancel_at"] = None
 
-    def event(self, type_, order_ref, reason, t, payback=None):
-        self.events.append({
-            "type": type_, "order_ref": order_ref, "reason": reason,
-            "transaction": t["number"] if t else None, "payback": payback["number"] if payback else None,
-        })
+    # ------------------------------------------------------------ time
 
-    # ------------------------------------------------------------ paybacks
+    def wait(self, clock):
+        """It is so late, and what is due is cancelled."""
+        self.clock = max(self.clock, clock)
+        self.cancel_due()
 
-    def paybacks_of(self, t):
-        return [p for p in self.paybacks if p["transaction"] == t["number"]]
-
-    def owe(self, t, reason, state="due"):
-        """Open a payback: one at a time, and none for money that went back. Only to be looked at where
-        an earlier case leaves open whether the money is still here."""
-        earlier = [p for p in self.paybacks_of(t) if p["reason"] != "withdrawn"]
-        if any(p["state"] != "settled" or went_back(p) for p in earlier):
-            return
-        if earlier:
-            state = "check"
-        payback = {
-            "transaction": t["number"], "order_ref": t["order_ref"], "state": state, "reason": reason,
-            "number": len(self.paybacks),
-        }
-        self.paybacks.append(payback)
-        self.event("payback." + state, t["order_ref"], reason, t, payback)
-
-    def put_on_hold(self, t):
-        """Row 7: the provider contradicts itself, so look before money goes back."""
-        for p in self.paybacks_of(t):
-            if p["state"] == "due":
-                p["state"] = "check"
-                self.event("payback.check", p["order_ref"], "status_contradiction", t, p)
-        if not any(p["reason"] != "withdrawn" for p in self.paybacks_of(t)):
-            self.owe(t, "status_contradiction", "check")
+    def cancel_due(self):
+        due = [ref for ref, o in self.orders.items()
+               if o["state"] == "pending" and o["cancel_at"] is not None and o["cancel_at"] <= self.clock]
+        for ref in sorted(due, key=lambda ref: self.orders[ref]["cancel_at"]) if self.policy["verify"] == "off" else []:
+            order = self.orders[ref]
+            t = None if order["transaction"] is None else self.transactions[order["transaction"]]
+            order.update(state="cancelled", reason=None if t else "expired", cancel_at=None)
+            self.event("order.cancel", ref, "failed" if t else "expired", t)
 
     # ------------------------------------------------------------ the provider's word
 
-    def verify(self, number, status, amount, currency, order_ref):
-        """verify = callback: what foloosi-worker was told about a transaction. status None: it cannot be asked."""
+    def verify(self, number, status, amount, currency, order_ref, refunded=None):
+        """What the worker was told of a transaction; status None: it cannot be asked."""
         t = self.transactions[number]
-        order = self.orders.get(t["order_ref"])
-        if t["state"] == "verifying" and order["state"] == "verifying" and order["transaction"] == number:
-            expected = order if order["registered"] else t
+        if t["state"] == "verifying":
+            order = self.orders.get(t["order_ref"])
             if status is None:
                 doubt = "unverifiable"
-            elif status != "success":
+            elif status not in ("success", "refund"):
                 doubt = "not_captured"
-            elif order_ref not in (None, t["order_ref"]):
+            elif t["order_ref"] and order_ref not in (None, t["order_ref"]):
                 doubt = "order_differs"
-            elif currency != t["currency"] or currency != expected["currency"]:
-                doubt = "currency_differs"
-            elif amount != t["amount"] or amount != expected["amount"]:
-                doubt = "amount_differs"
             else:
-                doubt = None
+                doubt = difference(t, {"amount": amount, "currency": currency})
+            first = order and order["transaction"] == number and order["state"] == "verifying"
             if doubt:
-                order.update(state="review", reason=doubt)
-                self.event("order.review", t["order_ref"], doubt, t)
+                if status is not None:
+                    t["state"] = "denied"
+                waiting = min((o for o in self.transactions if first and o["order_ref"] == t["order_ref"]
+                               and o["state"] == "verifying" and o is not t), key=lambda o: o["named"], default=None)
+                if waiting:
+                    order["transaction"] = waiting["number"]
+                elif first:
+                    order.update(state="review", reason=doubt)
+                    self.event("order.review", t["order_ref"], doubt, t)
                 return
             t["state"] = "captured"
-            for p in self.paybacks_of(t):
-                if (p["state"], p["reason"]) == ("check", "captured_though_failed"):
-                    p.update(state="settled", reason="withdrawn", by_person=True)
-            order.update(state="paid", reason="late" if order["late"] else None)
-            self.event("order.success", t["order_ref"], order["reason"], t)
-            self.owe_all(t["order_ref"], "double_payment", but=t)
-        elif t["state"] == "failed" and status == "success" and not self.paybacks_of(t):
-            self.owe(t, "captured_though_failed", "check")
+            for r in t["refunds"]:
+                r["believed"] = r["believed"] or status == "refund"
+            if first:
+                wrong = difference(order, t) or ("refund_known" if self.refund_in_doubt(t) else None)
+                order.update(state="review" if wrong else "paid", reason=wrong or ("late" if order["late"] else None))
+                self.event("order.review" if wrong else "order.success", t["order_ref"], order["reason"], t)
+            self.bring_in_line(t["order_ref"], [t] if self.refunded(t) is not None else [])
 
     # ------------------------------------------------------------ what persons do
 
-    def register_order(self, order_ref, amount, currency):
+    def register_order(self, order_ref, amount, currency, cancel_at=None):
         if not self.known:
             raise Refused("unknown merchant")
         order = self.orders.get(order_ref)
         expected = {"amount": amount, "currency": currency}
-        if not order:
-            self.orders[order_ref] = {
-                "state": "pending", "reason": None, "late": False, "transaction": None,
-                "registered": True, "decided": False, **expected,
-            }
+        if cancel_at is None and self.policy["expire_after"] is not None:
+            cancel_at = self.clock + self.policy["expire_after"]
+        if order is None:
+            self.orders[order_ref] = {"state": "pending", "reason": None, "late": False, "transaction": None, "registered": True,
+                                      "decided": False, "cancel_at": cancel_at, **expected}
+            return
+        if order["registered"] and not difference(order, expected):
+            return
+        if order["state"] == "pending" and not any(t["order_ref"] == order_ref and t["state"] in ("captured", "verifying")
+                                                   for t in self.transactions):
+            order.update(expected, registered=True, cancel_at=max((a for a in (order["cancel_at"], cancel_at) if a is not None), default=None))
             return
         if order["registered"]:
-            if difference(order, expected):
-                if order["state"] != "pending" or any(t["order_ref"] == order_ref for t in self.transactions):
-                    raise Refused("the expected amount is fixed")
-                order.update(expected)
-            return
-
+            raise Refused("the expected amount is fixed")
         order.update(expected, registered=True)
         if order["state"] not in ("paid", "review") or order["transaction"] is None:
             return
-        t = self.transactions[order["transaction"]]
+        t = self.payer(order_ref, self.transactions[order["transaction"]]) or self.transactions[order["transaction"]]
         doubt = difference(expected, t)
         if doubt:
-            order.update(state="review", reason=doubt, decided=True)
+            order.update(state="review", reason=doubt, decided=True, transaction=t["number"])
             self.event("order.review", order_ref, doubt, t)
-        elif order["state"] == "review" and order["reason"] == "unknown_order":
-            order.update(state="paid", reason=None, decided=True)
+        elif order["state"] == "review" and order["reason"] == "unknown_order" and self.may_pay(t):
+            order.update(state="paid", reason=None, decided=True, transaction=t["number"])
             self.event("order.success", order_ref, None, t)
-            self.owe_all(order_ref, "double_payment", but=t)
+        elif order["state"] == "review" and order["reason"] == "unknown_order" and t["state"] == "verifying":
+            order.update(state="verifying", reason="verifying", decided=True)
+        self.bring_in_line(order_ref)
 
-    def resolve_order(self, order_ref, state):
+    def resolve_order(self, order_ref, state, without_transaction=False):
         order = self.orders.get(order_ref)
-        if not order:
+        if order is None:
             raise Refused("no such order")
         if state not in ("paid", "cancelled"):
             raise Refused("a person decides paid or cancelled")
         before = order["state"]
         if before == state and (state == "paid" or order["decided"]):
             return
-        order.update(state=state, reason=None, decided=True)
+        now = None if order["transaction"] is None else self.transactions[order["transaction"]]
+        payer = None if without_transaction else self.payer(order_ref, now)
+        order.update(state=state, reason=None, decided=True, cancel_at=None)
         if state == "paid":
-            paying = self.paying(order_ref, order)
-            order["transaction"] = paying["number"] if paying else None
-            if paying:
-                paying["state"] = "captured"
-                for p in self.paybacks_of(paying):
-                    if p["state"] == "due" or (p["state"], p["reason"]) == ("check", "captured_though_failed"):
-                        p.update(state="settled", reason="withdrawn", by_person=True)
-            self.event("order.success", order_ref, "resolved", paying)
-            self.owe_all(order_ref, "double_payment", but=paying)
-        else:
-            if before != "cancelled":
-                t = None if order["transaction"] is None else self.transactions[order["transaction"]]
-                self.event("order.cancel", order_ref, "resolved", t)
-            self.owe_all(order_ref, "order_closed")
+            order["transaction"] = payer["number"] if payer else None
+            self.event("order.success", order_ref, "resolved", payer)
+        elif before != "cancelled":
+            self.event("order.cancel", order_ref, "resolved", now)
+        self.bring_in_line(order_ref)
 
-    def paying(self, order_ref, order):
-        """Which transaction pays an order that a person declares paid."""
-        if order["transaction"] is not None:
-            t = self.transactions[order["transaction"]]
-            if t["state"] != "failed" and self.may_pay(t):
-                return t
-        for t in self.transactions:
-            if t["order_ref"] == order_ref and t["state"] == "captured" and self.may_pay(t):
-                return t
-        return None
-
-    def may_pay(self, t):
-        """Its money is here, unless nobody knows; a payback only because the order was closed, or the provider said
-        failed of what he took, can be withdrawn."""
-        return all(not went_back(p) if p["state"] == "settled" else
-                   (p["state"], p["reason"]) in (("due", "order_closed"), ("check", "captured_though_failed"))
-                   for p in self.paybacks_of(t))
-
-    def owe_all(self, order_ref, reason, but=None):
-        for t in self.transactions:
-            if t["order_ref"] == order_ref and t["state"] != "failed" and t is not but:
-                self.owe(t, reason, "due" if t["state"] == "captured" else "check")
-
-    def assign_transaction(self, number, order_ref):
+    def assign_transaction(self, number, order_ref, create_order=False):
         t = self.transactions[number]
-        if t["order_ref"]:
-            raise Refused("it has an order")
-        t["order_ref"] = order_ref
-        for p in self.paybacks_of(t):
-            if p["state"] != "settled":
-                p["order_ref"] = order_ref
-        self.apply(t, t)
+        if t["order_ref"] or t["state"] == "test" or t["state"] == "unknown":
+            raise Refused("it has an order, or cannot have one")
+        if order_ref not in self.orders and not create_order:
+            raise Refused("no such order")
+        self.name(t, order_ref)
+        t["withheld"] = False
+        if self.gone(t):
+            self.bring_in_line(order_ref)
+        else:
+            self.move(t, t)
 
     def settle_payback(self, number):
-        if self.paybacks[number]["state"] != "settled":
-            self.paybacks[number].update(state="settled", by_person=True)
+        p = self.paybacks[number]
+        if p["state"] == "settled":
+            raise Refused("done before")
+        t = self.transactions[p["transaction"]]
+        before = self.refunded(t)
+        p.update(state="settled", by_person=True)
+        if t["state"] == "captured":
+            self.person_says(t, t["amount"])
+            self.bring_in_line(t["order_ref"], [t] if self.refunded(t) > (before or 0) else [])
+
+    def withdraw_payback(self, number):
+        p = self.paybacks[number]
+        if p["state"] == "settled":
+            raise Refused("done before")
+        p.update(state="settled", reason="withdrawn", by_person=True)
+
+    def reopen_payback(self, number):
+        p = self.paybacks[number]
+        t = self.transactions[p["transaction"]]
+        if p["state"] != "settled" or not p["by_person"] or self.open_payback(t):
+            raise Refused("not a person's act")
+        said = self.said(t) if p["reason"] != "withdrawn" else None
+        place = t["refunds"].index(said) if said else None
+        if said:
+            t["refunds"].pop(place)
+        if not self.left(t):
+            if said:
+                t["refunds"].insert(place, said)
+            raise Refused("nothing is left")
+        if p["reason"] == "withdrawn":
+            p["reason"] = "double_payment"
+        p.update(state="check", by_person=False, amount=self.left(t))
+        self.event("payback.check", p["order_ref"], p["reason"], t, p)
+        self.bring_in_line(t["order_ref"])
+
+    def record_refund(self, number, amount):
+        t = self.transactions[number]
+        if t["state"] != "captured" or amount > t["amount"]:
+            raise Refused("it has captured less")
+        before = self.refunded(t)
+        self.person_says(t, amount)
+        self.bring_in_line(t["order_ref"], [t] if amount > (before or 0) else [])
+
+    def person_says(self, t, amount):
+        t["refunds"].append({"amount": amount, "currency": t["currency"], "order_named": None, "payment_reference": None,
+                             "believed": True, "person": True})
 
 
 # ---------------------------------------------------------------- small words
 
 
-def says(t, d):
-    """A transaction becomes what a delivery says of it; what the delivery leaves out stays."""
-    t["status"] = d["status"]
-    t["state"] = "captured" if d["status"] == "success" else "failed"
-    for name in ("amount", "currency"):
-        if d[name] is not None:
-            t[name] = d[name]
+def whole(t, r):
+    """Plainly all: no amount, or the captured sum in its currency."""
+    return r["amount"] is None or (r["amount"], r["currency"]) == (t["amount"], t["currency"])
 
 
-def says_the_same(t, d):
-    return (t["status"], t["amount"], t["currency"]) == (d["status"], d["amount"], d["currency"])
-
-
-def went_back(payback):
-    """A person who settles a contradiction may have found that the money is rightly here."""
-    return (payback["state"] == "settled" and payback["reason"] != "withdrawn"
-            and not (payback["reason"] == "status_contradiction" and payback.get("by_person")))
+def part(t, r):
+    return r["amount"] is not None and r["currency"] == t["currency"] and r["amount"] < t["amount"]
 
 
 def difference(expected, t):

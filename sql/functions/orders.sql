@@ -70,6 +70,7 @@ declare
     p_cancel_at timestamptz := register_order.cancel_at;
     policy    foloosi.merchants;
     known     foloosi.orders;
+    money     foloosi.money[];
     paying    foloosi.transactions;
     different text;
     waits     boolean;
@@ -101,9 +102,13 @@ begin
         raise exception 'order "%" of merchant "%" is registered with % % already and cannot change: it is % or has a transaction',
             p_order_ref, p_merchant, known.amount, known.currency, known.state using errcode = 'object_not_in_prerequisite_state';
     else
-        -- a webhook was faster: compare with the success that pays the order or puts it in question
+        -- a webhook was faster: compare with the success that pays the order, or would pay it now that the sum is known
+        if known.state = 'review' then
+            select array_agg(m) into money from foloosi.money_of(p_merchant, p_order_ref) m;
+        end if;
         select * into paying from foloosi.transactions t
-        where t.id = known.transaction_id and t.state in ('captured', 'verifying');
+        where t.id = coalesce(foloosi.payer_of(money, p_amount, p_currency, known.transaction_id), known.transaction_id)
+          and t.state in ('captured', 'verifying');
         different := case when known.state not in ('paid', 'review', 'verifying') or paying.id is null then null
                           when paying.currency <> p_currency then 'currency_differs'
                           when paying.amount <> p_amount then 'amount_differs' end;
@@ -111,6 +116,7 @@ begin
         waits := different is null and known.state = 'review' and known.reason = 'unknown_order';
         update foloosi.orders x
         set amount = p_amount, currency = p_currency, registered_at = now(), updated_at = now(),
+            transaction_id = coalesce(paying.id, known.transaction_id),
             state = case when different is not null then 'review'
                          when waits and paying.state = 'verifying' then 'verifying'
                          when waits then 'paid' else known.state end,
@@ -121,16 +127,16 @@ begin
             decided_at = case when different is not null or waits then clock_timestamp() else known.decided_at end
         where x.order_ref = p_order_ref and x.merchant = p_merchant;
         if different is not null and (known.state <> 'review' or known.reason is distinct from different) then
-            perform foloosi.emit(p_merchant, 'order.review', p_order_ref, known.transaction_id, different);
+            perform foloosi.emit(p_merchant, 'order.review', p_order_ref, paying.id, different);
         elsif waits and paying.state = 'captured' then
-            perform foloosi.emit(p_merchant, 'order.success', p_order_ref, known.transaction_id, null);
+            perform foloosi.emit(p_merchant, 'order.success', p_order_ref, paying.id, null);
         end if;
         perform foloosi.align_orders(array[row(p_merchant, p_order_ref, null, null, null)::foloosi.alignment]);
     end if;
     return foloosi.write_decision('register', null, p_merchant, p_order_ref, known.state, null);
 end $$;
 comment on function foloosi.register_order(text, text, numeric, text, timestamptz) is
-'Announce an expected order. Parameters: merchant, order_ref, amount, currency; cancel_at: when it is cancelled unless it is paid (null: the merchant''s expire_after). Returns the order''s row. Errors: unknown merchant; other values than before for an order that is no longer pending or has a captured transaction. On an order that a webhook created first: equal to the payer, it stays (and a review for being unknown becomes paid; verifying, if the provider has not been asked); different, it goes to review; cancelled and refunded stay. Calls: known_merchant, clean_key, lock_order, transactions_of, emit, align_orders, write_decision. Tables: orders (written), merchants, transactions, other_transactions (read).';
+'Announce an expected order. Parameters: merchant, order_ref, amount, currency; cancel_at: when it is cancelled unless it is paid (null: the merchant''s expire_after). Returns the order''s row. Errors: unknown merchant; other values than before for an order that is no longer pending or has a captured transaction. On an order that a webhook created first: equal to the payer, it stays (and a review for being unknown becomes paid; verifying, if the provider has not been asked); different, it goes to review; cancelled and refunded stay. Calls: known_merchant, clean_key, lock_order, transactions_of, money_of, payer_of, emit, align_orders, write_decision. Tables: orders (written), merchants, transactions, other_transactions (read).';
 
 create or replace function foloosi.resolve_order(
     merchant text, order_ref text, state text, note text default null, without_transaction boolean default false)

@@ -222,10 +222,10 @@ class Shop:
         kept = self.deliveries.get(d["digest"])
         if kept and kept["outcome"] in ("recorded", "duplicate", "review"):  # row 1
             kept["repeats"] += 1
-            return self.answer("duplicate", None, self.concerns(d), 1)
+            return self.answer("duplicate", None, kept["order_ref"] or self.concerns(d), 1)
         if (d["fault"] or not d["status"]
                 or d["status"] == "success" and (d["amount"] is None or d["currency"] is None)):
-            v = self.answer("rejected", None, None)
+            v = self.answer("rejected", None, None, 0)
         elif d["status"] not in STATUSES:
             v = self.answer("ignored", "status", self.concerns(d), 2)
         else:
@@ -321,10 +321,11 @@ class Shop:
         """Returns outcome, reason, the order that the answer names, and the row."""
         named = d["order_ref"]
         if self.is_test(d):  # row 3
-            t = self.with_number(d["transaction_no"]) or self.create(d)
-            if t["status"] != "success":
-                t.update(status=d["status"], **{k: d[k] for k in ("amount", "currency") if d[k] is not None})
-            t.update(state="test", withheld=True)
+            if not self.with_number(d["transaction_no"]):
+                t = self.create({**d, "payment_reference": None})
+                t.update(state="test", status=d["status"], withheld=True)
+                if d["status"] != "refund":
+                    t.update(amount=d["amount"], currency=d["currency"])
             return "review", "test_transaction", None if d["status"] == "refund" else named, 3
         t = self.find(d)
         if d["status"] == "refund":
@@ -579,7 +580,9 @@ class Shop:
         order.update(expected, registered=True)
         if order["state"] not in ("paid", "review") or order["transaction"] is None:
             return
-        t = self.payer(order_ref, self.transactions[order["transaction"]]) or self.transactions[order["transaction"]]
+        t = self.transactions[order["transaction"]]
+        if order["state"] == "review":
+            t = self.payer(order_ref, t) or t
         doubt = difference(expected, t)
         if doubt:
             order.update(state="review", reason=doubt, decided=True, transaction=t["number"])

@@ -146,7 +146,7 @@ def test_long_crowded_batches(db, seed):
     def pick(*values):
         return chance.choice(values)
 
-    policies = [pick(DEFAULTS, {"known": False}, {"unknown_orders": "review"}, {"verify": "callback"}, {"mode": "test"},
+    policies = [pick(DEFAULTS, {"known": False}, {"unknown_orders": "review"}, {"second_payment": "check"}, {"mode": "test"},
                      {"late_success": "review"}) for _ in range(16)]
     steps = [(chance.randrange(16), says(
         pick("success", "success", "failed", "failed", "refund", "pending"), pick("A", "B", "C", "D", None),
@@ -219,7 +219,6 @@ POLICIES = {
     "a test account": {"mode": "test"},
     "unknown orders go to review": {"unknown_orders": "review"},
     "late successes go to review": {"late_success": "review"},
-    "verified by call-back": {"verify": "callback"},
     "no merchant row": {"known": False},
 }
 

@@ -484,11 +484,11 @@ class Shop:
             doubt = difference(order, t)
         else:
             doubt = "unknown_order" if self.policy["unknown_orders"] == "review" else None
+        if not doubt and self.refund_in_doubt(t):
+            doubt = "refund_known"
         if not doubt and self.policy["verify"] == "callback":
             self.set(t, "verifying", "verifying", late)
             return "recorded", "verifying", ref, rule
-        if not doubt and self.refund_in_doubt(t):
-            doubt = "refund_known"
         self.set(t, "review" if doubt else "paid", doubt or ("late" if late else None), late)
         self.event("order.review" if doubt else "order.success", ref, doubt or ("late" if late else None), t)
         self.bring_in_line(ref)

@@ -295,10 +295,13 @@ def agree(steps, how, answers, expected, found, rows):
 
 
 def compare(db, policies, steps, *ways):
+    """Told in several ways; all must be alike, and like the model. (Of call-back, the model knows too little.)"""
     shops, steps, expected = told_to_model(policies, steps)
-    rows = [rows_of(shop) for shop in shops]
+    rows = None if any(shop.policy["verify"] == "callback" for shop in shops) else [rows_of(shop) for shop in shops]
     for sizes in ways:
         answers, found = told_to_database(db, shops, steps, sizes)
+        if rows is None:
+            expected, rows = answers, found
         agree(steps, f"told in batches of {sizes}", answers, expected, found, rows)
 
 

@@ -168,7 +168,9 @@ decode(struct subject *s)
 {
 	struct json_error e;
 	struct faults f;
-	enum decoded decoded = transfer_decode(s->body, s->len, &s->transfer, &e, &f);
+	/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): takes s->body for changed, because s->transfer is */
+	enum decoded decoded =
+	    transfer_decode(s->body, s->len, s->merchant->order_key, &s->transfer, &e, &f);
 	struct text fault = {0};
 
 	if (decoded != DECODED_OK)

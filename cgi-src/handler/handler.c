@@ -142,33 +142,107 @@ see(void *check, const void *bytes, size_t len)
 }
 
 /*
- * May the body be JSON by its content type? Parameters are skipped: a charset changes
- * nothing, for JSON is UTF-8 (RFC 8259 section 8.1). No type, and text/plain, say nothing.
+ * Take the next element of a header that may be a list, without its parameters and the blanks around
+ * it: web servers join a header that came twice. len receives its length. False: there is none; *header is NULL behind the last.
  */
 static bool
-is_json_type(const char *type)
+next_element(const char **header, const char **element, size_t *len)
 {
-	static const char *const plain[] = {"application/json", "text/json", "text/plain"};
-	static const char tree[] = "application/", suffix[] = "+json"; /* RFC 6839 section 3.1 */
-	size_t len;
+	const char *p = *header;
+	bool quoted = false;
 
-	if (type == NULL)
-		return true;
-	type += strspn(type, " \t");
-	len = strcspn(type, "; \t");
-	if (type[len + strspn(type + len, " \t")] != ';' &&
-	    type[len + strspn(type + len, " \t")] != '\0')
+	if (p == NULL)
 		return false;
-	if (len == 0)
-		return *type == '\0';
-	for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
-		if (strlen(plain[i]) == len && strncasecmp(type, plain[i], len) == 0)
+	p += strspn(p, " \t");
+	*element = p;
+	p += strcspn(p, ";,");
+	*len = (size_t)(p - *element);
+	while (*len > 0 && strchr(" \t", (*element)[*len - 1]) != NULL)
+		--*len;
+	for (; *p != '\0' && (quoted || *p != ','); p++) {
+		if (quoted && *p == '\\' && p[1] != '\0')
+			p++;
+		else if (*p == '"')
+			quoted = !quoted;
+	}
+	*header = *p == ',' ? p + 1 : NULL;
+	return true;
+}
+
+static bool
+is_one_of(const char *word, size_t len, const char *const words[], size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (strlen(words[i]) == len && strncasecmp(word, words[i], len) == 0)
 			return true;
+	return false;
+}
+
+/* RFC 6839 section 3.1: application/…+json */
+static bool
+has_json_suffix(const char *type, size_t len)
+{
+	static const char tree[] = "application/", suffix[] = "+json";
+
 	return len > sizeof tree - 1 + sizeof suffix - 1 &&
 	       strncasecmp(type, tree, sizeof tree - 1) == 0 &&
 	       strncasecmp(type + len - (sizeof suffix - 1), suffix, sizeof suffix - 1) == 0 &&
 	       memchr(type + sizeof tree - 1, '/', len - (sizeof tree - 1)) == NULL &&
-	       memchr(type, ',', len) == NULL;
+	       memchr(type, ' ', len) == NULL && memchr(type, '\t', len) == NULL;
+}
+
+/* Does the body begin as an object of JSON does, behind a byte order mark and white space? */
+static bool
+begins_with_brace(const unsigned char *body, size_t len)
+{
+	static const unsigned char mark[] = {0xEF, 0xBB, 0xBF};
+	size_t i = len >= sizeof mark && memcmp(body, mark, sizeof mark) == 0 ? sizeof mark : 0;
+
+	while (i < len && strchr(" \t\r\n", body[i]) != NULL && body[i] != '\0')
+		i++;
+	return i < len && body[i] == '{';
+}
+
+/*
+ * May the body be JSON by its content type? Parameters are skipped: a charset changes nothing, for JSON
+ * is UTF-8 (RFC 8259 section 8.1). No type, and text/plain, may be JSON, and so may a form that plainly
+ * is none. The same type more than once is one; a parameter does not make it another.
+ */
+static bool
+is_json_type(const char *header, const unsigned char *body, size_t body_len)
+{
+	static const char *const plain[] = {"application/json", "text/json", "text/plain"};
+	static const char *const form[] = {
+	    "application/x-www-form-urlencoded", "multipart/form-data"};
+	const char *type, *again;
+	size_t len, again_len;
+
+	if (header == NULL || header[strspn(header, " \t")] == '\0')
+		return true;
+	next_element(&header, &type, &len);
+	while (next_element(&header, &again, &again_len))
+		if (again_len != len || strncasecmp(again, type, len) != 0)
+			return false;
+	if (is_one_of(type, len, form, sizeof form / sizeof *form))
+		return begins_with_brace(body, body_len);
+	return is_one_of(type, len, plain, sizeof plain / sizeof *plain) ||
+	       has_json_suffix(type, len);
+}
+
+/* Is the body sent as it is? UTF-8 is no encoding in HTTP's sense, but some senders say it. */
+static bool
+is_unencoded(const char *header)
+{
+	static const char *const none[] = {"identity", "utf-8"};
+	const char *coding;
+	size_t len;
+
+	if (header == NULL || *header == '\0') /* how nginx says that there is none */
+		return true;
+	while (next_element(&header, &coding, &len))
+		if (!is_one_of(coding, len, none, sizeof none / sizeof *none))
+			return false;
+	return true;
 }
 
 /* Decode the body into the delivery. false: h says what is wrong with it. */
@@ -177,8 +251,8 @@ decode(struct handler *h)
 {
 	struct delivery *d = &h->delivery;
 
-	enum decoded decoded = transfer_decode(
-	    (const char *)d->body, d->body_len, &d->transfer, &h->json_error, &h->faults);
+	enum decoded decoded = transfer_decode((const char *)d->body, d->body_len,
+	    h->merchant->order_key, &d->transfer, &h->json_error, &h->faults);
 
 	if (decoded == DECODED_OK)
 		return true;
@@ -213,7 +287,7 @@ static enum outcome
 climb(struct handler *h, const struct config *config, struct http_request *q)
 {
 	struct delivery *d = &h->delivery;
-	const char *method, *encoding;
+	const char *method;
 	struct auth_headers headers;
 	struct auth_check check;
 	enum http_body body;
@@ -238,8 +312,8 @@ climb(struct handler *h, const struct config *config, struct http_request *q)
 
 	if (body == HTTP_BODY_TOO_LARGE)
 		return OUTCOME_TOO_LARGE;
-	encoding = http_param(q, "HTTP_CONTENT_ENCODING");
-	if (!is_json_type(http_param(q, "CONTENT_TYPE")) || (encoding != NULL && *encoding != '\0'))
+	if (!is_json_type(http_param(q, "CONTENT_TYPE"), d->body, d->body_len) ||
+	    !is_unencoded(http_param(q, "HTTP_CONTENT_ENCODING")))
 		return OUTCOME_BAD_TYPE;
 	if (body == HTTP_BODY_CUT_SHORT)
 		return OUTCOME_CUT_SHORT;

@@ -167,7 +167,7 @@ config_merchant(const struct config *c, const char *name, size_t len)
 const char *
 merchant_order_ref(const struct merchant *m, const struct transfer *t)
 {
-	return order_without_prefix(t->field[m->order_key], m->order_prefix);
+	return order_without_prefix(t->order_key, m->order_prefix);
 }
 
 void

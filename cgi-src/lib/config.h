@@ -151,7 +151,10 @@ void config_unref(
 /* The merchant with this name (not NUL-terminated), or NULL. */
 const struct merchant *config_merchant(const struct config *, const char *name, size_t len);
 
-/* The order's key in a text, less the prefix, which may be NULL. NULL: nothing is left, or there was nothing. Points into text. */
+/*
+ * The order's number in a text that was trimmed, less the prefix, which may be NULL; by
+ * transfer_clean_key(). NULL: nothing is left, or there was nothing. Points into text.
+ */
 static inline const char *
 order_without_prefix(const char *text, const char *prefix)
 {
@@ -159,10 +162,13 @@ order_without_prefix(const char *text, const char *prefix)
 
 	if (text != NULL && len > 0 && strncmp(text, prefix, len) == 0)
 		text += len;
-	return text != NULL && *text != '\0' ? text : NULL;
+	return transfer_clean_key(text);
 }
 
-/* The order's key of a transfer, by the merchant's order_key and order_prefix; NULL: there is none. Points into the transfer. */
+/*
+ * The order's number of a transfer that was decoded by the merchant's order_key, less order_prefix; NULL:
+ * there is none. Points into the transfer.
+ */
 const char *merchant_order_ref(const struct merchant *, const struct transfer *);
 
 /* Print every effective setting, secrets masked, as a file that could be read again. */

@@ -117,15 +117,16 @@ prepare(struct item *item)
 	    .merchant = s->merchant,
 	    .body = s->body,
 	    .body_len = s->body_len,
-	    .order_ref = s->order_ref,
+	    /* an older program has spooled it as it came */
+	    .order_ref = s->order_ref != NULL ? transfer_clean_key(utf8_trim(s->order_ref)) : NULL,
 	    .source = "spool",
 	    .transfer = reused,
 	};
 	memcpy(d->request_id, s->request_id, sizeof d->request_id);
 	digest_sha256(d->body, d->body_len, d->digest);
 	/* It was valid when it came; another version of this program may think otherwise. */
-	if (transfer_decode((const char *)d->body, d->body_len, &d->transfer, &error, &faults) !=
-	    DECODED_OK) {
+	if (transfer_decode((const char *)d->body, d->body_len, TRANSFER__MAX, &d->transfer, &error,
+		&faults) != DECODED_OK) {
 		d->faults = "this version of the program finds it no valid transfer";
 		d->order_ref = NULL;
 	}

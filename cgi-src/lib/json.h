@@ -19,7 +19,7 @@ struct json;
 /*
  * Check bytes by rfc8259_check(), and build their tree.
  *   room  NULL, or a text that is used as memory and can be used again; its content is lost. Afterwards
- *         its block has more room than all strings of the tree with a NUL each.
+ *         its block has room for all strings of the tree and one of them once more, with a NUL each.
  *   tree  receives the tree, for json_free()
  *   e     filled when the answer is false
  * Aborts when memory runs out.

@@ -444,7 +444,7 @@ static bool
 check_document(struct scan *s)
 {
 	if (s->end - s->p >= 3 && memcmp(s->p, "\xEF\xBB\xBF", 3) == 0)
-		return fail(s, s->p, "a text must not begin with a byte order mark");
+		s->copied = s->p += 3; /* a byte order mark */
 	if (!check_value(s))
 		return false;
 	skip_space(s);

@@ -26,7 +26,8 @@ struct json_error {
  * Check a text against RFC 8259, and beyond it: UTF-8 by RFC 3629 (no overlong
  * forms, no surrogates), no \u0000, surrogate escapes only in pairs, no member
  * name twice in one object (compared after unescaping), depth at most
- * RFC8259_MAX_DEPTH, no byte order mark.
+ * RFC8259_MAX_DEPTH. One byte order mark in front is skipped (RFC 8259 section 8.1); it counts as
+ * part of the text in the place of an error, and is not in quoted.
  *   text, len  the bytes; NUL is not special, only wrong
  *   quoted     NULL, or a buffer of at least RFC8259_QUOTED_SIZE(len) bytes that
  *              receives the same text with every number put in double quotes, so

@@ -238,7 +238,7 @@ spool_parse(unsigned char *bytes, size_t len, struct spooled *s)
 {
 	unsigned char digest[AUTH_DIGEST_SIZE];
 	size_t merchant, order, body, rest;
-	const unsigned char *p = bytes + HEAD;
+	unsigned char *p = bytes + HEAD;
 
 	if (len < HEAD + AUTH_DIGEST_SIZE)
 		return "it is too short";
@@ -267,7 +267,7 @@ spool_parse(unsigned char *bytes, size_t len, struct spooled *s)
 	s->request_id[ID_LEN] = '\0';
 	memcpy(s->merchant, p, merchant + 1);
 	p += merchant + 1;
-	s->order_ref = order != NONE ? (const char *)p : NULL;
+	s->order_ref = order != NONE ? (char *)p : NULL;
 	p += order != NONE ? order + 1 : 0;
 	s->body = p;
 	s->body_len = body;

@@ -85,9 +85,9 @@ size_t spool_list(
 
 /* A delivery from a file. Its pointers lead into bytes. */
 struct spooled {
-	unsigned char *bytes;  /* owned; see spooled_free() */
-	int64_t arrived;       /* microseconds since 1970 */
-	const char *order_ref; /* NULL: none */
+	unsigned char *bytes; /* owned; see spooled_free() */
+	int64_t arrived;      /* microseconds since 1970 */
+	char *order_ref;      /* NULL: none */
 	const unsigned char *body;
 	size_t body_len;
 	char request_id[REQUEST_ID_SIZE];

@@ -158,3 +158,64 @@ utf8_length(const char *text)
 		n += !utf8_continues(*text);
 	return n;
 }
+
+static bool
+is_white(uint32_t c)
+{
+	return (c >= 0x09 && c <= 0x0D) || c == ' ' || c == 0x85 || c == 0xA0 || c == 0x1680 ||
+	       (c >= 0x2000 && c <= 0x200D) || c == 0x2028 || c == 0x2029 || c == 0x202F ||
+	       c == 0x205F || c == 0x3000 || c == 0xFEFF;
+}
+
+/* Bytes of the character at p, which is before end. A byte that begins none counts as one. */
+static size_t
+next_character(const char *p, const char *end, bool *white)
+{
+	size_t n = utf8_sequence(p, end);
+
+	*white = n > 0 && is_white(utf8_code_point(p, n));
+	return n > 0 ? n : 1;
+}
+
+const char *
+utf8_skip_white(const char *text)
+{
+	const char *end = text + strlen(text);
+	bool white = true;
+
+	while (text < end) {
+		size_t n = next_character(text, end, &white);
+
+		if (!white)
+			break;
+		text += n;
+	}
+	return text;
+}
+
+char *
+utf8_trim(char *text)
+{
+	char *from = text + (utf8_skip_white(text) - text), *end = from + strlen(from);
+	char *last = from; /* where the last character that is no white space ends */
+
+	for (char *p = from; p < end;) {
+		bool white;
+
+		p += next_character(p, end, &white);
+		if (!white)
+			last = p;
+	}
+	*last = '\0';
+	return from;
+}
+
+void
+utf8_cut(char *text, size_t limit)
+{
+	for (; *text != '\0'; text++)
+		if (!utf8_continues(*text) && limit-- == 0) {
+			*text = '\0';
+			return;
+		}
+}

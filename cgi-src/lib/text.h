@@ -44,6 +44,16 @@ uint32_t utf8_code_point(const void *p, size_t n);
 /* Code points in a text of well-formed UTF-8. */
 size_t utf8_length(const char *text);
 
+/*
+ * White space is what Unicode's White_Space names, and what has no width: U+FEFF, U+200B to U+200D.
+ * Texts of well-formed UTF-8.
+ */
+const char *utf8_skip_white(const char *text); /* to the first character that is none */
+char *utf8_trim(char *text); /* take it off both ends: the rest, which begins within the text */
+
+/* Cut a text of well-formed UTF-8 to at most so many code points. */
+void utf8_cut(char *text, size_t limit);
+
 /* Is this byte within a sequence, not at its beginning? */
 static inline bool
 utf8_continues(char c)

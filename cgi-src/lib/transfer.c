@@ -4,8 +4,10 @@
  * What was a number is text with its source digits (json.h): "100", 100 and 100.00 all reach
  * money.c as they were written.
  *
+ * A payment must not be refused for what decides nothing: see enum kind.
+ *
  * One block, t->text, serves twice: for json_parse(), and then for the fields, for which it is
- * large enough.
+ * large enough, with the order's key twice.
  */
 #include "transfer.h"
 
@@ -28,10 +30,14 @@ enum place {
 };
 
 enum kind {
+	/* These decide, so they may refuse the transfer. */
+	KIND_STATUS,     /* an identifier in lower case; the one field that must not be empty */
+	KIND_IDENTIFIER, /* without the white space around it */
+	KIND_AMOUNT,     /* money_valid() */
+	KIND_CURRENCY,   /* currency_normalize() of an identifier */
+	/* These do not. */
 	KIND_TEXT,
-	KIND_STATUS,   /* text in lower case; the one field that must not be empty */
-	KIND_AMOUNT,   /* money_valid() */
-	KIND_CURRENCY, /* currency_normalize() */
+	KIND_EMAIL, /* without the white space around it */
 };
 
 struct field {
@@ -39,7 +45,7 @@ struct field {
 	const char *pointer; /* to it */
 	enum place place;
 	enum kind kind;
-	size_t limit;      /* of KIND_TEXT and KIND_STATUS, in code points */
+	size_t limit;      /* of all but amount and currency, in code points */
 	const char *fault; /* of a text that its kind or limit refuses */
 };
 
@@ -52,18 +58,18 @@ struct field {
 #define LETTERS 0, "must be " DIGITS(CURRENCY_LETTERS) " letters"
 
 static const struct field fields[] = {
-	[TRANSFER_STATUS]    = {AT_TRANSFER("transaction_status"),   KIND_STATUS,   UP_TO(LIMIT_STATUS)},
-	[TRANSFER_NO]        = {AT_TRANSFER("transaction_no"),       KIND_TEXT,     UP_TO(LIMIT_TRANSACTION_NO)},
-	[TRANSFER_REFERENCE] = {AT_TRANSFER("payment_reference"),    KIND_TEXT,     UP_TO(LIMIT_REFERENCE)},
-	[TRANSFER_AMOUNT]    = {AT_TRANSFER("transaction_amount"),   KIND_AMOUNT,   MONEY},
-	[TRANSFER_CURRENCY]  = {AT_TRANSFER("transaction_currency"), KIND_CURRENCY, LETTERS},
-	[TRANSFER_MESSAGE]   = {AT_TRANSFER("transaction_message"),  KIND_TEXT,     UP_TO(LIMIT_MESSAGE)},
-	[TRANSFER_OPTIONAL1] = {AT_API("optional1"),                 KIND_TEXT,     UP_TO(LIMIT_OPTIONAL)},
-	[TRANSFER_OPTIONAL2] = {AT_API("optional2"),                 KIND_TEXT,     UP_TO(LIMIT_OPTIONAL)},
-	[TRANSFER_OPTIONAL3] = {AT_API("optional3"),                 KIND_TEXT,     UP_TO(LIMIT_OPTIONAL)},
-	[TRANSFER_EMAIL]     = {AT_API("customer_email"),            KIND_TEXT,     UP_TO(LIMIT_EMAIL)},
-	[TRANSFER_MOBILE]    = {AT_API("customer_mobile"),           KIND_TEXT,     UP_TO(LIMIT_MOBILE)},
-	[TRANSFER_CARD]      = {AT_API("card_last_four"),            KIND_TEXT,     UP_TO(LIMIT_CARD_DIGITS)},
+	[TRANSFER_STATUS]    = {AT_TRANSFER("transaction_status"),  KIND_STATUS,     UP_TO(LIMIT_STATUS)},
+	[TRANSFER_NO]        = {AT_TRANSFER("transaction_no"),      KIND_IDENTIFIER, UP_TO(LIMIT_TRANSACTION_NO)},
+	[TRANSFER_REFERENCE] = {AT_TRANSFER("payment_reference"),   KIND_IDENTIFIER, UP_TO(LIMIT_REFERENCE)},
+	[TRANSFER_AMOUNT]    = {AT_TRANSFER("transaction_amount"),  KIND_AMOUNT,     MONEY},
+	[TRANSFER_CURRENCY]  = {AT_TRANSFER("transaction_currency"),KIND_CURRENCY,   LETTERS},
+	[TRANSFER_MESSAGE]   = {AT_TRANSFER("transaction_message"), KIND_TEXT,       UP_TO(LIMIT_MESSAGE)},
+	[TRANSFER_OPTIONAL1] = {AT_API("optional1"),                KIND_TEXT,       UP_TO(LIMIT_OPTIONAL)},
+	[TRANSFER_OPTIONAL2] = {AT_API("optional2"),                KIND_TEXT,       UP_TO(LIMIT_OPTIONAL)},
+	[TRANSFER_OPTIONAL3] = {AT_API("optional3"),                KIND_TEXT,       UP_TO(LIMIT_OPTIONAL)},
+	[TRANSFER_EMAIL]     = {AT_API("customer_email"),           KIND_EMAIL,      UP_TO(LIMIT_EMAIL)},
+	[TRANSFER_MOBILE]    = {AT_API("customer_mobile"),          KIND_TEXT,       UP_TO(LIMIT_MOBILE)},
+	[TRANSFER_CARD]      = {AT_API("card_last_four"),           KIND_TEXT,       UP_TO(LIMIT_CARD_DIGITS)},
 };
 // clang-format on
 _Static_assert(sizeof fields / sizeof *fields == TRANSFER__MAX, "a row for every field");
@@ -98,6 +104,12 @@ lower_case(char *text)
 			*text = (char)(*text - 'A' + 'a');
 }
 
+static bool
+kind_decides(enum kind kind)
+{
+	return kind <= KIND_CURRENCY;
+}
+
 /* May the field hold this text? If so, bring it into the form in which it is stored. */
 static bool
 field_normalize(const struct field *field, char *text)
@@ -110,10 +122,28 @@ field_normalize(const struct field *field, char *text)
 	case KIND_STATUS:
 		lower_case(text);
 		break;
+	case KIND_IDENTIFIER:
+		break;
 	case KIND_TEXT:
+	case KIND_EMAIL:
+		utf8_cut(text, field->limit);
 		break;
 	}
 	return utf8_length(text) <= field->limit;
+}
+
+const char *
+transfer_clean_key(const char *key)
+{
+	static const char *const none[] = {"", "undefined", "null", "NaN", "[object Object]"};
+
+	if (key == NULL)
+		return NULL;
+	key = utf8_skip_white(key);
+	for (size_t i = 0; i < sizeof none / sizeof *none; i++)
+		if (strcmp(key, none[i]) == 0)
+			return NULL;
+	return key;
 }
 
 /*
@@ -132,30 +162,52 @@ read_field(const struct field *field, struct json *in, char **room, struct fault
 	*faulty = true;
 	json_member(in, field->name, &member);
 	value = json_string(member, &len);
-	if (member != NULL && value == NULL) {
+	if (member != NULL && value == NULL && kind_decides(field->kind)) {
 		add_fault(f, field->pointer, "must be text, a number or null");
 		return NULL;
 	}
-	if (len == 0) {
+	if (len > 0) {
+		memcpy(text, value, len);
+		text[len] = '\0';
+		*room += len + 1;
+		if (field->kind != KIND_AMOUNT && field->kind != KIND_TEXT)
+			text = utf8_trim(text);
+	}
+	if (len == 0 || *text == '\0') {
 		*faulty = field->kind == KIND_STATUS;
 		if (*faulty)
 			add_fault(f, field->pointer, "is required");
 		return NULL;
 	}
-	memcpy(text, value, len);
-	text[len] = '\0';
 	if (!field_normalize(field, text)) {
 		add_fault(f, field->pointer, field->fault);
 		return NULL;
 	}
 	*faulty = false;
-	*room += len + 1;
 	return text;
+}
+
+/* Read the order's key: where its field decides only for that, once more, as an identifier. */
+static const char *
+read_order_key(const struct transfer *t, enum transfer_field i, struct json *api, char **room,
+    struct faults *f)
+{
+	struct field field;
+	bool faulty;
+
+	if (i == TRANSFER__MAX)
+		return NULL;
+	field = fields[i];
+	if (kind_decides(field.kind))
+		return transfer_clean_key(t->field[i]);
+	field.kind = KIND_IDENTIFIER;
+	return transfer_clean_key(read_field(&field, api, room, f, &faulty));
 }
 
 /* Read the tree into t, adding every fault to f. */
 static void
-read_transfer(struct json *root, struct transfer *t, struct faults *f)
+read_transfer(
+    struct json *root, enum transfer_field order_key, struct transfer *t, struct faults *f)
 {
 	struct json *data, *transfer, *api = NULL;
 	char *room = t->text.bytes;
@@ -168,14 +220,11 @@ read_transfer(struct json *root, struct transfer *t, struct faults *f)
 	if ((data = read_required_object(root, "data", DATA, f)) == NULL ||
 	    (transfer = read_required_object(data, "transfer", TRANSFER, f)) == NULL)
 		return;
-	json_member(transfer, "api", &api);
-	if (api != NULL && !json_is_object(api)) {
-		add_fault(f, API, "must be an object or null");
-		api = NULL;
-	}
+	json_member(transfer, "api", &api); /* one that is no object has no members */
 	for (size_t i = 0; i < TRANSFER__MAX; i++)
 		t->field[i] = read_field(
 		    &fields[i], fields[i].place == IN_API ? api : transfer, &room, f, &faulty[i]);
+	t->order_key = read_order_key(t, order_key, api, &room, f);
 
 	if (t->field[TRANSFER_STATUS] == NULL || strcmp(t->field[TRANSFER_STATUS], "success") != 0)
 		return;
@@ -184,21 +233,28 @@ read_transfer(struct json *root, struct transfer *t, struct faults *f)
 			add_fault(f, fields[i].pointer, "is required for a success");
 }
 
+static void
+forget_fields(struct transfer *t)
+{
+	memset(t->field, 0, sizeof t->field);
+	t->order_key = NULL;
+}
+
 enum decoded
-transfer_decode(
-    const char *body, size_t len, struct transfer *t, struct json_error *e, struct faults *f)
+transfer_decode(const char *body, size_t len, enum transfer_field order_key, struct transfer *t,
+    struct json_error *e, struct faults *f)
 {
 	struct json *root;
 
-	memset(t->field, 0, sizeof t->field);
+	forget_fields(t);
 	f->count = 0;
 	if (!json_parse(body, len, &t->text, &root, e))
 		return DECODED_NOT_JSON;
-	read_transfer(root, t, f);
+	read_transfer(root, order_key, t, f);
 	json_free(root);
 	if (f->count == 0)
 		return DECODED_OK;
-	memset(t->field, 0, sizeof t->field);
+	forget_fields(t);
 	return DECODED_NOT_TRANSFER;
 }
 

@@ -15,8 +15,8 @@
 
 /*
  * Upper bounds in characters (Unicode code points), equal to the columns'
- * widths in sql/migrations; a test compares them. Too long is a fault, never a
- * truncation.
+ * widths in sql/migrations; a test compares them. Too long is a fault of a field that decides; all
+ * others are cut.
  */
 #define LIMIT_MERCHANT 64 /* a-z A-Z 0-9 . _ - */
 #define LIMIT_STATUS 64
@@ -30,7 +30,9 @@
 
 /*
  * The fields, in the order of record_deliveries()' arrays. transfer.c's table
- * has a row for each: JSON pointer, kind, limit.
+ * has a row for each: JSON pointer, kind, limit. Those up to TRANSFER_CURRENCY decide, and so does the
+ * order's key, whichever field has it: what is wrong with them is a fault. Nothing can be wrong with
+ * the others: an array, an object or a boolean counts as null.
  */
 enum transfer_field {
 	TRANSFER_STATUS,    /* data.transfer.transaction_status, in lower case (ASCII) */
@@ -51,10 +53,13 @@ enum transfer_field {
 /*
  * field[i] is NULL if the member was null, absent or an empty string: all three
  * mean that there is none. Otherwise it is valid UTF-8 without NUL, points into text, and
- * lives until the next transfer_decode() or transfer_free() on this struct.
+ * lives until the next transfer_decode() or transfer_free() on this struct. What decides, less the
+ * amount, and the e-mail address are without the white space around them.
  */
 struct transfer {
 	const char *field[TRANSFER__MAX];
+	const char *
+	    order_key; /* by transfer_clean_key(); NULL: none. An optional field itself stays as it was sent */
 	struct text text; /* the bytes of all fields; its block is used again */
 };
 
@@ -80,12 +85,20 @@ enum decoded {
 /*
  * Turn the bytes of a request body into a transfer.
  *   body, len  the raw bytes; need not end in NUL
+ *   order_key  the field that has the order's key; TRANSFER__MAX: that is not known, and none refuses
  *   t          zeroed before its first use, then reused; see struct transfer
  *   e, f       filled as the return value says
  * Aborts when memory runs out. Safe from several threads on different structs.
  */
-enum decoded transfer_decode(
-    const char *body, size_t len, struct transfer *t, struct json_error *e, struct faults *f);
+enum decoded transfer_decode(const char *body, size_t len, enum transfer_field order_key,
+    struct transfer *t, struct json_error *e, struct faults *f);
+
+/*
+ * An order's key, of which utf8_trim() has taken the end, without the white space in front of it. NULL:
+ * there is none, it is empty, or one of the words that broken shops send for none. SQL has the same
+ * rules; tests/corpus/order-keys.json tests both.
+ */
+const char *transfer_clean_key(const char *key);
 
 /*
  * Add to a text why a body is no transfer, one fault a line, as foloosi.deliveries.detail keeps it.

@@ -73,14 +73,29 @@ clear_text(char **text)
 	*text = NULL;
 }
 
+/* The same without the white space around it. */
+static char *
+member_identifier(struct json *root, const char *path)
+{
+	char *text = member_text(root, path), *rest;
+
+	if (text == NULL)
+		return NULL;
+	rest = utf8_trim(text);
+	memmove(text, rest, strlen(rest) + 1);
+	if (*text == '\0')
+		clear_text(&text);
+	return text;
+}
+
 /* The members that an answer and a row of the list have both. */
 static void
 read_members(struct json *root, const char *status, const char *amount, const char *currency,
     struct provider_answer *answer)
 {
-	answer->status = member_text(root, status);
+	answer->status = member_identifier(root, status);
 	answer->amount = *amount != '\0' ? member_text(root, amount) : NULL;
-	answer->currency = *currency != '\0' ? member_text(root, currency) : NULL;
+	answer->currency = *currency != '\0' ? member_identifier(root, currency) : NULL;
 	for (char *c = answer->status; c != NULL && *c != '\0'; c++)
 		if (*c >= 'A' && *c <= 'Z')
 			*c = (char)(*c - 'A' + 'a');
@@ -114,7 +129,7 @@ provider_read_answer(const struct provider *p, const char *order_prefix, const c
 		return false;
 	}
 	read_members(root, p->status, p->amount, p->currency, answer);
-	answer->order = *p->order != '\0' ? member_text(root, p->order) : NULL;
+	answer->order = *p->order != '\0' ? member_identifier(root, p->order) : NULL;
 	order_known = *p->order == '\0' || has_order(root, p->order);
 	json_free(root);
 
@@ -194,7 +209,7 @@ provider_detail_url(const struct provider *p, const char *transaction_no)
 static void
 read_row(const struct provider *p, struct json *json, struct provider_row *row)
 {
-	*row = (struct provider_row){.number = member_text(json, p->list_number)};
+	*row = (struct provider_row){.number = member_identifier(json, p->list_number)};
 	read_members(json, p->list_status, p->list_amount, p->list_currency, &row->answer);
 	if (row->number != NULL && strlen(row->number) > LIMIT_TRANSACTION_NO)
 		clear_text(&row->number);

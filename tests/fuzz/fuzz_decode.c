@@ -117,7 +117,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	free(quoted);
 
-	enum decoded d = transfer_decode(text, size, &t, &e, &f);
+	/* the size picks the field of the order's key, or none */
+	static const enum transfer_field keys[] = {
+	    TRANSFER_OPTIONAL1, TRANSFER_OPTIONAL3, TRANSFER_NO, TRANSFER_REFERENCE, TRANSFER__MAX};
+	enum transfer_field key = keys[size % (sizeof keys / sizeof *keys)];
+	enum decoded d = transfer_decode(text, size, key, &t, &e, &f);
 	MUST((d != DECODED_NOT_JSON) == json);
 	MUST((d == DECODED_NOT_TRANSFER) == (f.count > 0));
 	MUST(f.count <= FAULTS_MAX);
@@ -126,6 +130,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			continue;
 		MUST(d == DECODED_OK && t.field[i][0] != '\0');
 		MUST(characters(t.field[i]) <= limits[i]);
+	}
+	if (t.order_key != NULL) {
+		MUST(d == DECODED_OK && key != TRANSFER__MAX && t.field[key] != NULL);
+		MUST(characters(t.order_key) <= limits[key]);
+		MUST(transfer_clean_key(t.order_key) == t.order_key);
 	}
 	if (d == DECODED_OK) {
 		char currency[CURRENCY_LETTERS + 1];

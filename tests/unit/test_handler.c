@@ -532,8 +532,19 @@ content_types(void **state)
 	    {"text/json", 200},
 	    {"text/plain", 200},
 	    {"text/plain; charset=us-ascii", 200},
-	    {"application/x-www-form-urlencoded", 415},
-	    {"multipart/form-data; boundary=x", 415},
+	    {"application/x-www-form-urlencoded", 200}, /* for the body is an object of JSON */
+	    {"multipart/form-data; boundary=x", 200},
+	    {"application/json, application/json", 200},
+	    {"application/json,Application/JSON ,\tapplication/json", 200},
+	    {"application/json; charset=utf-8, application/json", 200},
+	    {"application/json; x=\"a, text/html\"", 200},
+	    {"application/json; x=\"a\\\", text/html\", application/json", 200},
+	    {"text/plain, text/plain", 200},
+	    {"application/json, text/plain", 415},
+	    {"application/json; x=\"a\", text/html", 415},
+	    {"application/json; charset=utf-8, text/html", 415},
+	    {"application/x-www-form-urlencoded, text/html", 415},
+	    {", application/json", 415},
 	    {"text/html", 415},
 	    {"application/xml", 415},
 	    {"application/octet-stream", 415},
@@ -570,10 +581,45 @@ content_types(void **state)
 	assert_has(q.headers, "Accept: application/json\r\n");
 }
 
+/* A form's type may be wrong, a form is none of ours. */
+static void
+forms(void **state)
+{
+	static const char *const types[] = {
+	    "application/x-www-form-urlencoded; charset=utf-8", "multipart/form-data"};
+	static const char *const objects[] = {
+	    GOOD, " \t\r\n" GOOD, "\xEF\xBB\xBF" GOOD, "\xEF\xBB\xBF\n" GOOD};
+	static const char *const others[] = {"", " ", "transaction_status=failed", "[" GOOD "]",
+	    "%7B", "payload=" GOOD, "--x\r\n" GOOD, "\f" GOOD, "\xEF\xBB" GOOD};
+
+	(void)state;
+	for (size_t t = 0; t < 2; t++) {
+		for (size_t i = 0; i < sizeof objects / sizeof *objects; i++) {
+			post(SHOP, objects[i]);
+			set("CONTENT_TYPE", types[t]);
+			assert_int_equal(serve(), 200);
+			assert_int_equal(writer.calls, 1);
+		}
+		for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+			post(SHOP, others[i]);
+			set("CONTENT_TYPE", types[t]);
+			assert_int_equal(serve(), 415);
+			assert_int_equal(writer.calls, 0);
+		}
+	}
+	post(SHOP, "{"); /* taken as JSON, so it is kept as rejected */
+	set("CONTENT_TYPE", types[0]);
+	assert_int_equal(serve(), 400);
+	assert_int_equal(writer.calls, 1);
+}
+
 static void
 content_encodings(void **state)
 {
-	static const char *const encodings[] = {"gzip", "br", "identity", "gzip, gzip", " "};
+	static const char *const encodings[] = {"gzip", "br", "gzip, gzip", " ", "identity, gzip",
+	    "identity,", "utf8", "utf-16", "identityx"};
+	static const char *const none[] = {"", "identity", "Identity", "utf-8", "UTF-8",
+	    " identity ", "identity, identity", "utf-8,identity"};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof encodings / sizeof *encodings; i++) {
@@ -583,9 +629,12 @@ content_encodings(void **state)
 		assert_has(q.headers, "Accept-Encoding: identity\r\n");
 		assert_int_equal(writer.calls, 0);
 	}
-	post(SHOP, GOOD);
-	set("HTTP_CONTENT_ENCODING", ""); /* how nginx says that there is none */
-	assert_int_equal(serve(), 200);
+	for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
+		post(SHOP, GOOD);
+		set("HTTP_CONTENT_ENCODING", none[i]); /* "": how nginx says that there is none */
+		assert_int_equal(serve(), 200);
+		assert_int_equal(writer.calls, 1);
+	}
 }
 
 static void
@@ -982,6 +1031,11 @@ order_prefixes(void **state)
 	    {"SHOP-", TRANSFER("failed", "SHOP"), "SHOP"},
 	    {"SHOP-", TRANSFER("failed", "SHOP-"), "(none)"},
 	    {"SHOP-", TRANSFER("failed", "SHOP-SHOP-1"), "SHOP-1"}, /* once */
+	    {"SHOP-", TRANSFER("failed", " SHOP-1 "), "1"},
+	    {"SHOP-", TRANSFER("failed", "SHOP- 1\\r\\n"), "1"},
+	    {"SHOP-", TRANSFER("failed", "SHOP-undefined"), "(none)"},
+	    {"SHOP-", TRANSFER("failed", "undefined"), "(none)"},
+	    {NULL, TRANSFER("failed", "\\u00a0[object Object] "), "(none)"},
 	    {"SHOP-", TRANSFER("failed", ""), "(none)"},
 	    {NULL, TRANSFER("failed", "SHOP-no.1042"), "SHOP-no.1042"},
 	    {NULL, TRANSFER("failed", ""), "(none)"},
@@ -1140,6 +1194,7 @@ main(void)
 	    cmocka_unit_test(doubled_headers_are_401),
 	    cmocka_unit_test(signature_where_configured),
 	    cmocka_unit_test(content_types),
+	    cmocka_unit_test(forms),
 	    cmocka_unit_test(content_encodings),
 	    cmocka_unit_test(the_limit_is_exact),
 	    cmocka_unit_test(cut_short_keeps_nothing),

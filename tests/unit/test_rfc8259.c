@@ -101,6 +101,8 @@ static const struct sample yes[] = {
     {"string_structure_inside", T("[\"{}[],:'\"]")},
     {"string_line_separators", T("[\"\xE2\x80\xA8\xE2\x80\xA9\"]")},
     {"string_byte_order_mark_inside", T("[\"\xEF\xBB\xBF\"]")},
+    {"bom", T("\xEF\xBB\xBF{}")},
+    {"bom_and_space", T("\xEF\xBB\xBF\r\n [1]")},
     {"utf8_two_bytes", T("[\"\xC2\x80\xDF\xBF\"]")},
     {"utf8_three_bytes", T("[\"\xE0\xA0\x80\xED\x9F\xBF\xEE\x80\x80\xEF\xBF\xBF\"]")},
     {"utf8_four_bytes", T("[\"\xF0\x90\x80\x80\xF4\x8F\xBF\xBF\"]")},
@@ -115,7 +117,9 @@ static const struct sample no[] = {
     {"nul_and_junk_behind", T("{\"a\":1}\0junk")},
     {"nul_between", T("[1,\0 2]")},
     {"nul_in_string", T("[\"a\0b\"]")},
-    {"bom", T("\xEF\xBB\xBF{}")},
+    {"bom_twice", T("\xEF\xBB\xBF\xEF\xBB\xBF{}")},
+    {"bom_behind_space", T(" \xEF\xBB\xBF{}")},
+    {"bom_behind", T("{}\xEF\xBB\xBF")},
     {"bom_alone", T("\xEF\xBB\xBF")},
     {"bom_cut", T("\xEF\xBB")},
     {"utf16_le", T("\xFF\xFE{\0}\0")},
@@ -459,7 +463,8 @@ test_positions(void **state)
 	    {"{\"a\":1,\"b\":1,\"b\":2,\"a\":2}", 13, 1, 14},
 	    {"{\"a\":1,\"a\":2,\"a\":3}", 7, 1, 8},
 	    {"{} x", 3, 1, 4},
-	    {"\xEF\xBB\xBF{}", 0, 1, 1},
+	    {"\xEF\xBB\xBF\xEF\xBB\xBF{}", 3, 1, 4},
+	    {"\xEF\xBB\xBF\n x", 5, 2, 2},
 	};
 	struct json_error e;
 

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -121,17 +122,27 @@ json_strings(void **state)
 }
 
 /* A second opinion: encode each code point, and compare with what is read. */
+/* A code point's bytes; returns how many. */
+static size_t
+put_utf8(void *to, uint32_t c)
+{
+	unsigned char *p = to;
+	size_t n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+
+	for (size_t i = n; i > 1; i--)
+		p[i - 1] = (unsigned char)(0x80 | (c >> (6 * (n - i)) & 0x3F));
+	p[0] = (unsigned char)((n == 1 ? 0 : 0xF00u >> n & 0xFF) | c >> (6 * (n - 1)));
+	return n;
+}
+
 static void
 every_code_point_of_utf8(void **state)
 {
 	(void)state;
 	for (uint32_t c = 0; c <= 0x110000; c++) {
 		unsigned char p[4];
-		size_t n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+		size_t n = put_utf8(p, c);
 
-		for (size_t i = n; i > 1; i--)
-			p[i - 1] = (unsigned char)(0x80 | (c >> (6 * (n - i)) & 0x3F));
-		p[0] = (unsigned char)((n == 1 ? 0 : 0xF00u >> n & 0xFF) | c >> (6 * (n - 1)));
 		if (c > 0x10FFFF || (c >= 0xD800 && c <= 0xDFFF)) {
 			assert_int_equal(utf8_sequence(p, p + n), 0);
 			continue;
@@ -168,6 +179,60 @@ lengths_are_of_code_points(void **state)
 	assert_true(utf8_continues('\xa9'));
 }
 
+/* Every code point at the beginning, at the end and in the middle of a text. */
+static void
+white_space_is_trimmed(void **state)
+{
+	static const uint32_t white[] = {0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x20, 0x85, 0xA0, 0x1680,
+	    0x2000, 0x2001, 0x2002, 0x2003, 0x2004, 0x2005, 0x2006, 0x2007, 0x2008, 0x2009, 0x200A,
+	    0x200B, 0x200C, 0x200D, 0x2028, 0x2029, 0x202F, 0x205F, 0x3000, 0xFEFF};
+	size_t found = 0;
+
+	(void)state;
+	for (uint32_t c = 1; c <= 0x10FFFF; c++) {
+		char text[32], bytes[8] = "";
+		bool is_white = found < sizeof white / sizeof *white && white[found] == c;
+
+		if (c >= 0xD800 && c <= 0xDFFF)
+			continue;
+		put_utf8(bytes, c);
+		snprintf(text, sizeof text, "%s%sa%sb%s", bytes, bytes, bytes, bytes);
+		if (is_white != (*utf8_skip_white(text) == 'a') && c != 'a')
+			fail_msg("U+%04X", (unsigned)c);
+		if (is_white) {
+			char middle[16];
+
+			snprintf(middle, sizeof middle, "a%sb", bytes);
+			assert_string_equal(utf8_trim(text), middle);
+			found++;
+		} else {
+			char whole[32];
+
+			snprintf(whole, sizeof whole, "%s", text);
+			assert_string_equal(utf8_trim(text), whole);
+		}
+	}
+	assert_int_equal(found, sizeof white / sizeof *white);
+	char only[] = " \xe3\x80\x80\xef\xbb\xbf\t", empty[] = "";
+	assert_string_equal(utf8_trim(only), "");
+	assert_string_equal(utf8_trim(empty), "");
+}
+
+static void
+cuts_are_between_characters(void **state)
+{
+	static const char *const cut[] = {
+	    "", "a", "a\xc3\xa9", "a\xc3\xa9\xe2\x82\xac", "a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80"};
+
+	(void)state;
+	for (size_t n = 0; n < 7; n++) {
+		char text[] = "a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80";
+
+		utf8_cut(text, n);
+		assert_string_equal(text, cut[n < 4 ? n : 4]);
+	}
+}
+
 int
 main(void)
 {
@@ -181,6 +246,8 @@ main(void)
 	    cmocka_unit_test(every_code_point_of_utf8),
 	    cmocka_unit_test(ill_formed_utf8),
 	    cmocka_unit_test(lengths_are_of_code_points),
+	    cmocka_unit_test(white_space_is_trimmed),
+	    cmocka_unit_test(cuts_are_between_characters),
 	};
 
 	return cmocka_run_group_tests_name("text", tests, NULL, NULL);

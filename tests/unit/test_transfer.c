@@ -13,10 +13,12 @@
 
 #include <cmocka.h>
 
+#include "json.h"
 #include "mem.h"
 #include "transfer.h"
 
 static struct transfer t;
+static enum transfer_field order_key = TRANSFER_OPTIONAL1;
 static struct json_error e;
 static struct faults f;
 
@@ -28,11 +30,13 @@ decode(const char *body, size_t len)
 	enum decoded d;
 
 	memcpy(exact, body, len);
-	d = transfer_decode(exact, len, &t, &e, &f);
+	d = transfer_decode(exact, len, order_key, &t, &e, &f);
 	free(exact); /* nothing may point into the body any more */
-	if (d != DECODED_OK)
+	if (d != DECODED_OK) {
+		assert_null(t.order_key);
 		for (int i = 0; i < TRANSFER__MAX; i++)
 			assert_null(t.field[i]);
+	}
 	assert_true((d == DECODED_NOT_TRANSFER) == (f.count > 0));
 	return d;
 }
@@ -181,13 +185,14 @@ test_unescaped(void **state)
 static void
 test_success_needs_money(void **state)
 {
-	static const char *const statuses[] = {"success", "SUCCESS", "sUcCeSs"};
+	static const char *const statuses[] = {
+	    "success", "SUCCESS", "sUcCeSs", "success ", "\\u00a0Success\\r\\n"};
 	static const char *const others[] = {
-	    "failed", "refund", "successful", "success ", "\\u0131"};
+	    "failed", "refund", "successful", "suc cess", "\\u0131"};
 	char *body;
 
 	(void)state;
-	for (size_t i = 0; i < 3; i++) {
+	for (size_t i = 0; i < sizeof statuses / sizeof *statuses; i++) {
 		body = xasprintf("{\"data\":{\"transfer\":{\"transaction_status\":\"%s\","
 				 "\"transaction_amount\":null,\"transaction_currency\":\"\"}}}",
 		    statuses[i]);
@@ -233,10 +238,8 @@ test_shape(void **state)
 		"is required"},
 	    {"{\"data\":{\"transfer\":{\"transaction_status\":\"\"}}}", T "transaction_status",
 		"is required"},
-	    {"{\"data\":{\"transfer\":{\"transaction_status\":\"failed\",\"api\":[]}}}",
-		"/data/transfer/api", "must be an object or null"},
-	    {"{\"data\":{\"transfer\":{\"transaction_status\":\"failed\",\"api\":\"\"}}}",
-		"/data/transfer/api", "must be an object or null"},
+	    {"{\"data\":{\"transfer\":{\"transaction_status\":\" \\u3000\"}}}",
+		T "transaction_status", "is required"},
 	};
 
 	(void)state;
@@ -251,18 +254,17 @@ static const struct limit {
 	enum transfer_field field;
 	size_t limit;
 	bool in_api;
-	const char *name, *detail;
+	const char *name, *detail; /* NULL: it is cut */
 } limits[] = {
     {TRANSFER_NO, 128, false, "transaction_no", "must not be longer than 128 characters"},
     {TRANSFER_REFERENCE, 128, false, "payment_reference", "must not be longer than 128 characters"},
-    {TRANSFER_MESSAGE, 1024, false, "transaction_message",
-	"must not be longer than 1024 characters"},
+    {TRANSFER_MESSAGE, 1024, false, "transaction_message", NULL},
     {TRANSFER_OPTIONAL1, 255, true, "optional1", "must not be longer than 255 characters"},
-    {TRANSFER_OPTIONAL2, 255, true, "optional2", "must not be longer than 255 characters"},
-    {TRANSFER_OPTIONAL3, 255, true, "optional3", "must not be longer than 255 characters"},
-    {TRANSFER_EMAIL, 320, true, "customer_email", "must not be longer than 320 characters"},
-    {TRANSFER_MOBILE, 64, true, "customer_mobile", "must not be longer than 64 characters"},
-    {TRANSFER_CARD, 32, true, "card_last_four", "must not be longer than 32 characters"},
+    {TRANSFER_OPTIONAL2, 255, true, "optional2", NULL},
+    {TRANSFER_OPTIONAL3, 255, true, "optional3", NULL},
+    {TRANSFER_EMAIL, 320, true, "customer_email", NULL},
+    {TRANSFER_MOBILE, 64, true, "customer_mobile", NULL},
+    {TRANSFER_CARD, 32, true, "card_last_four", NULL},
 };
 
 static void
@@ -290,8 +292,9 @@ test_limits_count_characters(void **state)
 					d = decode_with(all, "");
 					free(all);
 				}
-				if (more == 0) {
+				if (more == 0 || l->detail == NULL) {
 					assert_int_equal(d, DECODED_OK);
+					text[l->limit * size] = '\0';
 					assert_field(l->field, text);
 				} else {
 					pointer =
@@ -309,12 +312,8 @@ test_limits_count_characters(void **state)
 static void
 test_every_fault_at_once(void **state)
 {
-	static const char *const pointers[] = {T "api", T "transaction_status", T "transaction_no",
-	    T "payment_reference", T "transaction_amount", T "transaction_currency",
-	    T "transaction_message"};
-	static const char *const in_api[] = {T "api/optional1", T "api/optional2",
-	    T "api/optional3", T "api/customer_email", T "api/customer_mobile",
-	    T "api/card_last_four"};
+	static const char *const pointers[] = {T "transaction_status", T "transaction_no",
+	    T "payment_reference", T "transaction_amount", T "transaction_currency"};
 
 	(void)state;
 	assert_int_equal(
@@ -323,21 +322,207 @@ test_every_fault_at_once(void **state)
 			"\"transaction_amount\":\"1e2\",\"transaction_currency\":\"dirham\","
 			"\"transaction_message\":false,\"api\":\"x\"}}}"),
 	    DECODED_NOT_TRANSFER);
-	assert_int_equal(f.count, 7);
-	for (size_t i = 0; i < 7; i++)
+	assert_int_equal(f.count, 5);
+	for (size_t i = 0; i < 5; i++)
 		assert_string_equal(f.list[i].pointer, pointers[i]);
-	assert_string_equal(f.list[1].detail, "must be text, a number or null");
-	assert_string_equal(f.list[5].detail, "must be 3 letters");
+	assert_string_equal(f.list[0].detail, "must be text, a number or null");
+	assert_string_equal(f.list[4].detail, "must be 3 letters");
 
 	assert_int_equal(decode_with("", "\"optional1\":[],\"optional2\":{},\"optional3\":true,"
 					 "\"customer_email\":false,\"customer_mobile\":[[]],"
 					 "\"card_last_four\":{\"a\":1},"),
 	    DECODED_NOT_TRANSFER);
-	assert_int_equal(f.count, 8);
-	for (size_t i = 0; i < 6; i++)
-		assert_fault(i, in_api[i], "must be text, a number or null");
-	assert_fault(6, T "transaction_amount", "is required for a success");
-	assert_fault(7, T "transaction_currency", "is required for a success");
+	assert_int_equal(f.count, 3);
+	assert_fault(0, T "api/optional1", "must be text, a number or null"); /* the order's key */
+	assert_fault(1, T "transaction_amount", "is required for a success");
+	assert_fault(2, T "transaction_currency", "is required for a success");
+}
+
+/* What decides nothing may be anything. */
+static void
+test_what_decides_nothing_refuses_nothing(void **state)
+{
+	static const char *const others[] = {
+	    "[]", "{}", "true", "false", "[[1]]", "{\"a\":1}", "null"};
+	static const char *const names[] = {
+	    "optional2", "optional3", "customer_email", "customer_mobile", "card_last_four"};
+	static const enum transfer_field in_api[] = {
+	    TRANSFER_OPTIONAL2, TRANSFER_OPTIONAL3, TRANSFER_EMAIL, TRANSFER_MOBILE, TRANSFER_CARD};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+		char *message = xasprintf(MONEY "\"transaction_message\":%s,", others[i]);
+
+		assert_int_equal(decode_with(message, "\"optional1\":\"A-1\","), DECODED_OK);
+		assert_field(TRANSFER_MESSAGE, NULL);
+		assert_string_equal(t.order_key, "A-1");
+		free(message);
+		for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+			char *member =
+			    xasprintf("\"%s\":%s,\"optional1\":\"A-1\",", names[k], others[i]);
+
+			assert_int_equal(decode_with(MONEY, member), DECODED_OK);
+			assert_field(in_api[k], NULL);
+			assert_string_equal(t.order_key, "A-1");
+			free(member);
+		}
+	}
+	for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+		char *body = xasprintf(
+		    "{\"data\":{\"transfer\":{\"transaction_status\":\"failed\",\"api\":%s}}}",
+		    others[i]);
+
+		assert_int_equal(decode_text(body), DECODED_OK);
+		assert_field(TRANSFER_OPTIONAL1, NULL);
+		assert_null(t.order_key);
+		free(body);
+	}
+}
+
+/* The field of the order's key decides, whichever it is. */
+static void
+test_the_order_key_decides(void **state)
+{
+	static const char *const names[] = {"optional1", "optional2", "optional3"};
+
+	(void)state;
+	for (int key = 0; key <= 3; key++) {
+		order_key =
+		    key < 3 ? (enum transfer_field)(TRANSFER_OPTIONAL1 + key) : TRANSFER__MAX;
+		for (int i = 0; i < 3; i++) {
+			char *member = xasprintf("\"%s\":[],", names[i]), *pointer, *text;
+
+			assert_int_equal(decode_with(MONEY, member),
+			    i == key ? DECODED_NOT_TRANSFER : DECODED_OK);
+			free(member);
+			pointer = xasprintf(T "api/%s", names[i]);
+			if (i == key)
+				assert_fault(0, pointer, "must be text, a number or null");
+			text = xcalloc(1, 257);
+			memset(text, 'x', 256);
+			member = xasprintf("\"%s\":\"%s\",", names[i], text);
+			assert_int_equal(decode_with(MONEY, member),
+			    i == key ? DECODED_NOT_TRANSFER : DECODED_OK);
+			if (i == key)
+				assert_fault(0, pointer, "must not be longer than 255 characters");
+			free(member);
+			/* white space around it does not count */
+			text[255] = '\0';
+			member = xasprintf("\"%s\":\" %s\\u3000\",", names[i], text);
+			assert_int_equal(decode_with(MONEY, member), DECODED_OK);
+			if (i == key)
+				assert_string_equal(t.order_key, text);
+			else
+				assert_null(t.order_key);
+			assert_int_equal(utf8_length(t.field[TRANSFER_OPTIONAL1 + i]), 255);
+			free(member);
+			free(pointer);
+			free(text);
+		}
+	}
+	order_key = TRANSFER_NO;
+	assert_int_equal(decode_with(MONEY "\"transaction_no\":\" N-1\\n\",", ""), DECODED_OK);
+	assert_string_equal(t.order_key, "N-1");
+	assert_field(TRANSFER_NO, "N-1");
+	order_key = TRANSFER_REFERENCE;
+	assert_int_equal(decode_with(MONEY "\"payment_reference\":\"undefined\",", ""), DECODED_OK);
+	assert_null(t.order_key);
+	assert_field(TRANSFER_REFERENCE, "undefined"); /* only the key has such words */
+	order_key = TRANSFER_OPTIONAL1;
+}
+
+/* Identifiers and the address lose the white space around them; what is then empty is none. */
+static void
+test_white_space_around(void **state)
+{
+	(void)state;
+	assert_int_equal(
+	    decode_text("{\"data\":{\"transfer\":{"
+			"\"transaction_status\":\"\\tSuccess \","
+			"\"transaction_no\":\"FLS 1\\u00a0\","
+			"\"payment_reference\":\"\\ufeffref\\u200b\","
+			"\"transaction_amount\":\"100\","
+			"\"transaction_currency\":\" aed\\r\\n\","
+			"\"transaction_message\":\" m \","
+			"\"api\":{\"optional1\":\" A-1001\\u3000\",\"optional2\":\" o \","
+			"\"customer_email\":\"a@b.example \",\"customer_mobile\":\" 1 \"}}}}"),
+	    DECODED_OK);
+	assert_field(TRANSFER_STATUS, "success");
+	assert_field(TRANSFER_NO, "FLS 1");
+	assert_field(TRANSFER_REFERENCE, "ref");
+	assert_field(TRANSFER_CURRENCY, "AED");
+	assert_field(TRANSFER_MESSAGE, " m ");
+	assert_field(TRANSFER_OPTIONAL1, " A-1001\xE3\x80\x80"); /* as it was sent */
+	assert_string_equal(t.order_key, "A-1001");
+	assert_field(TRANSFER_OPTIONAL2, " o ");
+	assert_field(TRANSFER_EMAIL, "a@b.example");
+	assert_field(TRANSFER_MOBILE, " 1 ");
+
+	assert_int_equal(
+	    decode_text("{\"data\":{\"transfer\":{\"transaction_status\":\"failed\","
+			"\"transaction_no\":\" \",\"payment_reference\":\"\\u2003\","
+			"\"transaction_currency\":\"\\n\",\"api\":{\"customer_email\":\" \"}}}}"),
+	    DECODED_OK);
+	for (int i = TRANSFER_STATUS + 1; i < TRANSFER__MAX; i++)
+		assert_null(t.field[i]);
+	/* an amount is no identifier */
+	assert_int_equal(
+	    decode_with("\"transaction_amount\":\"100 \",\"transaction_currency\":\"AED\",", ""),
+	    DECODED_NOT_TRANSFER);
+	assert_fault(0, T "transaction_amount",
+	    "must be 1 to 12 digits with at most 4 decimals, and no sign, exponent or separator");
+}
+
+/* tests/corpus/order-keys.json: pairs of a key and what it is without white space and nonsense. */
+static void
+test_order_keys(void **state)
+{
+	const char *corpus = getenv("CORPUS");
+	char *path = xasprintf("%s/order-keys.json", corpus != NULL ? corpus : "tests/corpus");
+	static char bytes[1 << 16];
+	FILE *in = fopen(path, "rb");
+	struct json *pairs;
+	size_t len;
+
+	(void)state;
+	assert_non_null(in);
+	len = fread(bytes, 1, sizeof bytes, in);
+	fclose(in);
+	assert_true(json_parse(bytes, len, NULL, &pairs, &e));
+	assert_true(json_count(pairs) > 80);
+	for (size_t i = 0; i < json_count(pairs); i++) {
+		const char *sent = json_string(json_element(json_element(pairs, i), 0), NULL);
+		const char *clean = json_string(json_element(json_element(pairs, i), 1), NULL);
+		struct text member = {0};
+
+		text_add(&member, "\"optional1\":");
+		text_add_json(&member, sent);
+		text_add(&member, ",");
+		assert_int_equal(decode_with(MONEY, member.bytes), DECODED_OK);
+		if (clean == NULL)
+			assert_null(t.order_key);
+		else
+			assert_string_equal(t.order_key, clean);
+		text_free(&member);
+	}
+	json_free(pairs);
+	free(path);
+}
+
+/* In front of the document, and nowhere else. */
+static void
+test_byte_order_mark(void **state)
+{
+	(void)state;
+	assert_int_equal(
+	    decode_text(
+		"\xEF\xBB\xBF\r\n{\"data\":{\"transfer\":{\"transaction_status\":\"failed\"}}}"),
+	    DECODED_OK);
+	assert_field(TRANSFER_STATUS, "failed");
+	assert_int_equal(decode_text("\xEF\xBB\xBF{\"data\": oops}"), DECODED_NOT_JSON);
+	assert_int_equal(e.offset, 12);
+	assert_int_equal(e.line, 1);
+	assert_int_equal(e.column, 13);
 }
 
 static void
@@ -350,7 +535,8 @@ test_not_json_has_a_position(void **state)
 	assert_int_equal(e.column, 10);
 	assert_non_null(e.reason);
 	assert_int_equal(decode("", 0), DECODED_NOT_JSON);
-	assert_int_equal(transfer_decode(NULL, 0, &t, &e, &f), DECODED_NOT_JSON);
+	assert_int_equal(
+	    transfer_decode(NULL, 0, TRANSFER_OPTIONAL1, &t, &e, &f), DECODED_NOT_JSON);
 	assert_int_equal(decode("{}\0", 3), DECODED_NOT_JSON);
 	assert_int_equal(e.offset, 2);
 }
@@ -483,6 +669,11 @@ main(void)
 	    cmocka_unit_test(test_shape),
 	    cmocka_unit_test(test_limits_count_characters),
 	    cmocka_unit_test(test_every_fault_at_once),
+	    cmocka_unit_test(test_what_decides_nothing_refuses_nothing),
+	    cmocka_unit_test(test_the_order_key_decides),
+	    cmocka_unit_test(test_white_space_around),
+	    cmocka_unit_test(test_order_keys),
+	    cmocka_unit_test(test_byte_order_mark),
 	    cmocka_unit_test(test_not_json_has_a_position),
 	    cmocka_unit_test(test_names),
 	    cmocka_unit_test(test_reuse),

@@ -8,6 +8,7 @@
 #include "ctl.h"
 #include "log.h"
 #include "mem.h"
+#include "money.h"
 
 struct config *
 ctl_config(const struct ctl_call *call)
@@ -70,6 +71,8 @@ kind_of(const struct pg_rows *rows, int column)
 		enum table_kind kind;
 	} kinds[] = {
 	    {"amount", TABLE_NUMBER},
+	    {"refunded", TABLE_NUMBER},
+	    {"money_left", TABLE_NUMBER},
 	    {"at", TABLE_TIME},
 	    {"since", TABLE_TIME},
 	    {"oldest", TABLE_TIME},
@@ -96,19 +99,47 @@ kind_of(const struct pg_rows *rows, int column)
 	return TABLE_WORD;
 }
 
-/* An empty table gets the columns first. */
+/* The column in which the currency of a row stands; -1: there is none. */
+static int
+currency_column(const struct pg_rows *rows, int columns)
+{
+	for (int c = 0; c < columns; c++)
+		if (strcmp(pg_column_name(rows, c), "currency") == 0)
+			return c;
+	return -1;
+}
+
+static bool
+is_money(const char *column)
+{
+	return strcmp(column, "amount") == 0 || strcmp(column, "refunded") == 0 ||
+	       strcmp(column, "money_left") == 0;
+}
+
+/* An empty table gets the columns first. Money is shown with its currency's decimals. */
 void
 ctl_add_rows(struct table *t, const struct pg_rows *rows, int columns)
 {
 	const char **texts = xcalloc((size_t)columns, sizeof *texts);
+	char **shown = xcalloc((size_t)columns, sizeof *shown); /* owned; NULL: as it is */
+	int currency = currency_column(rows, columns);
 
 	for (int c = 0; t->rows == 0 && t->columns < (size_t)columns; c++)
 		table_column(t, pg_column_name(rows, c), kind_of(rows, c));
 	for (size_t r = 0; r < rows->count; r++) {
-		for (int c = 0; c < columns; c++)
+		for (int c = 0; c < columns; c++) {
 			texts[c] = pg_value(rows, r, c);
+			if (texts[c] != NULL && currency >= 0 && is_money(pg_column_name(rows, c)))
+				texts[c] = shown[c] =
+				    money_show(texts[c], pg_value(rows, r, currency));
+		}
 		table_row(t, texts);
+		for (int c = 0; c < columns; c++) {
+			free(shown[c]);
+			shown[c] = NULL;
+		}
 	}
+	free(shown);
 	free(texts);
 }
 

@@ -21,6 +21,16 @@
 bool money_valid(const char *text);
 
 /*
+ * An amount as people write it: with at least the decimals that its currency usually has (ISO 4217:
+ * 100.50 AED, 18.605 KWD, 1500 JPY), and no zeros beyond those. Exact: no digit but zeros is added or
+ * left out.
+ *   amount    as money_valid() has it, also with a sign or more digits; anything else stays as it is
+ *   currency  three letters in upper case; NULL: unknown, the amount stays as it is
+ * Owned by the caller.
+ */
+char *money_show(const char *amount, const char *currency);
+
+/*
  * Is this NUL-terminated text three ASCII letters (the shape of ISO 4217, not its
  * list, which changes)? If so they are made upper case in place; else the text is
  * left alone.

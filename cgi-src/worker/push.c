@@ -24,7 +24,9 @@
 #include "log.h"
 #include "mail.h"
 #include "mem.h"
+#include "money.h"
 #include "push.h"
+#include "text.h"
 #include "url.h"
 
 #define GATHER_MS 10                         /* a report is held back so long, for more results */
@@ -379,13 +381,11 @@ send_http(struct endpoint *e, const struct pg_rows *rows, size_t row)
 		free(headers[i]);
 }
 
-/* Why no mail is sent for the event of a row, static; NULL: one is. */
+/* Why no mail is sent to the address for the event of a row, static; NULL: one is. */
 static const char *
-reason_for_no_mail(
-    const struct endpoint *e, const struct pg_rows *rows, size_t row, enum mail_kind kind)
+reason_for_no_mail(const struct endpoint *e, const struct pg_rows *rows, size_t row,
+    enum mail_kind kind, const char *address)
 {
-	const char *address = pg_value(rows, row, C_ADDRESS);
-
 	if (e->merchant->mails[kind] == NULL)
 		return "there is no template for it";
 	if (address == NULL)
@@ -405,9 +405,13 @@ send_mail(struct endpoint *e, const struct pg_rows *rows, size_t row)
 	enum mail_kind kind =
 	    strcmp(pg_value(rows, row, C_TYPE), "order.success") == 0 ? MAIL_SUCCESS : MAIL_CANCEL;
 	const char *id = pg_value(rows, row, C_ID), *seconds = pg_value(rows, row, C_SECONDS);
-	const char *values[MAIL_FIELD__MAX];
-	const char *why = reason_for_no_mail(e, rows, row, kind);
-	char *message_id, *subject, *body, *message;
+	const char *values[MAIL_FIELD__MAX], *said = pg_value(rows, row, C_ADDRESS), *address, *why;
+	char *message_id, *subject, *body, *message, *amount = NULL, *kept;
+
+	/* An older decoder has not taken the white space off. */
+	kept = said != NULL ? xstrdup(said) : NULL;
+	address = kept != NULL ? utf8_trim(kept) : NULL;
+	why = reason_for_no_mail(e, rows, row, kind, address);
 
 	if (why != NULL) {
 		log_event(LOG_INFO, "no_mail", "consumer", e->consumer, "id", id, "reason", why,
@@ -417,16 +421,20 @@ send_mail(struct endpoint *e, const struct pg_rows *rows, size_t row)
 				     [A_RESULT] = push_result_names[RESULT_DONE],
 				     [A_DEAD] = "false",
 				     [A_DELAY] = "0"});
+		free(kept);
 		return;
 	}
 	for (int f = 0; f < MAIL_FIELD__MAX; f++)
 		values[f] = pg_value(rows, row, C_FIELDS + f);
+	if (values[MAIL_AMOUNT] != NULL)
+		values[MAIL_AMOUNT] = amount =
+		    money_show(values[MAIL_AMOUNT], values[MAIL_CURRENCY]);
 	message_id = xasprintf("%s.%s.%s%s", id, seconds, pg_value(rows, row, C_MICROSECONDS),
 	    strrchr(m->mail_from, '@'));
 	subject = mail_fill(m->mails[kind]->subject, values);
 	body = mail_fill(m->mails[kind]->body, values);
 	message = mail_compose(&(struct mail){.from = m->mail_from,
-	    .to = pg_value(rows, row, C_ADDRESS),
+	    .to = address,
 	    .name = m->mail_name,
 	    .id = message_id,
 	    .date = (time_t)strtoll(seconds, NULL, 10),
@@ -436,7 +444,7 @@ send_mail(struct endpoint *e, const struct pg_rows *rows, size_t row)
 	    &(struct http_client_request){.body = message,
 		.len = strlen(message),
 		.mail = &(struct http_client_mail){.from = m->mail_from,
-		    .to = pg_value(rows, row, C_ADDRESS),
+		    .to = address,
 		    .user = e->push->config->worker.smtp_user,
 		    .password = e->push->config->worker.smtp_password,
 		    .ca_file = e->push->config->worker.smtp_ca_file,
@@ -445,6 +453,8 @@ send_mail(struct endpoint *e, const struct pg_rows *rows, size_t row)
 	free(subject);
 	free(body);
 	free(message);
+	free(amount);
+	free(kept);
 }
 
 /* Has the database the consumer? Adds it, if need be. */

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -95,6 +96,45 @@ test_no_currencies(void **state)
 	}
 }
 
+static void
+test_shown(void **state)
+{
+	static const struct {
+		const char *amount, *currency, *shown;
+	} rows[] = {
+	    {"100.5", "AED", "100.50"},
+	    {"100", "AED", "100.00"},
+	    {"100.5000", "AED", "100.50"},
+	    {"100.505", "AED", "100.505"},
+	    {"0", "AED", "0.00"},
+	    {"18.605", "KWD", "18.605"},
+	    {"18.6", "KWD", "18.600"},
+	    {"18.6050", "KWD", "18.605"},
+	    {"1500", "JPY", "1500"},
+	    {"1500.00", "JPY", "1500"},
+	    {"1500.5", "JPY", "1500.5"},
+	    {"1", "CLF", "1.0000"},
+	    {"999999999999.9999", "AED", "999999999999.9999"},
+	    {"12345678901234567890.1", "AED", "12345678901234567890.10"}, /* a sum */
+	    {"-3.5", "AED", "-3.50"},
+	    {"7.1", "XYZ", "7.10"},
+	    {"7.1", NULL, "7.1"},
+	    {"", "AED", ""},
+	    {"-", "AED", "-"},
+	    {"NaN", "AED", "NaN"},
+	    {"1,5", "AED", "1,5"},
+	    {"1.x", "AED", "1.x"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		char *shown = money_show(rows[i].amount, rows[i].currency);
+
+		assert_string_equal(shown, rows[i].shown);
+		free(shown);
+	}
+}
+
 int
 main(void)
 {
@@ -104,6 +144,7 @@ main(void)
 	    cmocka_unit_test(test_amount_limits),
 	    cmocka_unit_test(test_currencies),
 	    cmocka_unit_test(test_no_currencies),
+	    cmocka_unit_test(test_shown),
 	};
 
 	return cmocka_run_group_tests_name("money", tests, NULL, NULL);

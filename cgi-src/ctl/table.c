@@ -19,6 +19,7 @@
 #include <unistd.h>
 #include <wchar.h>
 
+#include "clock.h"
 #include "mem.h"
 #include "table.h"
 #include "text.h"
@@ -173,7 +174,7 @@ table_style(FILE *out)
 	struct table_style style = {0};
 	const char *term = getenv("TERM"), *columns = getenv("COLUMNS"), *no = getenv("NO_COLOR");
 	struct winsize size;
-	time_t now = time(NULL);
+	time_t now = clock_wall_s();
 	struct tm tm;
 	bool utf8;
 

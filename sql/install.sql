@@ -133,7 +133,7 @@ select not exists (select from foloosi.schema_migrations where version = 11) as 
 \if :missing
 \ir migrations/0011_money.sql
 insert into foloosi.schema_migrations (version, name, digest) values
-    (11, 'money', '\x008d56e8995894c8b0c299045682a4473db7f9e5dc17c00a532b739ccd205d48');
+    (11, 'money', '\x0c2d463730c6056058691bde96493263c58efa4f4e769fb6def5bd8e392ef862');
 \endif
 
 -- An older copy of this file must not put its functions over a newer schema.

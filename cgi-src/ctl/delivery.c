@@ -24,33 +24,40 @@ enum {
 	P_BODY = P_FIELDS + TRANSFER__MAX - 1,
 	P_FAULT,
 	P_REPLAY,
+	P_UNPREFIXED,
 	P__MAX
 };
+#define UNPREFIXED_SINCE 11 /* the schema's version */
 
 #define TRANSFER_PARAMETERS "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14"
 
-static const char replay_sql[] =
-    "select q.*, row_to_json(q)::text from (select r.delivery_id as delivery, r.outcome, r.reason,"
-    " r.order_named as order_ref, r.order_state from foloosi.replay_transfer(" TRANSFER_PARAMETERS
-    ") r) q";
+/* Of each, the one for a schema before UNPREFIXED_SINCE, and the one for today's. */
+#define REPLAY(unprefixed)                                                                         \
+	"select q.*, row_to_json(q)::text from (select r.delivery_id as delivery, r.outcome,"      \
+	" r.reason, r.order_named as order_ref, r.order_state from "                               \
+	"foloosi.replay_transfer(" TRANSFER_PARAMETERS unprefixed ") r) q"
+static const char *const replay_sql[] = {REPLAY(""), REPLAY(", $15")};
 #define REPLAY_JSON 5 /* the column */
 
-#define EXPLAINED                                                                                  \
+#define EXPLAINED(unprefixed)                                                                      \
 	"foloosi.explain_delivery(" TRANSFER_PARAMETERS                                            \
-	", $15::bytea, $16, coalesce($17, 'no')::boolean)"                                         \
+	", $15::bytea, $16, coalesce($17, 'no')::boolean" unprefixed ")"                           \
 	" with ordinality as x (relation, key, before, after, n)"
 
-static const char explain_json_sql[] =
-    "select x.relation, x.key, x.before, x.after from " EXPLAINED " order by x.n";
-static const char explain_sql[] =
-    "select x.relation, x.key, case when x.relation = 'answer' then null when x.before is null "
-    "then 'new' when x.after is"
-    " null then 'gone' else 'changed' end as change, c.k as column, x.before ->> c.k as before, "
-    "x.after ->> c.k as after"
-    " from " EXPLAINED
-    " cross join lateral (select k, o from jsonb_object_keys(coalesce(x.after, x.before))"
-    " with ordinality as k (k, o) where x.before ->> k is distinct from x.after ->> k) c order by "
-    "x.n, c.o";
+#define EXPLAIN_JSON(unprefixed)                                                                   \
+	"select x.relation, x.key, x.before, x.after from " EXPLAINED(unprefixed) " order by x.n"
+static const char *const explain_json_sql[] = {EXPLAIN_JSON(""), EXPLAIN_JSON(", $18")};
+#define EXPLAIN(unprefixed)                                                                        \
+	"select x.relation, x.key, case when x.relation = 'answer' then null"                      \
+	" when x.before is null then 'new' when x.after is null then 'gone'"                       \
+	" else 'changed' end as change, c.k as column, x.before ->> c.k as before,"                \
+	" x.after ->> c.k as after"                                                                \
+	" from " EXPLAINED(unprefixed) " cross join lateral (select k, o from "                    \
+				       "jsonb_object_keys(coalesce(x.after, x.before))"            \
+				       " with ordinality as k (k, o) where x.before ->> k is "     \
+				       "distinct from x.after ->> k) c"                            \
+				       " order by x.n, c.o"
+static const char *const explain_sql[] = {EXPLAIN(""), EXPLAIN(", $18")};
 
 static const char stored_sql[] =
     "select d.merchant, b.body, d.outcome, d.rule, d.reason, d.detail, d.order_ref,"
@@ -184,7 +191,7 @@ decode(struct subject *s)
 
 /* The parameters of the transfer; all null if it is none. */
 static void
-fill(const struct subject *s, const char *values[P__MAX])
+fill(struct pg *pg, const struct subject *s, const char *values[P__MAX])
 {
 	for (size_t i = 0; i < P__MAX; i++)
 		values[i] = NULL;
@@ -192,6 +199,10 @@ fill(const struct subject *s, const char *values[P__MAX])
 		return;
 	values[P_STATUS] = s->transfer.field[TRANSFER_STATUS];
 	values[P_ORDER] = merchant_order_ref(s->merchant, &s->transfer);
+	values[P_UNPREFIXED] = merchant_unprefixed(s->merchant, &s->transfer);
+	/* an older schema takes a key without the prefix for the order's */
+	if (pg_schema_version(pg) < UNPREFIXED_SINCE && values[P_ORDER] == NULL)
+		values[P_ORDER] = values[P_UNPREFIXED];
 	for (size_t i = TRANSFER_STATUS + 1; i < TRANSFER__MAX; i++)
 		values[P_FIELDS + i - 1] = s->transfer.field[i];
 }
@@ -209,6 +220,7 @@ print_rows(const struct pg_rows *rows, int columns, bool records)
 static int
 replay(struct pg *pg, const struct subject *s, bool json)
 {
+	const size_t today = pg_schema_version(pg) >= UNPREFIXED_SINCE;
 	const char *values[P__MAX];
 	struct pg_rows rows;
 	const char *outcome, *reason;
@@ -219,9 +231,10 @@ replay(struct pg *pg, const struct subject *s, bool json)
 		    s->id, s->fault);
 		return CTL_FAILED;
 	}
-	fill(s, values);
+	fill(pg, s, values);
 	values[P_SUBJECT] = s->id;
-	if (pg_query(pg, replay_sql, P_BODY, values, &rows) != PG_OK) {
+	values[P_BODY] = values[P_UNPREFIXED]; /* which is the next one here */
+	if (pg_query(pg, replay_sql[today], P_BODY + today, values, &rows) != PG_OK) {
 		warnx("nothing was changed: %s", pg_error(pg));
 		return CTL_FAILED;
 	}
@@ -299,20 +312,22 @@ rule_of(const struct pg_rows *rows)
 static int
 explain(struct pg *pg, const struct subject *s, bool json)
 {
+	const size_t today = pg_schema_version(pg) >= UNPREFIXED_SINCE;
 	const char *values[P__MAX];
 	struct pg_rows rows;
 
-	fill(s, values);
+	fill(pg, s, values);
 	values[P_SUBJECT] = s->merchant->name;
 	values[P_BODY] = s->digits;
 	values[P_FAULT] = s->fault;
 	values[P_REPLAY] =
 	    s->id != NULL && strcmp(pg_value(&s->stored, 0, 7), "t") == 0 ? "yes" : "no";
 	if (json)
-		return ctl_print_query(pg, explain_json_sql, P__MAX, values, true, false, NULL) < 0
+		return ctl_print_query(pg, explain_json_sql[today], P_UNPREFIXED + today, values,
+			   true, false, NULL) < 0
 			   ? CTL_FAILED
 			   : CTL_OK;
-	if (pg_query(pg, explain_sql, P__MAX, values, &rows) != PG_OK) {
+	if (pg_query(pg, explain_sql[today], P_UNPREFIXED + today, values, &rows) != PG_OK) {
 		warnx("%s", pg_error(pg));
 		return CTL_FAILED;
 	}

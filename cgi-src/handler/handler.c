@@ -320,8 +320,10 @@ climb(struct handler *h, const struct config *config, struct http_request *q)
 
 	d->merchant = h->merchant->name;
 	digest_sha256(d->body, d->body_len, d->digest);
-	if (decode(h))
+	if (decode(h)) {
 		d->order_ref = merchant_order_ref(h->merchant, &d->transfer);
+		d->unprefixed = merchant_unprefixed(h->merchant, &d->transfer);
+	}
 	return TO_BE_RECORDED;
 }
 

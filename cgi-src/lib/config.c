@@ -167,7 +167,18 @@ config_merchant(const struct config *c, const char *name, size_t len)
 const char *
 merchant_order_ref(const struct merchant *m, const struct transfer *t)
 {
+	if (merchant_unprefixed(m, t) != NULL)
+		return NULL;
 	return order_without_prefix(t->order_key, m->order_prefix);
+}
+
+const char *
+merchant_unprefixed(const struct merchant *m, const struct transfer *t)
+{
+	if (t->order_key == NULL || m->order_prefix == NULL ||
+	    strncmp(t->order_key, m->order_prefix, strlen(m->order_prefix)) == 0)
+		return NULL;
+	return t->order_key;
 }
 
 void

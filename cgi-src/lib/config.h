@@ -171,6 +171,12 @@ order_without_prefix(const char *text, const char *prefix)
  */
 const char *merchant_order_ref(const struct merchant *, const struct transfer *);
 
+/*
+ * The order's key of such a transfer if order_prefix is set and the key lacks it: then it is none, unless
+ * the database knows it for a subscription's. NULL: there is none, or it has the prefix.
+ */
+const char *merchant_unprefixed(const struct merchant *, const struct transfer *);
+
 /* Print every effective setting, secrets masked, as a file that could be read again. */
 void config_print(const struct config *, FILE *);
 

@@ -79,8 +79,11 @@ struct delivery {
 	struct transfer transfer; /* all NULL if faults is set */
 	const char *order_ref;    /* the merchant's order key, prefix off; NULL: none. Points
 	                                      into transfer */
-	const char *source;       /* how it arrived; NULL: as a webhook */
-	int64_t deadline;         /* clock_ms() by which the request must have its answer */
+	const char
+	    *unprefixed; /* the order's key if it lacks the merchant's prefix, so that order_ref is
+	                             NULL; else NULL. Points into transfer */
+	const char *source; /* how it arrived; NULL: as a webhook */
+	int64_t deadline;   /* clock_ms() by which the request must have its answer */
 
 	/* Outcome. Written by the writer, and by the thread that spools the delivery. */
 	enum outcome outcome;       /* RECORDED … UNAVAILABLE */

@@ -119,6 +119,7 @@ prepare(struct item *item)
 	    .body_len = s->body_len,
 	    /* an older program has spooled it as it came */
 	    .order_ref = s->order_ref != NULL ? transfer_clean_key(utf8_trim(s->order_ref)) : NULL,
+	    .unprefixed = s->unprefixed,
 	    .source = "spool",
 	    .transfer = reused,
 	};
@@ -128,7 +129,7 @@ prepare(struct item *item)
 	if (transfer_decode((const char *)d->body, d->body_len, TRANSFER__MAX, &d->transfer, &error,
 		&faults) != DECODED_OK) {
 		d->faults = "this version of the program finds it no valid transfer";
-		d->order_ref = NULL;
+		d->order_ref = d->unprefixed = NULL;
 	}
 }
 

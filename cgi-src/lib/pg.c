@@ -562,6 +562,7 @@ pg_check_version(struct pg *pg, int version, int64_t deadline)
 {
 	int oldest = programs[pg->program].oldest, newest = programs[pg->program].newest;
 
+	pg->version = version;
 	if (version >= oldest &&
 	    (version <= newest || (pg->program == PG_HANDLER && ask_serves(pg, deadline) == PG_OK)))
 		return PG_OK;
@@ -569,4 +570,10 @@ pg_check_version(struct pg *pg, int version, int64_t deadline)
 	    newest);
 	pg->remedy = version < oldest ? MIGRATE : programs[pg->program].upgrade;
 	return PG_SCHEMA;
+}
+
+int
+pg_schema_version(const struct pg *pg)
+{
+	return pg->version;
 }

@@ -23,6 +23,7 @@ struct pg {
 	char error[PG_ERROR_SIZE]; /* pg_error() */
 	char sqlstate[6];          /* of the last failure; "": it had none */
 	const char *remedy;        /* pg_remedy() */
+	int version;               /* of the schema, from pg_check_version() on; 0: not known */
 	bool warned;               /* a warning came that is about the commit; pg_record.c */
 
 	/* pg_record.c: encoded parameters, grown on demand and kept. */

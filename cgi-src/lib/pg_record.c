@@ -28,7 +28,8 @@
 #include "pg_private.h"
 #include "pg_record.h"
 
-#define PARAMETERS (P_TRANSFER + TRANSFER__MAX)
+#define PARAMETERS (P_UNPREFIXED + 1)
+#define UNPREFIXED_SINCE 11 /* the schema's version */
 
 /* Sessions of our role that may wait for a synchronous standby, each longer than it would if that
  * were well. A commit that it does not confirm leaves its session in the server until it does, and
@@ -37,6 +38,10 @@
 #define WAITING_MOST 8
 
 static const char record_sql[] =
+    "select ordinal, outcome, order_ref, order_state, reason, delivery_id, merchant_known"
+    " from foloosi.record_deliveries($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,"
+    " $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)";
+static const char record_10_sql[] = /* of a schema older than UNPREFIXED_SINCE */
     "select ordinal, outcome, order_ref, order_state, reason, delivery_id, merchant_known"
     " from foloosi.record_deliveries($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,"
     " $11, $12, $13, $14, $15, $16, $17, $18, $19)";
@@ -67,9 +72,10 @@ enum {
 	P_BODY,
 	P_FAULTS,
 	P_SOURCE,
-	P_TRANSFER
+	P_TRANSFER,
+	P_UNPREFIXED = P_TRANSFER + TRANSFER__MAX
 };
-static_assert(PARAMETERS == 19, "one parameter an array of record_deliveries()");
+static_assert(PARAMETERS == 20, "one parameter an array of record_deliveries()");
 
 /* The columns of its answer. */
 enum {
@@ -347,6 +353,8 @@ piece_of(const struct delivery *d, int parameter, const void *ordinal)
 		return text(d->faults);
 	case P_SOURCE:
 		return text(d->source);
+	case P_UNPREFIXED:
+		return text(d->unprefixed);
 	default:
 		return text(d->transfer.field[parameter - P_TRANSFER]);
 	}
@@ -376,6 +384,7 @@ send_batch(struct pg *pg, struct delivery *const *batch, size_t n)
 	struct piece pieces[BATCH_MAX];
 	unsigned char ordinals[BATCH_MAX][4];
 	size_t start_of[PARAMETERS + 1];
+	int parameters = pg->version < UNPREFIXED_SINCE ? P_UNPREFIXED : PARAMETERS;
 	const char *values[PARAMETERS];
 	int lengths[PARAMETERS], formats[PARAMETERS];
 	Oid types[PARAMETERS];
@@ -386,9 +395,13 @@ send_batch(struct pg *pg, struct delivery *const *batch, size_t n)
 		ordinals[i][3] = (unsigned char)(i + 1);
 	}
 	b->len = 0;
-	for (int p = 0; p < PARAMETERS; p++) {
+	for (int p = 0; p < parameters; p++) {
 		for (size_t i = 0; i < n; i++)
-			pieces[i] = piece_of(batch[i], p, ordinals[i]);
+			/* an older schema takes a key without the prefix for the order's */
+			pieces[i] = p == P_ORDER_REF && parameters < PARAMETERS &&
+					    batch[i]->order_ref == NULL
+					? piece_of(batch[i], P_UNPREFIXED, ordinals[i])
+					: piece_of(batch[i], p, ordinals[i]);
 		types[p] = type_of(p);
 		formats[p] = types[p] != NUMERIC_ARRAY;
 		start_of[p] = b->len;
@@ -401,14 +414,14 @@ send_batch(struct pg *pg, struct delivery *const *batch, size_t n)
 		else
 			put_number_array(b, pieces, n);
 	}
-	start_of[PARAMETERS] = b->len;
+	start_of[parameters] = b->len;
 	assert(b->len <= INT32_MAX);
-	for (int p = 0; p < PARAMETERS; p++) { /* the buffer stays where it is from here on */
+	for (int p = 0; p < parameters; p++) { /* the buffer stays where it is from here on */
 		values[p] = b->bytes + start_of[p];
 		lengths[p] = (int)(start_of[p + 1] - start_of[p]);
 	}
-	return PQsendQueryParams(
-	    pg->conn, record_sql, PARAMETERS, types, values, lengths, formats, 0);
+	return PQsendQueryParams(pg->conn, parameters == PARAMETERS ? record_sql : record_10_sql,
+	    parameters, types, values, lengths, formats, 0);
 }
 
 /* -- and its answer -- */

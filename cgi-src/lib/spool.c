@@ -64,6 +64,7 @@
 #include "spool.h"
 
 #define MAGIC "FWSPOOL1"
+#define MAGIC_UNPREFIXED "FWSPOOL2" /* the order's key is one that lacks the prefix */
 #define HEAD (8 + 8 + 16 + 4 + 4 + 4)
 #define NONE UINT32_MAX
 #define BODY_MAX (16u << 20) /* the highest body_limit that can be configured */
@@ -206,21 +207,21 @@ static unsigned char *
 encode(const struct delivery *d, int64_t arrived, size_t *len)
 {
 	size_t merchant = strlen(d->merchant);
-	size_t order = d->order_ref != NULL ? strlen(d->order_ref) : 0;
+	const char *key = d->order_ref != NULL ? d->order_ref : d->unprefixed;
+	size_t order = key != NULL ? strlen(key) : 0;
 	unsigned char *bytes, *p;
 
-	*len = HEAD + merchant + 1 + (d->order_ref != NULL ? order + 1 : 0) + d->body_len +
-	       AUTH_DIGEST_SIZE;
+	*len = HEAD + merchant + 1 + (key != NULL ? order + 1 : 0) + d->body_len + AUTH_DIGEST_SIZE;
 	p = bytes = xrealloc(NULL, *len);
-	p = put(p, MAGIC, 8);
+	p = put(p, key == d->order_ref ? MAGIC : MAGIC_UNPREFIXED, 8);
 	p = put_int(p, (uint64_t)arrived, 8);
 	p = put(p, d->request_id, ID_LEN);
 	p = put_int(p, merchant, 4);
-	p = put_int(p, d->order_ref != NULL ? order : NONE, 4);
+	p = put_int(p, key != NULL ? order : NONE, 4);
 	p = put_int(p, d->body_len, 4);
 	p = put(p, d->merchant, merchant + 1);
-	if (d->order_ref != NULL)
-		p = put(p, d->order_ref, order + 1);
+	if (key != NULL)
+		p = put(p, key, order + 1);
 	p = put(p, d->body, d->body_len);
 	digest_sha256(bytes, (size_t)(p - bytes), p);
 	return bytes;
@@ -239,10 +240,13 @@ spool_parse(unsigned char *bytes, size_t len, struct spooled *s)
 	unsigned char digest[AUTH_DIGEST_SIZE];
 	size_t merchant, order, body, rest;
 	unsigned char *p = bytes + HEAD;
+	char *key;
+	bool unprefixed;
 
 	if (len < HEAD + AUTH_DIGEST_SIZE)
 		return "it is too short";
-	if (memcmp(bytes, MAGIC, 8) != 0)
+	unprefixed = memcmp(bytes, MAGIC_UNPREFIXED, 8) == 0;
+	if (!unprefixed && memcmp(bytes, MAGIC, 8) != 0)
 		return "it is no spool file of a version that this program knows";
 	rest = len - HEAD - AUTH_DIGEST_SIZE;
 	digest_sha256(bytes, len - AUTH_DIGEST_SIZE, digest);
@@ -267,7 +271,9 @@ spool_parse(unsigned char *bytes, size_t len, struct spooled *s)
 	s->request_id[ID_LEN] = '\0';
 	memcpy(s->merchant, p, merchant + 1);
 	p += merchant + 1;
-	s->order_ref = order != NONE ? (char *)p : NULL;
+	key = order != NONE ? (char *)p : NULL;
+	s->order_ref = unprefixed ? NULL : key;
+	s->unprefixed = unprefixed ? key : NULL;
 	p += order != NONE ? order + 1 : 0;
 	s->body = p;
 	s->body_len = body;

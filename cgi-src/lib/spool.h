@@ -87,6 +87,7 @@ size_t spool_list(
 struct spooled {
 	unsigned char *bytes; /* owned; see spooled_free() */
 	int64_t arrived;      /* microseconds since 1970 */
+	char *unprefixed;     /* see struct delivery; NULL: none */
 	char *order_ref;      /* NULL: none */
 	const unsigned char *body;
 	size_t body_len;

@@ -128,15 +128,31 @@ comment on function foloosi.record_deliveries(int[], text[], text[], bytea[], by
     text[], text[], text[], text[], text[], text[], text[], text[], text[]) is
 'Record deliveries. Parameters: parallel arrays of at most 256 elements (none: only prepares the session); ordinals are the caller''s own numbers, digests SHA-256 of the bodies, faults not null for what the handler rejected, sources null for a webhook, the other fields null where the transfer has none; unprefixed: order keys that lack the configured prefix, or null. Returns for each ordinal the outcome (recorded, duplicate, ignored, review, rejected, or busy: another session holds its order or transaction, nothing was recorded), the order and its state, the reason, the delivery''s id (null: nothing was kept), and whether the merchant has a row. Calls: need_read_committed, try_locks, decide_and_write, write_rejected. Tables: bodies (written).';
 
+create or replace function foloosi.trim_white(p_text text) returns text
+language sql immutable parallel safe
+as $$
+    -- Unicode White_Space, U+FEFF, and U+200B to U+200D
+    select btrim(p_text, E'\t\n\u000b\f\r \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u200c\u200d\u2028\u2029\u202f\u205f\u3000\ufeff')
+$$;
+comment on function foloosi.trim_white(text) is 'A text without the white space around it, as the decoder takes it off.';
+
+create or replace function foloosi.scalar_text(p_value jsonb, p_limit int default null) returns text
+language sql immutable parallel safe
+as $$
+    select case when jsonb_typeof(p_value) in ('string', 'number') then left(p_value #>> '{}', coalesce(p_limit, 1000000)) end
+$$;
+comment on function foloosi.scalar_text(jsonb, int) is
+'A string or number of JSON as text, cut to the limit in characters (null: it is not); null for all else, as the decoder reads what decides nothing.';
+
 create or replace function foloosi.clean_key(p_key text) returns text
 language sql immutable parallel safe
 as $$
-    -- Unicode White_Space, U+FEFF, and U+200B to U+200D; then what broken shops send
+    -- without white space; then what broken shops send
     select nullif(nullif(nullif(nullif(nullif(k, ''), 'undefined'), 'null'), 'NaN'), '[object Object]')
-    from (select btrim(p_key, E'\t\n\u000b\f\r \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u200c\u200d\u2028\u2029\u202f\u205f\u3000\ufeff') as k) c
+    from (select foloosi.trim_white(p_key) as k) c
 $$;
 comment on function foloosi.clean_key(text) is
-'An order key as the decoder cleans it: without white space around it; null if nothing is left, or undefined, null, NaN or [object Object].';
+'An order key as the decoder cleans it: without white space around it; null if nothing is left, or undefined, null, NaN or [object Object]. Calls: trim_white.';
 
 create or replace function foloosi.recurring_key(p_merchant text, p_key text) returns text
 language sql stable
@@ -285,14 +301,20 @@ begin
         raise exception 'the bytes of delivery % are gone: retention dropped them, or an erasure', d.id using errcode = 'no_data_found',
             hint = 'What it said is in foloosi.deliveries and foloosi.transactions; record_delivery() records it by hand.';
     end if;
-    t := convert_from(body, 'UTF8')::jsonb #> '{data,transfer}';
+    -- as the decoder reads it, but that a trigger has refused what that accepted: so here nothing is refused
+    t := ltrim(convert_from(body, 'UTF8'), U&'\FEFF')::jsonb #> '{data,transfer}';
     return query select r.* from foloosi.record_deliveries(
         array[1], array[d.merchant::text], array[d.order_ref::text], array[sha256(body)], array[body], array[null::text],
-        array['replay ' || session_user], array[lower(t ->> 'transaction_status')], array[t ->> 'transaction_no'],
-        array[t ->> 'payment_reference'], array[nullif(t ->> 'transaction_amount', '')::numeric],
-        array[upper(t ->> 'transaction_currency')], array[t ->> 'transaction_message'], array[t #>> '{api,optional1}'],
-        array[t #>> '{api,optional2}'], array[t #>> '{api,optional3}'], array[t #>> '{api,customer_email}'],
-        array[t #>> '{api,customer_mobile}'], array[t #>> '{api,card_last_four}']) r;
+        array['replay ' || session_user], array[lower(foloosi.trim_white(foloosi.scalar_text(t -> 'transaction_status')))],
+        array[foloosi.trim_white(foloosi.scalar_text(t -> 'transaction_no'))],
+        array[foloosi.trim_white(foloosi.scalar_text(t -> 'payment_reference'))],
+        array[nullif(t ->> 'transaction_amount', '')::numeric],
+        array[upper(foloosi.trim_white(foloosi.scalar_text(t -> 'transaction_currency')))],
+        array[foloosi.scalar_text(t -> 'transaction_message', 1024)], array[foloosi.scalar_text(t #> '{api,optional1}', 255)],
+        array[foloosi.scalar_text(t #> '{api,optional2}', 255)], array[foloosi.scalar_text(t #> '{api,optional3}', 255)],
+        array[left(foloosi.trim_white(foloosi.scalar_text(t #> '{api,customer_email}')), 320)],
+        array[foloosi.scalar_text(t #> '{api,customer_mobile}', 64)],
+        array[foloosi.scalar_text(t #> '{api,card_last_four}', 32)]) r;
 end $$;
 comment on function foloosi.replay_delivery(bigint) is
-'Try a delivery again that a merchant''s trigger or the database refused (reason hook_failed or refused), from its stored bytes, once the cause is mended. Parameters: delivery''s id. Returns the row of record_deliveries(). Errors: no such delivery; it was not refused; its bytes are gone. Calls: record_deliveries. Tables: deliveries, bodies (read).';
+'Try a delivery again that a merchant''s trigger or the database refused (reason hook_failed or refused), from its stored bytes, once the cause is mended. Parameters: delivery''s id. Returns the row of record_deliveries(). Errors: no such delivery; it was not refused; its bytes are gone. Calls: record_deliveries, trim_white, scalar_text. Tables: deliveries, bodies (read).';

@@ -13,7 +13,7 @@ create or replace function foloosi.replay_transfer(
     payment_reference text default null, amount numeric default null, currency text default null,
     transaction_message text default null, optional1 text default null, optional2 text default null,
     optional3 text default null, customer_email text default null, customer_mobile text default null,
-    card_last_four text default null)
+    card_last_four text default null, unprefixed text default null)
 returns table (outcome text, order_named text, order_state text, reason text, delivery_id bigint)
 language plpgsql security definer
 set search_path = pg_catalog, foloosi, pg_temp
@@ -38,9 +38,9 @@ begin
     return query select r.outcome, r.order_ref, r.order_state, r.reason, r.delivery_id from foloosi.record_deliveries(
         array[1], array[d.merchant::text], array[$3], array[sha256(body)], array[body], array[null::text],
         array['replay ' || session_user], array[$2], array[$4], array[$5], array[$6], array[$7], array[$8], array[$9],
-        array[$10], array[$11], array[$12], array[$13], array[$14]) r;
+        array[$10], array[$11], array[$12], array[$13], array[$14], array[$15]) r;
 end $$;
-comment on function foloosi.replay_transfer(bigint, text, text, text, text, numeric, text, text, text, text, text, text, text, text) is
+comment on function foloosi.replay_transfer(bigint, text, text, text, text, numeric, text, text, text, text, text, text, text, text, text) is
 'Try a rejected, ignored or refused delivery again, as foloosictl replay read its stored bytes now. Parameters: delivery''s id; the transfer''s fields and the order, as in record_deliveries(). Returns the answer of record_deliveries(). Errors: no such delivery; it was recorded; its bytes are gone. Calls: record_deliveries. Tables: deliveries, bodies (read).';
 
 create or replace function foloosi.rows_of_delivery(
@@ -83,7 +83,7 @@ create or replace function foloosi.explain_delivery(
     payment_reference text default null, amount numeric default null, currency text default null,
     transaction_message text default null, optional1 text default null, optional2 text default null,
     optional3 text default null, customer_email text default null, customer_mobile text default null,
-    card_last_four text default null, body bytea default null, fault text default null, replay boolean default false)
+    card_last_four text default null, body bytea default null, fault text default null, replay boolean default false, unprefixed text default null)
 returns table (relation text, key text, before jsonb, after jsonb)
 language plpgsql security definer
 set search_path = pg_catalog, foloosi, pg_temp
@@ -104,7 +104,7 @@ begin
         select r.* into answer from foloosi.record_deliveries(
             array[1], array[$1], array[$3], array[v_digest], array[coalesce($15, '')], array[$16],
             array[case when $17 then 'replay ' || session_user end], array[$2], array[$4], array[$5], array[$6], array[$7], array[$8],
-            array[$9], array[$10], array[$11], array[$12], array[$13], array[$14]) r;
+            array[$9], array[$10], array[$11], array[$12], array[$13], array[$14], array[$18]) r;
         select d.transaction_id into found_id from foloosi.deliveries d where d.digest = substr(v_digest, 1, 16) and d.merchant = $1;
         select jsonb_agg(to_jsonb(x)) into became
         from foloosi.rows_of_delivery($1, v_digest, answer.order_ref, found_id, answer.delivery_id, event_id) x;
@@ -134,5 +134,5 @@ begin
     select o.relation, null, null, jsonb_build_object('rows written', o.writes)
     from jsonb_to_recordset(coalesce(others, '[]')) as o (relation text, writes bigint);
 end $$;
-comment on function foloosi.explain_delivery(text, text, text, text, text, numeric, text, text, text, text, text, text, text, text, bytea, text, boolean) is
+comment on function foloosi.explain_delivery(text, text, text, text, text, numeric, text, text, text, text, text, text, text, text, bytea, text, boolean, text) is
 'What would this delivery do now? Does it and rolls it back. Parameters: as record_delivery(); body: its bytes; fault: why the handler would reject it; replay: as replay_transfer() would do it. Returns the answer of record_deliveries() as the relation "answer", then each row that would change, before and after (null: there is none), and how many rows the merchant''s triggers would write to each table outside of the schema. Calls: record_deliveries, rows_of_delivery. Tables: deliveries, events (read).';

@@ -12,6 +12,8 @@ drop function if exists foloosi.record_deliveries(int[], text[], text[], bytea[]
 drop function if exists foloosi.register_order(text, text, numeric, text), foloosi.resolve_order(text, text, text, text),
     foloosi.assign_transaction(bigint, text, text), foloosi.open_paybacks(text, text, bigint, text),
     foloosi.money_went_back(foloosi.paybacks), foloosi.reference_owner(text, text),
+    foloosi.replay_transfer(bigint, text, text, text, text, numeric, text, text, text, text, text, text, text, text),
+    foloosi.explain_delivery(text, text, text, text, text, numeric, text, text, text, text, text, text, text, text, bytea, text, boolean),
     foloosi.set_merchant(text, text, text, text, text, interval), foloosi.verify_transaction(bigint, text, numeric, text, text);
 
 -- ---------------------------------------------------------------- domains

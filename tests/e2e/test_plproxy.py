@@ -13,7 +13,7 @@ SHARDS = 2
 ARGUMENTS = """ordinals int[], merchants text[], order_refs text[], digests bytea[], bodies bytea[], faults text[],
     sources text[], transaction_statuses text[], transaction_nos text[], payment_references text[], amounts numeric[],
     currencies text[], transaction_messages text[], optional1s text[], optional2s text[], optional3s text[],
-    customer_emails text[], customer_mobiles text[], card_last_fours text[]"""
+    customer_emails text[], customer_mobiles text[], card_last_fours text[], unprefixed text[]"""
 NAMES = ", ".join(a.split()[0] for a in ARGUMENTS.split(","))
 
 
@@ -52,10 +52,10 @@ def record(connection, deliveries):
     with connection.cursor() as cursor:
         return cursor.execute(
             "select * from foloosi.record_deliveries(%s::int[], %s::text[], %s::text[], %s::bytea[], %s::bytea[],"
-            " %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::numeric[]" + ", %s::text[]" * 8 + ")",
+            " %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::numeric[]" + ", %s::text[]" * 9 + ")",
             [list(range(1, n + 1)), ["shop"] * n, [d[0] for d in deliveries],
              [hashlib.sha256(b).digest() for b in bodies], bodies, nothing, nothing, [d[1] for d in deliveries],
-             [d[2] for d in deliveries], nothing, [100] * n, ["AED"] * n] + [nothing] * 7,
+             [d[2] for d in deliveries], nothing, [100] * n, ["AED"] * n] + [nothing] * 8,
         ).fetchall()
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from support import stack
 from support.answers import is_problem
-from support.site import BODY_LIMIT, Request, encode, new_order, transfer
+from support.site import BODY_LIMIT, Request, Site, SpoolSite, encode, new_order, schema_of_version, scratch, transfer
 
 
 def post(front, site, body, merchant="shop", **more):
@@ -19,6 +19,13 @@ def post(front, site, body, merchant="shop", **more):
 def members(body, **more):
     body["data"]["transfer"].update(more)
     return body
+
+
+def operator(site, *args):
+    """What foloosictl prints."""
+    env = {**os.environ, "PGHOST": str(site.postgres.socket_dir), "PGPORT": str(site.postgres.port), "PGUSER": "foloosi_operator",
+           "PGDATABASE": stack.DATABASE, "FOLOOSI_WEBHOOK_CONFIG": str(site.handler.config.path)}
+    return subprocess.run([stack.built("foloosictl"), *args], env=env, stdout=subprocess.PIPE, text=True, check=True, timeout=60).stdout
 
 
 def transaction(site, order):
@@ -67,6 +74,47 @@ def test_a_key_of_a_broken_shop_behind_its_prefix(front, site):
     assert (answer.outcome, answer.json["order"]) == ("review", None)
     order = new_order()
     assert post(front, site, transfer(optional2=f" SHOP- {order}\t"), "prefixed").json["order"] == {"ref": order, "state": "paid"}
+
+
+def test_order_keys_are_cleaned_alike_in_sql(site):
+    """The decoder's list of cases (tests/unit/test_transfer.c)."""
+    cases = json.loads((stack.ROOT / "tests/corpus/order-keys.json").read_text())
+    assert site.query("select array_agg(foloosi.clean_key(k) order by n) from unnest(%s::text[]) with ordinality u (k, n)",
+                      [[sent for sent, _ in cases]]) == [([clean for _, clean in cases],)]
+
+
+def test_a_key_without_the_prefix_is_none_unless_it_is_a_subscriptions(front, site):
+    answer = post(front, site, transfer(optional2=new_order()), "prefixed")
+    assert (answer.outcome, answer.json["order"], answer.json["reason"]) == ("review", None, "no_order_key")
+    key = "FLSSUB_" + new_order()
+    answer = post(front, site, transfer(optional2=key + " "), "prefixed")
+    assert (answer.outcome, answer.json["order"]) == ("recorded", {"ref": key, "state": "paid"})
+
+
+def test_explain_and_replay_know_a_key_without_the_prefix(site, tmp_path):
+    key, lost = "FLSSUB_" + new_order(), new_order()
+    for name, order in ((key, key), (lost, None)):
+        body = encode(transfer(optional2=name))
+        (tmp_path / "body").write_bytes(body)
+        rows = json.loads(operator(site, "explain", "--json", "--merchant", "prefixed", str(tmp_path / "body")))
+        assert rows[0]["after"]["order_ref"] == order
+        ((_, number),) = site.query(REJECT.replace("'shop'", "'prefixed'"), {"b": body})
+        assert json.loads(operator(site, "replay", "--json", str(number)))["order_ref"] == order
+
+
+def test_a_schema_before_this_rule_is_called_as_before():
+    """Version 10 knows no key without the prefix, and takes it for the order's."""
+    site = Site(scratch())
+    try:
+        site.start()
+        with schema_of_version(site, 10):
+            site.handler.stop()
+            site.handler.start()
+            order = new_order()
+            answer = post(site.front("bare"), site, transfer(optional2=order), "prefixed")
+            assert answer.json["order"] == {"ref": order, "state": "paid"}
+    finally:
+        site.close()
 
 
 # -- cosmetic fields --------------------------------------------------------------------------------
@@ -149,6 +197,27 @@ def test_a_content_type_twice_alike(front, site, kind):
     is_problem(post(front, site, transfer(), type=f"{kind}, text/html"), 415)
 
 
+# -- through the spool -------------------------------------------------------------------------------
+
+
+def test_the_spool_keeps_keys_of_all_kinds():
+    site = SpoolSite(scratch())
+    try:
+        site.start()
+        front, paid, key = site.front("bare"), new_order(), "FLSSUB_" + new_order()
+        bodies = {None: encode(transfer(optional2=new_order())), key: encode(transfer(optional2=f" {key}\n")),
+                  paid: encode(transfer(optional2=f"SHOP-{paid} "))}
+        with site.database_away():
+            for body in bodies.values():
+                assert post(front, site, body, "prefixed").outcome == "spooled"
+        site.drained()
+        for order, body in bodies.items():
+            assert site.query("select d.order_ref from foloosi.deliveries d join foloosi.bodies b on b.delivery_id = d.id where b.body = %s", [body]) == [(order,)]
+            assert order is None or site.order(order, "prefixed")[0] == "paid"
+    finally:
+        site.close()
+
+
 # -- and what an older program has rejected -----------------------------------------------------------
 
 ONCE_REJECTED = {
@@ -170,11 +239,7 @@ def test_rejected_bytes_that_are_valid_today(site, what):
     body = ONCE_REJECTED[what](order)
     ((outcome, number),) = site.query(REJECT, {"b": body})
     assert outcome == "rejected"
-    env = {**os.environ, "PGHOST": str(site.postgres.socket_dir), "PGPORT": str(site.postgres.port), "PGUSER": "foloosi_operator",
-           "PGDATABASE": stack.DATABASE}
-    done = subprocess.run([stack.built("foloosictl"), "replay", "--json", str(number), "--config", site.handler.config.path],
-                          env=env, stdout=subprocess.PIPE, text=True, check=True, timeout=60)
-    answer = json.loads(done.stdout)
+    answer = json.loads(operator(site, "replay", "--json", str(number)))
     assert (answer["outcome"], answer["order_ref"], answer["order_state"]) == ("recorded", order, "paid")
     assert site.kept(body)[0] == "recorded"
 

@@ -34,6 +34,9 @@ parse(unsigned char *bytes, size_t size)
 	require(strlen(s.merchant) >= 1 && strlen(s.merchant) <= LIMIT_MERCHANT);
 	require(strlen(s.request_id) == REQUEST_ID_SIZE - 1);
 	require(s.body > bytes && s.body + s.body_len + AUTH_DIGEST_SIZE == bytes + size);
+	require(s.order_ref == NULL || s.unprefixed == NULL);
+	if (s.unprefixed != NULL)
+		s.order_ref = s.unprefixed;
 	if (s.order_ref != NULL) {
 		require((const unsigned char *)s.order_ref > bytes);
 		require(strlen(s.order_ref) < ORDER_REF_SIZE);

@@ -13,6 +13,7 @@ writer_record(struct writer *w, struct delivery *d)
 	w->calls++;
 	COPY(w->merchant, d->merchant);
 	COPY(w->order_ref, d->order_ref);
+	COPY(w->unprefixed, d->unprefixed);
 	COPY(w->faults, d->faults);
 	COPY(w->status, d->transfer.field[TRANSFER_STATUS]);
 	w->body_len = d->body_len;

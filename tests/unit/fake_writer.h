@@ -11,7 +11,7 @@ struct writer {
 
 	/* The last delivery lent. Strings are copies, "(none)" for NULL. */
 	int calls;
-	char merchant[80], order_ref[2048], faults[8192], status[80];
+	char merchant[80], order_ref[2048], unprefixed[2048], faults[8192], status[80];
 	char body[8192];
 	size_t body_len;
 	unsigned char digest[DIGEST_SIZE];

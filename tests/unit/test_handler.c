@@ -1023,24 +1023,25 @@ static void
 order_prefixes(void **state)
 {
 	static const struct {
-		const char *prefix, *body, *order_ref;
+		const char *prefix, *body, *order_ref, *unprefixed; /* NULL: none */
 	} rows[] = {
-	    {"SHOP-", TRANSFER("failed", "SHOP-no.1042"), "no.1042"},
-	    {"SHOP-", TRANSFER("failed", "no.1042"), "no.1042"},
-	    {"SHOP-", TRANSFER("failed", "shop-no.1042"), "shop-no.1042"},
-	    {"SHOP-", TRANSFER("failed", "SHOP"), "SHOP"},
-	    {"SHOP-", TRANSFER("failed", "SHOP-"), "(none)"},
-	    {"SHOP-", TRANSFER("failed", "SHOP-SHOP-1"), "SHOP-1"}, /* once */
-	    {"SHOP-", TRANSFER("failed", " SHOP-1 "), "1"},
-	    {"SHOP-", TRANSFER("failed", "SHOP- 1\\r\\n"), "1"},
-	    {"SHOP-", TRANSFER("failed", "SHOP-undefined"), "(none)"},
-	    {"SHOP-", TRANSFER("failed", "undefined"), "(none)"},
-	    {NULL, TRANSFER("failed", "\\u00a0[object Object] "), "(none)"},
-	    {"SHOP-", TRANSFER("failed", ""), "(none)"},
-	    {NULL, TRANSFER("failed", "SHOP-no.1042"), "SHOP-no.1042"},
-	    {NULL, TRANSFER("failed", ""), "(none)"},
-	    {NULL, "{\"data\":{\"transfer\":{\"transaction_status\":\"failed\"}}}", "(none)"},
-	    {"\xc3\xa9", TRANSFER("failed", "\xc3\xa9\xc3\xa8"), "\xc3\xa8"},
+	    {"SHOP-", TRANSFER("failed", "SHOP-no.1042"), "no.1042", NULL},
+	    {"SHOP-", TRANSFER("failed", "no.1042"), "(none)", "no.1042"},
+	    {"SHOP-", TRANSFER("failed", "shop-no.1042"), "(none)", "shop-no.1042"},
+	    {"SHOP-", TRANSFER("failed", " FLSSUB_1 "), "(none)", "FLSSUB_1"},
+	    {"SHOP-", TRANSFER("failed", "SHOP"), "(none)", "SHOP"},
+	    {"SHOP-", TRANSFER("failed", "SHOP-"), "(none)", NULL},
+	    {"SHOP-", TRANSFER("failed", "SHOP-SHOP-1"), "SHOP-1", NULL}, /* once */
+	    {"SHOP-", TRANSFER("failed", " SHOP-1 "), "1", NULL},
+	    {"SHOP-", TRANSFER("failed", "SHOP- 1\\r\\n"), "1", NULL},
+	    {"SHOP-", TRANSFER("failed", "SHOP-undefined"), "(none)", NULL},
+	    {"SHOP-", TRANSFER("failed", "undefined"), "(none)", NULL},
+	    {NULL, TRANSFER("failed", "\\u00a0[object Object] "), "(none)", NULL},
+	    {"SHOP-", TRANSFER("failed", ""), "(none)", NULL},
+	    {NULL, TRANSFER("failed", "SHOP-no.1042"), "SHOP-no.1042", NULL},
+	    {NULL, TRANSFER("failed", ""), "(none)", NULL},
+	    {NULL, "{\"data\":{\"transfer\":{\"transaction_status\":\"failed\"}}}", "(none)", NULL},
+	    {"\xc3\xa9", TRANSFER("failed", "\xc3\xa9\xc3\xa8"), "\xc3\xa8", NULL},
 	};
 
 	(void)state;
@@ -1054,6 +1055,8 @@ order_prefixes(void **state)
 		assert_int_equal(serve(), 200);
 		merchants[1].order_prefix = NULL;
 		assert_string_equal(writer.order_ref, rows[i].order_ref);
+		assert_string_equal(
+		    writer.unprefixed, rows[i].unprefixed != NULL ? rows[i].unprefixed : "(none)");
 	}
 
 	post(SHOP, "{\"data\":{\"transfer\":{\"transaction_status\":\"failed\",\"payment_"

@@ -97,6 +97,7 @@ every_parameter_has_its_type(void **state)
 	    {10, NUMERIC_ARRAY}};
 	struct delivery d = {.merchant = "shop",
 	    .order_ref = "1042",
+	    .unprefixed = "FLSSUB_1",
 	    .faults = "/data: missing",
 	    .body = (const unsigned char *)"{}",
 	    .body_len = 2};
@@ -117,6 +118,7 @@ every_parameter_has_its_type(void **state)
 	}
 	assert_string_equal(piece_of(&d, P_MERCHANT, NULL).at, "shop");
 	assert_string_equal(piece_of(&d, P_ORDER_REF, NULL).at, "1042");
+	assert_string_equal(piece_of(&d, P_UNPREFIXED, NULL).at, "FLSSUB_1");
 	assert_string_equal(piece_of(&d, P_FAULTS, NULL).at, "/data: missing");
 	assert_ptr_equal(piece_of(&d, P_DIGEST, NULL).at, d.digest);
 	assert_int_equal(piece_of(&d, P_DIGEST, NULL).len, 32);

@@ -182,10 +182,11 @@ what_is_kept_is_read_again(void **state)
 {
 	static const char all[256] = "\0\xff\r\n";
 	static const struct {
-		const char *order;
+		const char *order, *unprefixed;
 		const char *body;
 		size_t len;
-	} rows[] = {{"A-1", BODY, 10}, {NULL, "", 0}, {"\xd8\xb7 \n\"", all, sizeof all}};
+	} rows[] = {{"A-1", NULL, BODY, 10}, {NULL, NULL, "", 0},
+	    {"\xd8\xb7 \n\"", NULL, all, sizeof all}, {NULL, "FLSSUB_1", BODY, 10}};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -195,6 +196,7 @@ what_is_kept_is_read_again(void **state)
 		struct spooled s;
 
 		d.order_ref = rows[i].order;
+		d.unprefixed = rows[i].unprefixed;
 		d.body = (const unsigned char *)rows[i].body;
 		d.body_len = rows[i].len;
 		assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), REASON_NONE);
@@ -210,12 +212,16 @@ what_is_kept_is_read_again(void **state)
 			assert_null(s.order_ref);
 		else
 			assert_string_equal(s.order_ref, rows[i].order);
+		if (rows[i].unprefixed == NULL)
+			assert_null(s.unprefixed);
+		else
+			assert_string_equal(s.unprefixed, rows[i].unprefixed);
 		spooled_free(&s);
 		assert_true(spool_remove(spool, name.text));
 		assert_int_equal(spool_load(spool, name.text, &s, &fault), SPOOL_GONE);
 	}
-	assert_int_equal(file_syncs, 3);
-	assert_int_equal(directory_syncs, 3);
+	assert_int_equal(file_syncs, 4);
+	assert_int_equal(directory_syncs, 4);
 }
 
 static void

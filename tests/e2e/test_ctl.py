@@ -3,6 +3,7 @@
 What a stranger chose must neither be obeyed by a terminal nor stand in a command that one is told to paste; what is
 said to change nothing must change nothing; what is listed must be all of it, once.
 """
+import decimal
 import json
 import os
 import pathlib
@@ -478,6 +479,8 @@ def test_a_narrow_terminal_cuts_no_key_and_no_remedy(shop, columns):
         names = lines[0].split()
         assert len(names) == len(set(names))
         for row in rows:
+            if row.get("amount") is not None:
+                row["amount"] = f"{decimal.Decimal(row['amount']):.2f}"  # JSON has the number as it is, people get AED's decimals
             for key in ("id", "order_ref", "transaction_no", "payment_reference", "transaction_id", "state", "outcome", "kind", "reason", "amount"):
                 assert row.get(key) is None or re.search(rf"(^|\s){re.escape(str(row[key]))}(\s|$)", text), (key, row)
             for time_ in ("created_at", "changed_at", "since"):

@@ -30,7 +30,7 @@
  * lock keeps it so, or draws the arrow here.
  *
  *     pool.lock       pool.c      slots, accept threads, completions, the configuration in force
- *     writer.mutex    writer.c    queues and what is done; not held while a batch is committed
+ *     writer.mutex    writer.c    queues and what is completed; not held while a batch is committed
  *     spool.mutex     spool.c     jobs, counters of files; not held during disk operations
  *     drain.mutex     drain.c     removals, counters; not held during disk or database operations
  *     ops.mutex       ops.c       waiting requests; not held while they are answered

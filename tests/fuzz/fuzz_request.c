@@ -2,8 +2,9 @@
 /*
  * Any request head and body: one answer, of those that are promised, whose JSON is complete. The
  * input's first lines are target, method, content type, encoding and the auth headers; an empty
- * one is a header that is missing. The rest is the body. What is lent to the writer was let in:
- * its target names a merchant and his token, and nobody signs for one who asks for a signature.
+ * one is a header that is missing. The rest is the body. What reaches the writer has
+ * authenticated: its target names a merchant with its token, and none with a signature, which no
+ * input has.
  */
 #include <json-c/json.h>
 #include <stdint.h>
@@ -128,8 +129,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	q.body = body;
 	q.body_len = size;
 	q.arrival = clock_ms();
-	writer = (struct writer){.verdict = {.outcome = OUTCOME_RECORDED, .merchant_known = true}};
-	handler_serve(handler, &config, &q);
+	writer = (struct writer){.result = {.outcome = OUTCOME_RECORDED, .merchant_known = true}};
+	if (handler_serve(handler, &config, &q) != HANDLER_ANSWERED)
+		handler_complete(handler);
 	look_at_answer(&q);
 	if (writer.calls > 0)
 		look_at_delivery(&q);

@@ -37,10 +37,9 @@ WERROR	= $(if $(SAN),-Werror)
 HARDEN	= -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE
 OPT	= -O2 -g $(HARDEN)
 CFLAGS	= -std=c17 -D_GNU_SOURCE $(WARN) $(WERROR) $(OPT) $(SAN)
-CPPFLAGS = $(PLANT) -DVERSION='"$(VERSION)"' -DFOLOOSI_SQLDIR='"$(DATADIR)/sql"' -DFOLOOSI_DATADIR='"$(DATADIR)"' $(LIB_CFLAGS)
+CPPFLAGS = -DVERSION='"$(VERSION)"' -DFOLOOSI_SQLDIR='"$(DATADIR)/sql"' -DFOLOOSI_DATADIR='"$(DATADIR)"' $(LIB_CFLAGS)
 LDFLAGS	= -pie -Wl,-z,relro,-z,now $(SAN)
 SAN	=
-PLANT	=
 # make Q= shows the commands
 Q	= @
 
@@ -70,7 +69,7 @@ INC_ALL     = -Icgi-src/lib -Icgi-src/handler -Icgi-src/worker -Icgi-src/ctl
 
 UNIT	= $(patsubst tests/unit/%.c,$B/%,$(wildcard tests/unit/test_*.c))
 FUZZ	= $(patsubst tests/fuzz/%.c,$B/%,$(wildcard tests/fuzz/fuzz_*.c))
-C_FILES	= $(wildcard cgi-src/*/*.c tests/unit/*.c tests/fuzz/*.c)
+C_FILES	= $(wildcard cgi-src/*/*.c tests/unit/*.c tests/fuzz/*.c tests/prove/*.c)
 H_FILES	= $(wildcard cgi-src/*/*.h tests/unit/*.h)
 
 # -- public targets --------------------------------------------------------------
@@ -342,6 +341,10 @@ $B/lib.a: $(LIB_OBJS) cgi-src/lib
 $B/foloosi-webhook: $(addprefix $B/,$(HANDLER_OBJS)) $B/lib.a
 	@echo '  LD $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(HANDLER_LIBS)
+
+$B/planted/foloosi-webhook: tests/prove/planted.c $(addprefix $B/,$(HANDLER_OBJS)) $B/lib.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(CPPFLAGS) $(INC_handler) $(LDFLAGS) -Wl,--wrap=writer_submit,--wrap=writer_take_completed -o $@ $^ $(HANDLER_LIBS)
 
 $B/foloosi-worker: $(addprefix $B/,$(WORKER_OBJS)) $B/lib.a
 	@echo '  LD $@'

@@ -200,21 +200,16 @@ static void
 ask_provider(struct question *q)
 {
 	struct run *r = q->run;
-	char *secret = xasprintf("secret_key: %s", r->merchant->provider.secret);
-	const char *headers[] = {secret, "Accept: application/json", NULL};
 
 	q->state = ASKED;
 	r->under_way++;
 	r->ask_at = clock_ms() + 60000 / r->merchant->provider.per_minute;
-	http_client_submit(r->client, &(struct http_client_request){.url = q->url,
-					  .headers = headers,
-					  .timeout_ms = TIMEOUT_MS,
-					  .keep = true,
-					  .answer_max = ANSWER_MAX,
-					  .done = on_answer,
-					  .context = q});
-	explicit_bzero(secret, strlen(secret));
-	free(secret);
+	provider_get(&r->merchant->provider, r->client,
+	    &(struct http_client_request){.url = q->url,
+		.timeout_ms = TIMEOUT_MS,
+		.answer_max = ANSWER_MAX,
+		.done = on_answer,
+		.context = q});
 }
 
 /* Ask all questions, side by side, until each is ANSWERED or UNREADABLE or the run is stopped. */

@@ -355,23 +355,6 @@ test_not_json_has_a_position(void **state)
 	assert_int_equal(e.offset, 2);
 }
 
-static void
-test_names(void **state)
-{
-	static const char *const names[TRANSFER__MAX] = {"transaction_status", "transaction_no",
-	    "payment_reference", "transaction_amount", "transaction_currency",
-	    "transaction_message", "optional1", "optional2", "optional3", "customer_email",
-	    "customer_mobile", "card_last_four"};
-
-	(void)state;
-	for (int i = 0; i < TRANSFER__MAX; i++)
-		assert_int_equal(transfer_field_from_name(names[i]), i);
-	assert_int_equal(transfer_field_from_name(""), TRANSFER__MAX);
-	assert_int_equal(transfer_field_from_name("optional"), TRANSFER__MAX);
-	assert_int_equal(transfer_field_from_name("Optional1"), TRANSFER__MAX);
-	assert_int_equal(transfer_field_from_name("api"), TRANSFER__MAX);
-}
-
 /* Small and large bodies by turns on one struct, then freed twice. */
 static void
 test_reuse(void **state)
@@ -484,7 +467,6 @@ main(void)
 	    cmocka_unit_test(test_limits_count_characters),
 	    cmocka_unit_test(test_every_fault_at_once),
 	    cmocka_unit_test(test_not_json_has_a_position),
-	    cmocka_unit_test(test_names),
 	    cmocka_unit_test(test_reuse),
 	    cmocka_unit_test(test_corpus_ok),
 	    cmocka_unit_test(test_corpus_bad),

@@ -806,7 +806,7 @@ static int
 act(const struct subcommand *self, struct pg *s, const struct act *a, const char **values,
     bool json)
 {
-	const char *parameters[8];
+	const char *parameters[8] = {NULL};
 	struct pg_rows order = {0};
 	long count;
 

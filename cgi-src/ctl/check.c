@@ -171,7 +171,7 @@ static const struct {
 
 /* The merchants of the configuration as an array, for $1. */
 static void
-merchants(const struct check *c, struct pg_array *names)
+merchants(const struct check *c, struct text *names)
 {
 	for (size_t i = 0; c->config != NULL && i < c->config->merchant_count; i++)
 		pg_array_add(names, c->config->merchants[i].name);
@@ -180,7 +180,7 @@ merchants(const struct check *c, struct pg_array *names)
 static void
 look_into_database(struct check *c)
 {
-	struct pg_array names = {0};
+	struct text names = {0};
 	const char *values[1];
 
 	merchants(c, &names);
@@ -202,7 +202,7 @@ look_into_database(struct check *c)
 		}
 		pg_rows_free(&rows);
 	}
-	pg_array_free(&names);
+	text_free(&names);
 }
 
 /* Does the connection that a program's configuration names lead in, and as its role? */

@@ -33,7 +33,7 @@ static const struct action actions[] = {
 static int
 act(struct pg *s, const struct action *a, const char *consumer, char **ids, int count)
 {
-	struct pg_array array = {0};
+	struct text array = {0};
 	const char *values[] = {consumer, NULL};
 	struct pg_rows rows;
 	enum pg_status status;
@@ -43,7 +43,7 @@ act(struct pg *s, const struct action *a, const char *consumer, char **ids, int 
 	if (count > 0)
 		values[1] = pg_array_text(&array);
 	status = pg_query(s, a->sql, a->takes_ids ? 2 : 1, values, &rows);
-	pg_array_free(&array);
+	text_free(&array);
 	if (status != PG_OK) {
 		warnx("%s", pg_error(s));
 		return CTL_FAILED;

@@ -167,7 +167,7 @@ run_retain(const struct ctl_call *call)
 
 /* Add a customer, or with "-" the lines of standard input. */
 static void
-add_customer(struct pg_array *customers, const char *customer)
+add_customer(struct text *customers, const char *customer)
 {
 	char *line = NULL;
 	size_t size = 0;
@@ -193,7 +193,7 @@ run_erase(const struct ctl_call *call)
 	bool json = ctl_value(call, "json") != NULL, dry_run = ctl_value(call, "dry-run") != NULL,
 	     found;
 	const char *values[] = {NULL, ctl_value(call, "note"), dry_run ? "true" : "false"}, *id;
-	struct pg_array customers = {0};
+	struct text customers = {0};
 	struct pg_rows rows;
 	struct pg *s = NULL;
 	int code = CTL_FAILED;
@@ -234,7 +234,7 @@ run_erase(const struct ctl_call *call)
 	pg_rows_free(&rows);
 out:
 	pg_free(s);
-	pg_array_free(&customers);
+	text_free(&customers);
 	return code;
 }
 

@@ -410,7 +410,7 @@ pg_free(struct pg *pg)
 	pg_close(pg);
 	explicit_bzero(pg->conninfo, strlen(pg->conninfo));
 	free(pg->conninfo);
-	free(pg->buffer.bytes);
+	text_free(&pg->parameters);
 	free(pg);
 }
 

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "pg.h"
+#include "text.h"
 
 #define PG_ERROR_SIZE 4096
 #define PG_FOREVER INT64_MAX /* a deadline */
@@ -25,11 +26,7 @@ struct pg {
 	const char *remedy;        /* pg_remedy() */
 	bool warned;               /* a warning came that is about the commit; pg_record.c */
 
-	/* pg_record.c: encoded parameters, grown on demand and kept. */
-	struct pg_buffer {
-		char *bytes; /* owned */
-		size_t len, cap;
-	} buffer;
+	struct text parameters; /* encoded; pg_record.c */
 
 	/* pg_query.c */
 	bool for_person; /* nothing is logged; pg_error() is the server's whole sentence */

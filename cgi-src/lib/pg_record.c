@@ -251,29 +251,15 @@ pg_monitor(struct pg *pg, int64_t deadline, struct pg_fact **facts, size_t *n)
 
 /* -- a batch on its way -- */
 
-/* Room for len more bytes; returns where they go. */
-static char *
-grow(struct pg_buffer *b, size_t len)
-{
-	if (b->cap - b->len < len) {
-		b->cap = (b->len + len) * 2;
-		b->bytes = xrealloc(b->bytes, b->cap);
-	}
-	b->len += len;
-	return b->bytes + b->len - len;
-}
-
 /* A 32 bit integer in network order, which is how PostgreSQL's binary forms have it. */
 static void
-put_int(struct pg_buffer *b, size_t value)
+put_int(struct text *b, size_t value)
 {
-	char *p = grow(b, 4);
+	unsigned char bytes[] = {(unsigned char)(value >> 24), (unsigned char)(value >> 16),
+	    (unsigned char)(value >> 8), (unsigned char)value};
 
 	assert(value <= UINT32_MAX);
-	p[0] = (char)(value >> 24 & 0xff);
-	p[1] = (char)(value >> 16 & 0xff);
-	p[2] = (char)(value >> 8 & 0xff);
-	p[3] = (char)(value & 0xff);
+	text_add_bytes(b, bytes, sizeof bytes);
 }
 
 #define NULL_LENGTH UINT32_MAX /* -1: this element is null */
@@ -283,7 +269,7 @@ put_int(struct pg_buffer *b, size_t value)
  * element types whose own binary form is their bytes. So nothing is ever quoted.
  */
 static void
-put_array(struct pg_buffer *b, size_t element_type, const struct piece *pieces, size_t n)
+put_array(struct text *b, size_t element_type, const struct piece *pieces, size_t n)
 {
 	size_t nulls = 0;
 
@@ -301,7 +287,7 @@ put_array(struct pg_buffer *b, size_t element_type, const struct piece *pieces, 
 		}
 		assert(pieces[i].len <= INT32_MAX);
 		put_int(b, pieces[i].len);
-		memcpy(grow(b, pieces[i].len), pieces[i].at, pieces[i].len);
+		text_add_bytes(b, pieces[i].at, pieces[i].len);
 	}
 }
 
@@ -310,21 +296,21 @@ put_array(struct pg_buffer *b, size_t element_type, const struct piece *pieces, 
  * and worth no code here. money.c lets digits and one dot through and nothing else.
  */
 static void
-put_number_array(struct pg_buffer *b, const struct piece *pieces, size_t n)
+put_number_array(struct text *b, const struct piece *pieces, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
 		struct piece number = pieces[i].at != NULL ? pieces[i] : (struct piece){"NULL", 4};
 		assert(pieces[i].at == NULL ||
 		       /* cppcheck-suppress assertWithSideEffect ; strspn() has none */
 		       (number.len > 0 && strspn(number.at, "0123456789.") == number.len));
-		*grow(b, 1) = i == 0 ? '{' : ',';
-		memcpy(grow(b, number.len), number.at, number.len);
+		text_add_char(b, i == 0 ? '{' : ',');
+		text_add_bytes(b, number.at, number.len);
 	}
-	memcpy(grow(b, 2), "}", 2); /* with the NUL that ends a text parameter */
+	text_add_bytes(b, "}", 2); /* with the NUL that ends a text parameter */
 }
 
 static struct piece
-text(const char *s)
+text_piece(const char *s)
 {
 	return (struct piece){s, s != NULL ? strlen(s) : 0};
 }
@@ -337,19 +323,19 @@ piece_of(const struct delivery *d, int parameter, const void *ordinal)
 	case P_ORDINAL:
 		return (struct piece){ordinal, 4};
 	case P_MERCHANT:
-		return text(d->merchant);
+		return text_piece(d->merchant);
 	case P_ORDER_REF:
-		return text(d->order_ref);
+		return text_piece(d->order_ref);
 	case P_DIGEST:
 		return (struct piece){d->digest, DIGEST_SIZE};
 	case P_BODY: /* an empty body is a body */
 		return (struct piece){d->body_len > 0 ? (const void *)d->body : "", d->body_len};
 	case P_FAULTS:
-		return text(d->faults);
+		return text_piece(d->faults);
 	case P_SOURCE:
-		return text(d->source);
+		return text_piece(d->source);
 	default:
-		return text(d->transfer.field[parameter - P_TRANSFER]);
+		return text_piece(d->transfer.field[parameter - P_TRANSFER]);
 	}
 }
 
@@ -373,7 +359,7 @@ type_of(int parameter)
 static bool
 send_batch(struct pg *pg, struct delivery *const *batch, size_t n)
 {
-	struct pg_buffer *b = &pg->buffer;
+	struct text *b = &pg->parameters;
 	struct piece pieces[BATCH_MAX];
 	unsigned char ordinals[BATCH_MAX][4];
 	size_t start_of[PARAMETERS + 1];
@@ -386,7 +372,7 @@ send_batch(struct pg *pg, struct delivery *const *batch, size_t n)
 		ordinals[i][2] = (unsigned char)((i + 1) >> 8);
 		ordinals[i][3] = (unsigned char)(i + 1);
 	}
-	b->len = 0;
+	text_clear(b);
 	for (int p = 0; p < PARAMETERS; p++) {
 		for (size_t i = 0; i < n; i++)
 			pieces[i] = piece_of(batch[i], p, ordinals[i]);
@@ -404,7 +390,7 @@ send_batch(struct pg *pg, struct delivery *const *batch, size_t n)
 	}
 	start_of[PARAMETERS] = b->len;
 	assert(b->len <= INT32_MAX);
-	for (int p = 0; p < PARAMETERS; p++) { /* the buffer stays where it is from here on */
+	for (int p = 0; p < PARAMETERS; p++) { /* the text stays where it is from here on */
 		values[p] = b->bytes + start_of[p];
 		lengths[p] = (int)(start_of[p + 1] - start_of[p]);
 	}

@@ -23,8 +23,9 @@ array_in_binary(void **state)
 	    0, 0, 0, 3, '"', ',', '}', 255, 255, 255, 255, /* null */
 	    0, 0, 0, 0,                                    /* '' */
 	    0, 0, 0, 4, 'N', 'U', 'L', 'L'};
-	struct piece pieces[] = {text("\",}"), text(NULL), text(""), text("NULL")};
-	struct pg_buffer b = {0};
+	struct piece pieces[] = {
+	    text_piece("\",}"), text_piece(NULL), text_piece(""), text_piece("NULL")};
+	struct text b = {0};
 
 	(void)state;
 	put_array(&b, TEXT, pieces, 4);
@@ -41,7 +42,7 @@ static void
 array_of_any_bytes(void **state)
 {
 	struct piece piece = {"\0\xff\\", 3};
-	struct pg_buffer b = {0};
+	struct text b = {0};
 
 	(void)state;
 	put_array(&b, BYTEA, &piece, 1);
@@ -54,8 +55,9 @@ array_of_any_bytes(void **state)
 static void
 array_of_numbers(void **state)
 {
-	struct piece pieces[] = {text("100"), text(NULL), text("0.5"), text("999999999999.9999")};
-	struct pg_buffer b = {0};
+	struct piece pieces[] = {text_piece("100"), text_piece(NULL), text_piece("0.5"),
+	    text_piece("999999999999.9999")};
+	struct text b = {0};
 
 	(void)state;
 	put_number_array(&b, pieces, 4);
@@ -70,7 +72,7 @@ array_of_numbers(void **state)
 static void
 buffer_grows_and_stays(void **state)
 {
-	struct pg_buffer b = {0};
+	struct text b = {0};
 	char *large = xcalloc(1, 100000);
 	struct piece pieces[] = {{large, 100000}, {large, 1}};
 

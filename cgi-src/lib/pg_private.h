@@ -1,5 +1,5 @@
 /*
- * pg_private.h - what lib/pg*.c share, and nobody else includes.
+ * pg_private.h - what lib/pg*.c share. No other file includes it.
  */
 #ifndef PG_PRIVATE_H
 #define PG_PRIVATE_H
@@ -48,7 +48,7 @@ enum pg_status pg_open(struct pg *, int64_t deadline);
 
 /*
  * Bring a statement that PQsend… has taken to its end. On PG_OK *answer is its one result, for
- * PQclear(); on anything else it is NULL and pg_error() says why. The connection stays open.
+ * PQclear(); on anything else it is NULL and pg_error() has the reason. The connection stays open.
  */
 enum pg_status pg_finish(struct pg *, int64_t deadline, struct pg_result **answer);
 

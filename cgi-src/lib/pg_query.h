@@ -36,7 +36,7 @@ struct pg_rows {
 enum pg_status pg_query(
     struct pg *, const char *sql, size_t n, const char *const *values, struct pg_rows *rows);
 
-/* Did the server say no? Then it rolled back, and the connection is in order. */
+/* Did the server refuse it? Then it rolled back, and the connection is in order. */
 static inline bool
 pg_refused(enum pg_status status)
 {

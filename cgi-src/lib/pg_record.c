@@ -13,7 +13,7 @@
  *   3. no warning came that is about the commit itself, and
  *   4. every delivery was answered exactly once, in words that we know.
  * Whatever else happens after the first byte was sent is PG_LOST, "perhaps", unless the
- * server said in so many words that it rolled back.
+ * server answered plainly that it rolled back.
  *
  * One parameter is one array.
  */
@@ -43,10 +43,10 @@ static const char record_sql[] =
 
 /*
  * What a 2xx promises depends on two settings that a role may have been given; see pg_connect().
- * The empty batch has the server prepare its session before a batch holds locks, and tells
+ * The empty batch has the server prepare its session before a batch holds locks, and shows
  * now, not at the first delivery, that we may not call it.
  */
-static const char hello_sql[] =
+static const char ready_sql[] =
     "select foloosi.schema_version(), current_setting('synchronous_commit') <> 'off',"
     " current_setting('client_min_messages') <> 'error',"
     " (select count(*) from foloosi.record_deliveries('{}', '{}', '{}', '{}', '{}', '{}', '{}',"
@@ -106,7 +106,7 @@ struct piece {
 
 /* Close what must not be used again, and pass the status on. */
 static enum pg_status
-settle(struct pg *pg, enum pg_status status)
+close_after(struct pg *pg, enum pg_status status)
 {
 	if (status == PG_LOST || status == PG_DOWN || status == PG_SCHEMA)
 		pg_close(pg);
@@ -115,7 +115,7 @@ settle(struct pg *pg, enum pg_status status)
 
 /* Is a statement committed, or plainly rolled back? See above. */
 static enum pg_status
-confirm(struct pg *pg, enum pg_status status)
+confirm_commit(struct pg *pg, enum pg_status status)
 {
 	if (status == PG_LOST)
 		return PG_LOST;
@@ -133,9 +133,9 @@ confirm(struct pg *pg, enum pg_status status)
 
 /* Ask what keeps nothing, so that nothing is in doubt: PG_OK, PG_DOWN or PG_SCHEMA. */
 static enum pg_status
-ask(struct pg *pg, const char *sql, int64_t deadline, PGresult **answer)
+ask_harmless(struct pg *pg, const char *sql, int64_t deadline, PGresult **answer)
 {
-	enum pg_status status = confirm(pg, pg_ask(pg, sql, deadline, answer));
+	enum pg_status status = confirm_commit(pg, pg_ask(pg, sql, deadline, answer));
 
 	if (status != PG_OK) {
 		PQclear(*answer);
@@ -144,11 +144,11 @@ ask(struct pg *pg, const char *sql, int64_t deadline, PGresult **answer)
 	return status == PG_OK || status == PG_SCHEMA ? status : PG_DOWN;
 }
 
-/* Ask whether this is our schema, in a version that we know. On PG_OK *answer is that of hello_sql. */
+/* Ask whether this is our schema, in a version that we know. On PG_OK *answer is that of ready_sql. */
 static enum pg_status
-ask_hello(struct pg *pg, int64_t deadline, PGresult **answer)
+ask_ready(struct pg *pg, int64_t deadline, PGresult **answer)
 {
-	enum pg_status status = ask(pg, hello_sql, deadline, answer);
+	enum pg_status status = ask_harmless(pg, ready_sql, deadline, answer);
 	PGresult *r = *answer;
 
 	if (status == PG_OK)
@@ -167,10 +167,10 @@ ask_hello(struct pg *pg, int64_t deadline, PGresult **answer)
 
 /* Ask it of a new session, whose settings may be an operator's choice, but not an unknown one. */
 static enum pg_status
-greet(struct pg *pg, int64_t deadline)
+check_session(struct pg *pg, int64_t deadline)
 {
 	PGresult *r;
-	enum pg_status status = ask_hello(pg, deadline, &r);
+	enum pg_status status = ask_ready(pg, deadline, &r);
 
 	if (status != PG_OK)
 		return status;
@@ -193,8 +193,8 @@ pg_connect(struct pg *pg, int64_t deadline)
 	enum pg_status status = PG_OK;
 
 	if (!pg_connected(pg) && (status = pg_open(pg, deadline)) == PG_OK)
-		status = greet(pg, deadline);
-	return settle(pg, status);
+		status = check_session(pg, deadline);
+	return close_after(pg, status);
 }
 
 enum pg_status
@@ -205,9 +205,9 @@ pg_ping(struct pg *pg, int64_t deadline)
 
 	if (!pg_connected(pg))
 		return pg_connect(pg, deadline);
-	status = ask_hello(pg, deadline, &r);
+	status = ask_ready(pg, deadline, &r);
 	PQclear(r);
-	return settle(pg, status);
+	return close_after(pg, status);
 }
 
 /* -- the figures -- */
@@ -239,14 +239,14 @@ pg_monitor(struct pg *pg, int64_t deadline, struct pg_fact **facts, size_t *n)
 	if (!pg_connected(pg))
 		status = pg_open(pg, deadline);
 	if (status == PG_OK)
-		status = ask(pg, monitor_sql, deadline, &r);
+		status = ask_harmless(pg, monitor_sql, deadline, &r);
 	if (status == PG_OK && PQnfields(r) == 4) {
 		*facts = xcalloc((size_t)PQntuples(r), sizeof **facts);
 		for (int row = 0; row < PQntuples(r); row++)
 			*n += read_fact(r, row, &(*facts)[*n]);
 	}
 	PQclear(r);
-	return settle(pg, status);
+	return close_after(pg, status);
 }
 
 /* -- a batch on its way -- */
@@ -355,7 +355,7 @@ type_of(int parameter)
 	}
 }
 
-/* Encode the batch and hand it to libpq. Ordinals run from 1. False: the connection is broken. */
+/* Encode the batch and pass it to libpq. Ordinals run from 1. False: the connection is broken. */
 static bool
 send_batch(struct pg *pg, struct delivery *const *batch, size_t n)
 {
@@ -400,21 +400,21 @@ send_batch(struct pg *pg, struct delivery *const *batch, size_t n)
 
 /* -- and its answer -- */
 
-/* Copy a text column into a member of a delivery, which has room: see understand(). */
+/* Copy a text column into a member of a delivery, which has room: see read_outcomes(). */
 static void
-copy(char *to, const PGresult *r, int row, int column)
+copy_column(char *to, const PGresult *r, int row, int column)
 {
 	memcpy(to, PQgetvalue(r, row, column), (size_t)PQgetlength(r, row, column) + 1);
 }
 
 static bool
-fits(const PGresult *r, int row, int column, size_t size)
+column_fits(const PGresult *r, int row, int column, size_t size)
 {
 	return (size_t)PQgetlength(r, row, column) < size;
 }
 
 static bool
-is_word_of_database(enum outcome outcome)
+is_of_database(enum outcome outcome)
 {
 	return (outcome >= OUTCOME_RECORDED && outcome <= OUTCOME_REJECTED) ||
 	       outcome == OUTCOME_BUSY;
@@ -426,7 +426,7 @@ is_word_of_database(enum outcome outcome)
  * row that makes sense.
  */
 static bool
-understand(const PGresult *r, struct delivery *const *batch, size_t n)
+read_outcomes(const PGresult *r, struct delivery *const *batch, size_t n)
 {
 	bool seen[BATCH_MAX] = {false};
 
@@ -435,19 +435,19 @@ understand(const PGresult *r, struct delivery *const *batch, size_t n)
 	for (int row = 0; row < PQntuples(r); row++) {
 		unsigned long ordinal = strtoul(PQgetvalue(r, row, C_ORDINAL), NULL, 10);
 		if (ordinal < 1 || ordinal > n || seen[ordinal - 1] ||
-		    !is_word_of_database(outcome_from_name(PQgetvalue(r, row, C_OUTCOME))) ||
-		    !fits(r, row, C_ORDER_REF, ORDER_REF_SIZE) ||
-		    !fits(r, row, C_ORDER_STATE, ORDER_STATE_SIZE) ||
-		    !fits(r, row, C_REASON, REASON_SIZE))
+		    !is_of_database(outcome_from_name(PQgetvalue(r, row, C_OUTCOME))) ||
+		    !column_fits(r, row, C_ORDER_REF, ORDER_REF_SIZE) ||
+		    !column_fits(r, row, C_ORDER_STATE, ORDER_STATE_SIZE) ||
+		    !column_fits(r, row, C_REASON, REASON_SIZE))
 			return false;
 		seen[ordinal - 1] = true;
 	}
 	for (int row = 0; row < PQntuples(r); row++) {
 		struct delivery *d = batch[strtoul(PQgetvalue(r, row, C_ORDINAL), NULL, 10) - 1];
 		d->outcome = outcome_from_name(PQgetvalue(r, row, C_OUTCOME));
-		copy(d->order, r, row, C_ORDER_REF);
-		copy(d->order_state, r, row, C_ORDER_STATE);
-		copy(d->reason, r, row, C_REASON);
+		copy_column(d->order, r, row, C_ORDER_REF);
+		copy_column(d->order_state, r, row, C_ORDER_STATE);
+		copy_column(d->reason, r, row, C_REASON);
 		d->delivery_id = strtoll(PQgetvalue(r, row, C_DELIVERY_ID), NULL, 10);
 		d->merchant_known = strcmp(PQgetvalue(r, row, C_MERCHANT_KNOWN), "t") == 0;
 	}
@@ -464,15 +464,15 @@ pg_record(struct pg *pg, struct delivery *const *batch, size_t n, int64_t deadli
 	assert(pg_connected(pg));
 	pg->warned = false;
 	if (send_batch(pg, batch, n))
-		status = confirm(pg, pg_finish(pg, deadline, &r));
+		status = confirm_commit(pg, pg_finish(pg, deadline, &r));
 	else
 		pg_explain(pg, "the connection broke"); /* libpq's words might quote the data */
-	if (status == PG_OK && !understand(r, batch, n)) {
+	if (status == PG_OK && !read_outcomes(r, batch, n)) {
 		pg_explain(pg,
 		    "record_deliveries() answered in words that this program does not know: "
 		    "run foloosictl migrate or upgrade foloosi-webhook");
 		status = PG_SCHEMA;
 	}
 	PQclear(r);
-	return settle(pg, status);
+	return close_after(pg, status);
 }

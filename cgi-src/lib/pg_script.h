@@ -9,7 +9,7 @@
 
 #include "pg.h"
 
-/* Hand each warning and notice of the server, with its detail and hint on lines of their own, to a function. */
+/* Call a function with each warning and notice of the server: its detail and hint are lines of their own. */
 void pg_script_on_warning(struct pg *, void (*warning)(const char *text));
 
 /*

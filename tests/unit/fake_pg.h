@@ -3,7 +3,7 @@
  *
  * It implements pg_record.h. Each call of pg_connect() and pg_record() takes the next
  * step of a script, the last of which repeats; an empty script means PG_OK at once. Where
- * the step says PG_OK, the deliveries' merchants have their say:
+ * the step says PG_OK, the deliveries' merchants decide:
  *   "poison"  every batch with one in it is PG_DATA
  *   "locked"  every batch with one in it is PG_LOCKED, while fake_hold(true)
  *   "busy"    is answered OUTCOME_BUSY, while fake_hold(true)

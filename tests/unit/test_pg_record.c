@@ -34,7 +34,7 @@ array_in_binary(void **state)
 
 	b.len = 0;
 	put_array(&b, TEXT, pieces, 1);
-	assert_int_equal(b.bytes[7], 0); /* no nulls, and it says so */
+	assert_int_equal(b.bytes[7], 0); /* no nulls */
 	free(b.bytes);
 }
 
@@ -168,7 +168,7 @@ answer_in_any_order(void **state)
 
 	(void)state;
 	PGresult *r = answer_of(3, rows);
-	assert_true(understand(r, batch, 3));
+	assert_true(read_outcomes(r, batch, 3));
 	assert_int_equal(d[0].outcome, OUTCOME_RECORDED);
 	assert_string_equal(d[0].order, "1042");
 	assert_string_equal(d[0].order_state, "paid");
@@ -205,7 +205,7 @@ answers_that_are_refused(void **state)
 	    {C_ORDINAL, NULL},
 	    {C_OUTCOME, "lost"},
 	    {C_OUTCOME, NULL},
-	    {C_OUTCOME, "spooled"}, /* a word of ours, but not the database's */
+	    {C_OUTCOME, "spooled"}, /* an outcome, but not one of the database */
 	    {C_OUTCOME, "not_found"},
 	    {C_OUTCOME, "unavailable"},
 	    {C_ORDER_REF, long_order},
@@ -222,8 +222,8 @@ answers_that_are_refused(void **state)
 		memcpy(rows[1], good, sizeof good);
 		rows[1][wrong[i].column] = wrong[i].value;
 		r = answer_of(2, (const char *const(*)[C__MAX])rows);
-		if (understand(r, batch, 2))
-			fail_msg("row %zu was believed", i);
+		if (read_outcomes(r, batch, 2))
+			fail_msg("row %zu was accepted", i);
 		assert_int_equal(d[0].outcome, OUTCOME__MAX); /* all or none */
 		assert_int_equal(d[1].outcome, OUTCOME__MAX);
 		PQclear(r);
@@ -231,14 +231,14 @@ answers_that_are_refused(void **state)
 	const char *const both[2][C__MAX] = {{"2", "recorded", "1", "paid", NULL, "1", "t"},
 	    {"1", "recorded", "1", "paid", NULL, "1", "t"}};
 	r = answer_of(1, both); /* one row too few */
-	assert_false(understand(r, batch, 2));
+	assert_false(read_outcomes(r, batch, 2));
 	PQclear(r);
 	r = answer_of(2, both); /* one too many */
-	assert_false(understand(r, batch, 1));
-	assert_true(understand(r, batch, 2)); /* the very rows are good */
+	assert_false(read_outcomes(r, batch, 1));
+	assert_true(read_outcomes(r, batch, 2)); /* the very rows are good */
 	PQclear(r);
 	r = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK); /* no columns */
-	assert_false(understand(r, batch, 1));
+	assert_false(read_outcomes(r, batch, 1));
 	PQclear(r);
 }
 

@@ -30,7 +30,7 @@
 
 #define LONG 10000 /* a deadline that is not reached, ms */
 #define SLACK                                                                                      \
-	3000 /* beyond a deadline that is, on a machine that does other things as well: who hangs, hangs for ever */
+	3000 /* beyond a deadline that is, on a machine that does other things as well: a hanging call hangs for ever */
 
 static const char *bindir;
 static glob_t servers;
@@ -61,13 +61,14 @@ static const char schema_sql[] =
     "  if 'poison' = any(merchants) then perform ('{\"pan\":' || order_refs[1])::json; end if;\n"
     "  if 'locked' = any(merchants) then raise sqlstate '55P03'; end if;\n"
     "  if 'internal' = any(merchants) then raise sqlstate 'XX000'; end if;\n"
-    "  if 'gossip' = any(merchants) then raise 'no disk for buyer@example.org' using errcode = "
+    "  if 'chatty' = any(merchants) then raise 'no disk for buyer@example.org' using errcode = "
     "'58000'; end if;\n"
     "  if 'gone' = any(merchants) then perform foloosi.no_such_function(); end if;\n"
     "  if 'warning' = any(merchants) then raise warning 'a trigger has something to say'; end if;\n"
     "  if 'deferred' = any(merchants) then insert into foloosi.late values (1); end if;\n"
     "  if 'sleep' = any(merchants) then perform pg_sleep(20); end if;\n"
-    "  if 'riddle' = any(merchants) then return query select 1, 'perhaps', null::text, null::text,"
+    "  if 'nonsense' = any(merchants) then return query select 1, 'perhaps', null::text, "
+    "null::text,"
     " null::text, 1::bigint, true; return; end if;\n"
     "  return query with u as (select * from unnest(ordinals, merchants, order_refs, digests, "
     "bodies,"
@@ -400,7 +401,7 @@ refused_data_is_not_repeated_in_the_error(void **state)
 	deliveries[0].order_ref = "4111111111111111\"}";
 	assert_status(pg_record(pg, batch, 1, in(LONG)), PG_DATA);
 	assert_string_equal(pg_error(pg), "SQLSTATE 22P02");
-	assert_int_equal(deliveries[0].outcome, OUTCOME__MAX); /* no verdict */
+	assert_int_equal(deliveries[0].outcome, OUTCOME__MAX); /* no outcome was written */
 	assert_status(record("shop", 4, LONG), PG_OK);         /* the connection is good */
 }
 
@@ -412,13 +413,13 @@ errors_by_class(void **state)
 	assert_status(record("locked", 5, LONG), PG_LOCKED);
 	assert_status(record("internal", 5, LONG), PG_DOWN);
 	connected();
-	assert_status(record("gossip", 5, LONG), PG_DOWN); /* in words that a trigger chose */
+	assert_status(record("chatty", 5, LONG), PG_DOWN); /* a trigger's own text */
 	assert_string_equal(pg_error(pg), "SQLSTATE 58000");
 	connected();
 	assert_status(record("gone", 5, LONG), PG_SCHEMA);
 	assert_non_null(strstr(pg_remedy(pg), "foloosictl migrate"));
 	connected();
-	assert_status(record("riddle", 5, LONG), PG_SCHEMA);
+	assert_status(record("nonsense", 5, LONG), PG_SCHEMA);
 	assert_non_null(strstr(pg_error(pg), "does not know"));
 	assert_int_equal(deliveries[0].outcome, OUTCOME__MAX);
 	connected();
@@ -475,11 +476,11 @@ commit_without_its_standby_is_not_confirmed(void **state)
 	sql("alter system set synchronous_standby_names = 'nobody'");
 	sql("select pg_reload_conf()");
 	usleep(300000);
-	/* first: nobody cancels, the deadline does */
+	/* first: nothing cancels it, the deadline ends it */
 	int64_t begun = clock_ms();
 	enum pg_status hung = record("shop", 9, 500);
 	int64_t took = clock_ms() - begun;
-	/* then: somebody cancels */
+	/* then: it is cancelled */
 	enum pg_status again = pg_connect(pg, in(LONG));
 	assert_int_equal(pthread_create(&thread, NULL, cancel_the_commit, &conninfo), 0);
 	prepare("shop", 1, 10);
@@ -660,7 +661,7 @@ standby_is_not_taken_for_the_primary(void **state)
 	other("user=reader"); /* its transactions are read-only, as on a standby */
 	assert_status(pg_connect(pg, in(LONG)), PG_DOWN);
 	assert_non_null(strstr(pg_error(pg), "read-only"));
-	other("user=reader target_session_attrs=any"); /* the operator's word counts */
+	other("user=reader target_session_attrs=any"); /* the operator's setting counts */
 	connected();
 	assert_status(record("shop", 17, LONG), PG_LOST);
 	setenv("PGTARGETSESSIONATTRS", "any", 1); /* and so does the environment's */

@@ -166,8 +166,18 @@ def test_sessions_that_wait_are_few(own):
     stack.wait_for("the waiting sessions", lambda: own.waiting() == 0)
 
 
-def test_failover_under_load(own):
-    """The last test: afterwards the standby is the primary."""
+@pytest.fixture
+def losing():
+    """One whose primary a test may kill."""
+    site = FailoverSite(scratch())
+    try:
+        yield site.start()
+    finally:
+        site.close()
+
+
+def test_failover_under_load(losing):
+    own = losing
     own.settle()
     with Load(own, own.doors["spool"], senders=8) as spooling, Load(own, own.doors["plain"], senders=8) as plain:
         time.sleep(1)

@@ -271,11 +271,11 @@ $(FUZZ:%=%.pack): %.pack: %
 	(cd $$f.new && ls | grep -xE '[0-9a-f]{40}' | LC_ALL=C sort | tar --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=644 \
 	    --format=ustar -c -T -) | gzip -9n >$$s.tar.gz && echo "$$s.tar.gz: $$(tar -tzf $$s.tar.gz | wc -l) files"
 
-# Plugs are pulled at random under load for TIME seconds, 600 if not said; then every acknowledged body is looked for.
-# SEED= pulls the same plugs again.
+# Processes are killed or frozen at random under load for TIME seconds, 600 by default; then every acknowledged body is looked for.
+# SEED= gives the same faults again.
 .PHONY: prove prove-self
 PROVE_TIME = $(if $(filter command line,$(origin TIME)),$(TIME),600)
-prove: all ## pull plugs under load for TIME seconds: no acknowledged delivery may be lost
+prove: all ## kill and freeze servers under load for TIME seconds: no acknowledged delivery may be lost
 	B=$B TIME=$(PROVE_TIME) SEED=$(SEED) $(PYTHON) tests/prove/prove.py
 
 # the proof of the proof: it must find the loss that a handler makes which acknowledges whatever the writer says

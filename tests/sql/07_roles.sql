@@ -1,4 +1,4 @@
--- What each role may do, tried as that role; and what nobody may.
+-- What each role may do, tried as that role; and what none may.
 begin;
 \ir tools.psql
 select no_plan();

@@ -228,7 +228,7 @@ def test_ids_that_were_rolled_back_block_nobody_and_are_forgotten(pg, name):
 
 
 def test_a_gap_is_kept_while_anybody_runs_who_may_fill_it(pg, name):
-    """An idle transaction with a number that is older than the gap: nobody can know what it drew."""
+    """An idle transaction with a number that is older than the gap: what it drew is not known."""
     with consumer(pg) as c, pg.connect() as idle, pg.connect() as w:
         with idle.transaction():
             idle.execute("select pg_current_xact_id()")

@@ -103,7 +103,7 @@ def test_a_standby_that_never_confirms(own):
 
 
 def test_a_cancelled_wait_is_never_acknowledged(own):
-    """The server says success then, and warns: committed here, nowhere else."""
+    """The server says success then, and warns: committed here and nowhere else."""
     own.settle()
     results = []
     with frozen(own.standby.pid):

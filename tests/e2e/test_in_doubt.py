@@ -107,7 +107,7 @@ def test_cut(own, door, side, messages, calls):
 @pytest.mark.parametrize("door", ["spool", "plain"])
 @pytest.mark.parametrize("side, messages", CUTS)
 def test_swallowed(own, door, side, messages):
-    """Nothing comes back, and nobody hangs up: answered within the deadline all the same."""
+    """Nothing comes back, and the connection stays open: answered within the deadline all the same."""
     own.settle(door)
     order = new_order()
     body = encode(transfer(order=order))

@@ -82,7 +82,7 @@ ACTS = {
                  where merchant = %(merchant)s and id > %(since)s order by id offset %(number)s limit 1), 'by test')""",
 }
 
-# foloosi-worker's, who reads no table
+# foloosi-worker's, which reads no table
 VERIFY = "select foloosi.verify_transaction(%s, %s, %s, %s, %s)"
 
 RECORD = """
@@ -353,7 +353,7 @@ def stories(steps, max_size):
 
 
 def within(policies, steps):
-    """Steps of shops that exist; and who could read something once can read it ever after."""
+    """Steps of shops that exist; and what could be read once can be read ever after."""
     read, kept = set(), []
     for who, (name, arguments) in steps:
         who %= len(policies)
@@ -546,7 +546,7 @@ def test_every_order_of_arrival_one_by_one(db, cast):
 
 
 def test_many_at_once(db):
-    """Several handlers and a shop at work on three hot orders: nothing fails, nothing is lost, nobody is paid twice."""
+    """Several handlers and a shop at work on three hot orders: nothing fails, nothing is lost, nothing is paid twice."""
     threads, transactions = 6, 240 if LONG else 120
     merchant = db.merchant(Shop())
     refs = ["A", "B", "C"]

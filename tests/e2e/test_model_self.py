@@ -21,7 +21,7 @@ def transfer(status, order="A", no=None, ref=None, amount=100, currency="AED", d
 
 
 def send(shop, *args, **kwargs):
-    """The verdict of one delivery as a tuple: outcome, reason, order, its state."""
+    """The outcome of one delivery as a tuple: outcome, reason, order, its state."""
     v = shop.deliver(transfer(*args, **kwargs))
     return v["outcome"], v["reason"], v["order_ref"], v["order_state"]
 

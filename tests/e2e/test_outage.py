@@ -79,7 +79,7 @@ def test_postgresql_comes_back_under_load(own):
 
 
 def test_postgresql_frozen(own):
-    """It neither answers nor hangs up."""
+    """It neither answers nor closes its connections."""
     front = own.front("nginx")
     assert len(family(own.postgres.pid)) > 3
     body = encode(transfer())

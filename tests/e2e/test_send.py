@@ -1,4 +1,4 @@
-"""foloosictl send, against a server that keeps what it was sent and answers as told;
+"""foloosictl send, against a server that keeps its requests and answers as the test wants;
 and the frame around all subcommands."""
 
 import base64
@@ -18,7 +18,7 @@ import pytest
 from support import stack
 
 CTL = stack.build_dir() / "foloosictl"
-TOKEN = "a-token-that-nobody-prints"
+TOKEN = "a-token-that-is-never-printed"
 
 
 class Endpoint(ThreadingHTTPServer):

@@ -74,7 +74,7 @@ def test_postgresql_stopped(front, own):
         for answer in volley(front, [Request(own.path(), body=late)] * 10):
             is_spooled(answer)
         assert len(own.files()) == 12
-        # nobody's payment, so not spooled; and it could not be kept, so no 400 or 422
+        # no payment, so not spooled; and it could not be kept, so no 400 or 422
         for body in (b"not JSON", b"{}"):
             is_problem(post(front, own, body), 503, "Service Unavailable")
         assert front.send(Request(own.path() + "x", body=late)).status == 404
@@ -165,7 +165,7 @@ def test_the_handler_is_killed_in_between(own, second):
         own.spool = kept
     assert own.missing(bodies) == []
     assert not stale.exists(), "left by a crash"
-    assert young.exists(), "somebody may be writing it"
+    assert young.exists(), "another process may be writing it"
 
 
 def test_two_handlers_share_one_directory(own, second):
@@ -332,7 +332,7 @@ def test_a_full_disk(own, second):
 
 
 def test_a_disk_that_hangs(own, second):
-    """A filesystem that is frozen: whoever writes into it, or removes a file, waits in the kernel."""
+    """A filesystem that is frozen: a thread that writes into it, or removes a file, waits in the kernel."""
     image, disk = own.home / "disk.img", second.home / "disk"
     disk.mkdir()
     with image.open("wb") as file:
@@ -389,7 +389,7 @@ def test_a_disk_that_hangs(own, second):
 
 
 def test_another_reason_is_told(own, second):
-    """PostgreSQL comes back and lets nobody in: the log does not go on saying that it should be started."""
+    """PostgreSQL comes back and refuses every connection: the log does not go on saying that it should be started."""
     second.start()
     rules = own.postgres.data / "pg_hba.conf"
     before = rules.read_text()
@@ -517,7 +517,7 @@ def test_a_foreign_file_in_an_empty_spool(second):
 
 @pytest.mark.skipif(not stack.IS_ROOT, reason="only root gives files away")
 def test_a_file_that_cannot_be_read(own, second):
-    """A backup that root put back, say: the log names it, and nobody waits behind it."""
+    """A backup that root put back, say: the log names it, and no other file waits for it."""
     second.config.write()
     second.make_spool()
     spool = second.config.settings["spool_dir"]

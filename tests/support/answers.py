@@ -3,7 +3,7 @@ import base64
 import os
 
 DEADLINE = 3.0
-SLACK = 5.0 if not os.environ.get("WRAP") else 15.0  # for a machine that is busy; who hangs, hangs longer
+SLACK = 5.0 if not os.environ.get("WRAP") else 15.0  # for a busy machine; a request that hangs takes longer
 
 
 def basic(user="foloosi", password="correct horse"):

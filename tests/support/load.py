@@ -24,7 +24,7 @@ def volley(front, requests):
 
 
 class Load:
-    """Senders that go on until told to stop. What they were told stays in .answers."""
+    """Senders that go on until the end of the with. The answers stay in .answers."""
 
     def __init__(self, site, front, senders=16):
         self.site, self.front = site, front

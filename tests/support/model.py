@@ -31,7 +31,7 @@ class Shop:
     # ------------------------------------------------------------ deliveries
 
     def deliver(self, delivery):
-        """One delivery: a dict with digest, fault and the fields of its transfer. Returns the verdict."""
+        """One delivery: a dict with digest, fault and the fields of its transfer. Returns its outcome."""
         d = {name: None if value == "" else value for name, value in delivery.items()}
         seen = self.deliveries.get(d["digest"])
         if seen and seen["outcome"] in ("recorded", "duplicate", "review"):  # row 1
@@ -109,7 +109,7 @@ class Shop:
         return outcome, reason, order_ref
 
     def keep(self, t, d):
-        """Keep what a delivery says for a person, who decides. What succeeded is never rewritten."""
+        """Keep what a delivery says until a person decides. What succeeded is never rewritten."""
         if not t:
             self.create(d, None)
         elif t["status"] == "failed":
@@ -205,7 +205,7 @@ class Shop:
             return "recorded", "verifying"
         reason = "late" if late else None
         self.move(t, said, "paid", reason, late)
-        for p in self.paybacks_of(t):  # what the provider took though it said failed pays the order after all
+        for p in self.paybacks_of(t):  # what was captured though the provider said failed pays the order after all
             if (p["state"], p["reason"]) == ("check", "captured_though_failed"):
                 p.update(state="settled", reason="withdrawn")
         self.event("order.success", t["order_ref"], reason, t)
@@ -256,7 +256,7 @@ class Shop:
     # ------------------------------------------------------------ the provider's word
 
     def verify(self, number, status, amount, currency, order_ref):
-        """verify = callback: what foloosi-worker was told about a transaction. status None: it cannot be asked."""
+        """verify = callback: what the provider answered about a transaction. status None: it cannot be asked."""
         t = self.transactions[number]
         order = self.orders.get(t["order_ref"])
         if t["state"] == "verifying" and order["state"] == "verifying" and order["transaction"] == number:
@@ -358,8 +358,8 @@ class Shop:
         return None
 
     def may_pay(self, t):
-        """Its money is here, unless nobody knows; a payback only because the order was closed, or the provider said
-        failed of what he took, can be withdrawn."""
+        """Its money is here, unless that is not known. Only a payback because the order was closed, or because a failed
+        transaction was captured, can be withdrawn."""
         return all(not went_back(p) if p["state"] == "settled" else
                    (p["state"], p["reason"]) in (("due", "order_closed"), ("check", "captured_though_failed"))
                    for p in self.paybacks_of(t))

@@ -378,7 +378,7 @@ objects_of = $(addprefix $B/,$(patsubst %.c,%.o,$(shell sed -n '1s,^// objects:,
 
 $(UNIT): $B/%: tests/unit/%.c $$(call objects_of,tests/unit/%.c) $B/lib.a $B/.flags
 	@echo '  LD $@'
-	$(Q)$(CC) $(CFLAGS) $(INC_ALL) $(CPPFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(filter %.o %.a,$^) $(call pkg,--libs,cmocka) $(HANDLER_LIBS)
+	$(Q)$(CC) $(CFLAGS) $(INC_ALL) $(CPPFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(filter %.o %.a,$^) $(call pkg,--libs,cmocka) $(HANDLER_LIBS) $(call pkg,--libs,libcurl)
 
 $(FUZZ): $B/%: tests/fuzz/%.c $B/lib.a $B/.flags $(C_FILES)
 	@echo '  LD $@'

@@ -47,7 +47,7 @@ Q	= @
 
 # what is not in lib/
 HANDLER_OBJS = $(patsubst cgi-src/%.c,%.o,$(wildcard cgi-src/handler/*.c))
-CTL_OBJS     = $(patsubst cgi-src/%.c,%.o,$(wildcard cgi-src/ctl/*.c)) handler/stats.o
+CTL_OBJS     = $(patsubst cgi-src/%.c,%.o,$(wildcard cgi-src/ctl/*.c))
 WORKER_OBJS  = $(patsubst cgi-src/%.c,%.o,$(wildcard cgi-src/worker/*.c))
 
 # Asked for when first needed, not when this file is read: `make deps all` installs them in between.
@@ -63,8 +63,6 @@ INC_lib     = -Icgi-src/lib
 INC_handler = -Icgi-src/handler $(INC_lib)
 INC_worker  = -Icgi-src/worker $(INC_lib)
 INC_ctl     = -Icgi-src/ctl $(INC_lib)
-# (but for one that is to go: drain.c counts in handler/stats.h)
-$B/lib/drain.o $B/tidy/lib/drain: INC_lib += -Icgi-src/handler
 INC_ALL     = -Icgi-src/lib -Icgi-src/handler -Icgi-src/worker -Icgi-src/ctl
 
 UNIT	= $(patsubst tests/unit/%.c,$B/%,$(wildcard tests/unit/test_*.c))

@@ -18,6 +18,7 @@
  *                     │
  *                  writer.c     commits waiting deliveries together, gives them outcomes
  *                     │   spool.c   files that hold deliveries while the database is away
+ *                     │     ├─ spool_io.c   the threads that write them
  *                     │     │
  *                     │   drain.c   from there into the database
  *                   pg_record.c one conversation with PostgreSQL, with a deadline    (libpq)
@@ -31,7 +32,8 @@
  *
  *     pool.lock       pool.c      slots, accept threads, completions, the configuration in force
  *     writer.mutex    writer.c    queues and what is completed; not held while a batch is committed
- *     spool.mutex     spool.c     jobs, counters of files; not held during disk operations
+ *     spool.mutex     spool.c     counters of files, flushes; not held during disk operations
+ *     io.mutex        spool_io.c  files to be written; not held during disk operations
  *     drain.mutex     drain.c     removals, counters; not held during disk or database operations
  *     ops.mutex       ops.c       waiting requests; not held while they are answered
  *     crowd.lock      http.c      the list of connections that http_hang_up() ends
@@ -248,6 +250,12 @@ open_spool(const struct config *config, char **error)
 	    error);
 }
 
+static void
+count_drained(enum outcome outcome)
+{
+	stats_count(STATS_DRAINED, outcome_info(outcome)->name);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -319,7 +327,8 @@ main(int argc, char **argv)
 		if (spool != NULL)
 			drain = drain_start(&(struct drain_options){.spool = spool,
 			    .database = config->database,
-			    .rate = config->spool_rate});
+			    .rate = config->spool_rate,
+			    .drained = count_drained});
 		if (way ==
 		    HTTP_WAY_FASTCGI) /* a short-lived process has no numbers worth asking for */
 			ops = ops_start(&(struct ops_options){.listen_fd = fd,

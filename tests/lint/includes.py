@@ -21,7 +21,7 @@ FOREIGN = {  # header: the files that may include it
     r"libpq-fe\.h|libpq/.*|postgres.*": r"lib/pg\w*\.c",
 }
 # (file, what it includes): to be mended, and then to be taken out here
-EXCEPTIONS = {("lib/drain.c", "handler/stats.h")}
+EXCEPTIONS: set[tuple[str, str]] = set()
 
 
 def includes(path):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # foloosi-webhook: build, test, install. `make help` lists the targets. The README's two commands are
 #
 #	make deps demo      a private PostgreSQL + nginx + handler under .demo/, with a few orders in it
@@ -232,6 +233,7 @@ lint: ## compile with clang, formatter, analyzers, manual pages
 	    --suppress=missingIncludeSystem -D_GNU_SOURCE -DVERSION='""' -DFOLOOSI_SQLDIR='""' -DFOLOOSI_DATADIR='""' $(INC_ALL) \
 	    --suppress=varFuncNullUB --suppress=normalCheckLevelMaxBranches cgi-src # glibc's NULL is a pointer; 2.17 says how far it looks
 	$(PYTHON) tests/lint/includes.py
+	$(PYTHON) tests/lint/spdx.py
 	mandoc -Tlint -Wwarning cgi-src/man/*.[1578]
 	$(MAKE) tidy
 

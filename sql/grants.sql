@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- What each role may do, as data. Run again at every deploy, after functions and
 -- views: it takes everything back from our roles and from PUBLIC and gives what
 -- stands here, so this file is the whole truth. Objects in schema foloosi that

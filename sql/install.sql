@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- Install the schema, or bring an older one up to date, with psql alone:
 --
 --     psql -d DATABASE -f sql/install.sql

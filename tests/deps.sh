@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # What building, testing and the demo need on Debian 13 or 12, by package name. Called by `make deps`.
 #
 #   sh tests/deps.sh              all that the tests need: `make deps`

@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: MIT
 # The Debian package in a machine of its own: a fresh Debian root in which a real systemd runs as pid 1,
 # in namespaces and control groups of its own, without network but for its loopback.
 #

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * check.c - "foloosictl check": is everything in order, and if not, what to do?
  *

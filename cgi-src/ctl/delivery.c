@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * delivery.c - "foloosictl replay" and "foloosictl explain": a delivery once more, for good or
  * only to see.

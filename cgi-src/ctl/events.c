@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * events.c - "foloosictl events": who gets events, and what they did not take.
  *

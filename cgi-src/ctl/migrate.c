@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * migrate.c - "foloosictl migrate": bring the schema to where the files in sql/ are.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * query.c - the subcommands that are a query, or a call of one function.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * retain.c - "foloosictl retain": old raw bytes and personal fields go; "foloosictl erase":
  * one customer's go at once.

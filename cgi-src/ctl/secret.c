@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * secret.c - "foloosictl secret": make a token for an endpoint, or a secret that signs.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * send.c - "foloosictl send": post the provider's sample payloads to an endpoint,
  * as a first payment, as a demonstration, and to see with one's own eyes what a

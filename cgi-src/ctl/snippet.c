@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * snippet.c - "foloosictl nginx-snippet" and "apache-snippet": the shipped configuration of the
  * web server, with the handler's socket and limit, and if wanted for one merchant alone.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * spool.c - "foloosictl spool": look into the spool, and drain it.
  *

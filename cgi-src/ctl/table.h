@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * table.h - rows for a person's eyes: aligned columns, and text that cannot harm a terminal.
  *

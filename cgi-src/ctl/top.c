@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * top.c - "foloosictl top": what comes in, what waits, what is behind, once a second.
  *

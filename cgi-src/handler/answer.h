@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * answer.h - what an answer says: headers, JSON, problem+json.
  */

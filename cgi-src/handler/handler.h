@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * handler.h - one request: route, authenticate, read, decode, record, answer.
  */

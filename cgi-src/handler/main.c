@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * main.c - foloosi-webhook: options, socket, signals, and the start and stop of all parts.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * ops.c - the operator's own requests: /healthz, /readyz, /metrics.
  *

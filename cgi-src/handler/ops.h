@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * ops.h - the operator's own requests: /healthz, /readyz, /metrics.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pool.c - the threads that accept and answer requests (leader/follower).
  *

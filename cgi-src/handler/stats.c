@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * stats.c - what the handler counts, and how Prometheus reads it.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * stats.h - what the handler counts, and how Prometheus reads it.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * writer.c - collects submitted deliveries, commits them together, gives each its outcome.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * config.h - the configuration: what each program is told, with one section per merchant. Its settings
  * are rows of the table in settings.c; a new one is a row there and a field here.

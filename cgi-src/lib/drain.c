@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * drain.c - from the spool into PostgreSQL, beside live traffic.
  *

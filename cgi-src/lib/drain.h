@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * drain.h - from the spool into PostgreSQL, beside live traffic.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * http.h - a request and an answer, whatever brought them: FastCGI (threads of
  * one process, or one process a request under mod_fcgid) or plain CGI. http.c is

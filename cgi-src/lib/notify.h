@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * notify.h - tells the service manager how we are: the protocol of sd_notify(3).
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * outcome.c - the tables of what may become of a request, and of why it may be unavailable.
  *

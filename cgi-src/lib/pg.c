@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pg.c - a connection to PostgreSQL: connecting, one exchange, and what an error means.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pg_private.h - what lib/pg*.c share. No other file includes it.
  */

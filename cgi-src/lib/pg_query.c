@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pg_query.c - one statement at a time, for foloosi-worker and foloosictl.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pg_query.h - one statement at a time, for foloosi-worker and foloosictl.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pg_record.c - record a batch in PostgreSQL; with a deadline, see pg.c.
  *

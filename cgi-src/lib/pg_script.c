@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pg_script.c - texts of several statements, for foloosictl migrate.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pg_script.h - texts of several statements, for foloosictl migrate. A program that faces the
  * internet is not linked with it.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * settings.h - the settings of the configuration: one table of them, one table of their types.
  *

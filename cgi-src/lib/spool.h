@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * spool.h - durable files that hold deliveries while PostgreSQL is away.
  *

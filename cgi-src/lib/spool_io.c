@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * spool_io.c - threads that write the spool's files, so that a disk that hangs holds up no request.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * spool_io.h - threads that write the spool's files, so that a disk that hangs holds up no request.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * transfer.h - the decoded data.transfer object of the provider's page.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * main.c - foloosi-worker: what happens after the commit. Options, signals, the loop.
  *

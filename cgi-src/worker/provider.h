@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * provider.h - what the provider's API says of transactions: its transaction-detail, and its list.
  */

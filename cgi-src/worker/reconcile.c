@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * reconcile.c - "foloosi-worker reconcile": the provider's list of transactions against ours.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * verify.c - questions to the provider about transactions (verify = callback).
  *

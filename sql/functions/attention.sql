@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- Closing what waits for a person and is no order: paybacks and deliveries.
 
 create or replace function foloosi.money_went_back(payback foloosi.paybacks) returns boolean

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- decide(): the order rules, row by row. This is the heart of the schema; the README's table
 -- "Order rules" has the same numbers.
 --

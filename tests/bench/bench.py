@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: MIT
 """make bench, bench-quick, bench-growth: how fast, next to what a merchant could take instead.
 
 bench.py full     everything; writes tests/bench/RESULTS.md and throughput.svg        < 15 minutes

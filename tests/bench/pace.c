@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pace.c - an open-loop load generator: requests begin when their time has come, whatever
  * became of the ones before.

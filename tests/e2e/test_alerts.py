@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """prometheus/: the alert rules fire when they should and not a little before; rules and dashboard speak of metrics that exist."""
 import json
 import re

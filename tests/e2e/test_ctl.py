@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """foloosictl as an operator uses it: against a real database with some hundred orders, hostile texts among them.
 
 What a stranger chose must neither be obeyed by a terminal nor stand in a command that one is told to paste; what is

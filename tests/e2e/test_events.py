@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Events by pull: every consumer gets every event at least once, those of an order in their order.
 
 Writers and consumers are sessions of their own, as in life: what is held open, rolled back or

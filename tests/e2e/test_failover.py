@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Primary and synchronous standby: nothing acknowledged is lost when the primary dies, and a commit that the
 standby did not confirm is never acknowledged."""
 import contextlib

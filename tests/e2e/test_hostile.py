@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Peers that mean harm: slow, half-open or silent at the web servers, and anything at all at the FastCGI socket."""
 import os
 import random

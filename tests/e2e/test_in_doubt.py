@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The connection to PostgreSQL breaks at every message of the statement and its commit: counted exactly once."""
 import hashlib
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Many at once: what is counted once is counted once, and what was acknowledged is there."""
 import collections
 import signal

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """No log of any server holds a token, a body or anything personal, whatever goes wrong.
 
 Values that cannot be mistaken are sent along every way that there is, good and bad; then every

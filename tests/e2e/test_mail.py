@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Mails to customers, over real SMTP: aiosmtpd on loopback, which refuses, greylists and hangs as the test wants.
 
 What arrives is read by Python's own parser of mail, which notes every defect.

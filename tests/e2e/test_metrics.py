@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """/healthz, /readyz and /metrics, through the shipped files of nginx and Apache: who may ask, and whether it is true."""
 import os
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """foloosictl migrate and sql/install.sql, on a PostgreSQL of their own.
 
 Roles belong to a whole cluster, so what is said about the first run in a cluster

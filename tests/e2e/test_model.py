@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """
 PostgreSQL against the reference model (model.py): the same story is told to both, and every
 row and every verdict is compared; ids and timestamps aside.

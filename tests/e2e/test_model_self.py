@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """
 The reference model against hand-written cases, one for each row of the order rules and
 for each sentence under them. No database: this says what we believe, in examples, so

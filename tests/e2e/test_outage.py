@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """PostgreSQL away, frozen, cut off or locked: 503 with Retry-After in time, then on as before."""
 import statistics
 import threading

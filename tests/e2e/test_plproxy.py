@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """record_deliveries() spreads over several databases by PL/Proxy, with the same call."""
 import hashlib
 import shutil

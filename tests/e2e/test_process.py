@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The handler as a process: where its socket comes from, how it stops, what its database role may."""
 import os
 import shutil

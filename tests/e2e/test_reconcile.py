@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """foloosi-worker reconcile: the books of a stand-in for the provider (tests/support/provider.py) against ours."""
 import datetime
 import itertools

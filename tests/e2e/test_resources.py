@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What is scarce, wrong or out of date: an honest answer, and a log line that says what to do."""
 import base64
 import contextlib

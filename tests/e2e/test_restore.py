@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What foloosi-webhook-restore(7) says, done.
 
 A real base backup and archive of WAL, a restore to a point in time under a running handler, and a dump

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """foloosictl retain and erase, beside deliveries through the handler, as the roles that may."""
 
 import json

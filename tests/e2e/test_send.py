@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """foloosictl send, against a server that keeps its requests and answers as the test wants;
 and the frame around all subcommands."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Under a service manager: the notifications, when its watchdog ends it, and a restart that no client notices.
 
 The manager is played by the test, in the protocol of sd_notify(3) and sd_listen_fds(3): a datagram

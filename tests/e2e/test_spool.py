@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The spool: what PostgreSQL cannot take now is on disk, answered 200, and in the database once it can."""
 import hashlib
 import json

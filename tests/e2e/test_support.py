@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the other tests lean on: tests/support/."""
 import os
 import signal

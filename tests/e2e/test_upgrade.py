@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What foloosi-webhook-upgrade(7) says, with a real older release: its programs and its schema.
 
 The older release is built from the repository's history.

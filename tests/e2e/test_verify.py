@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Verification by call-back: foloosi-worker asks a stand-in for the provider (tests/support/provider.py)."""
 import itertools
 import time

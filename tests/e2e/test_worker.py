@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """foloosi-worker: events to the merchants' endpoints, over real HTTP.
 
 The endpoints are faulty on purpose: they hang, dribble, redirect, break, answer 500, 410 or

@@ -1,4 +1,5 @@
 // objects: lib/pg.c
+/* SPDX-License-Identifier: MIT */
 /*
  * The arrays that the database is sent: whatever the elements, a reader that knows only PostgreSQL's
  * array_recv() finds the same again, and nothing else. pg_record.c is included, for its encoder is its own.

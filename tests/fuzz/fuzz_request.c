@@ -1,4 +1,5 @@
 // objects: handler/handler.c handler/answer.c handler/stats.c lib/outcome.c lib/spool.c lib/spool_io.c lib/config.c lib/config_file.c lib/settings.c lib/config_check.c lib/url.c lib/mail.c lib/auth.c lib/transfer.c lib/json.c lib/rfc8259.c lib/text.c lib/money.c lib/log.c ../tests/unit/fake_http.c ../tests/unit/fake_writer.c
+/* SPDX-License-Identifier: MIT */
 /*
  * Any request head and body: one answer, of those that are promised, whose JSON is complete. The
  * input's first lines are target, method, content type, encoding and the auth headers; an empty

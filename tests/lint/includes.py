@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: MIT
 """make lint: which file of cgi-src/ may include what.
 
 lib/ includes nothing of the programs' folders, and those include nothing of each other. Each foreign library has

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Linked into foloosi-webhook by make prove-self with --wrap: a writer whose deliveries all count as
  * recorded, also those that nothing was kept of. tests/prove/prove.py has to find that loss.

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: MIT
 """Nothing lost: faults at random under load, then compare every acknowledged body with the database.
 
   TIME=600          seconds of it

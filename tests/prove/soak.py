@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: MIT
 """Nothing grows: load at a steady rate for a long time, and what the handler needs for it, minute by minute.
 
   TIME=1800         seconds of it

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- The schema as a person meets it: what is there, what it says of itself, how wide it is.
 begin;
 \ir tools.psql

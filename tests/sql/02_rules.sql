@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- The order rules: each row of the table, each policy, each sentence under it.
 begin;
 \ir tools.psql

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- register_order(): the merchant announces an order with its expected amount.
 begin;
 \ir tools.psql

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- resolve_order(): a person decides an order, or closes it.
 begin;
 \ir tools.psql

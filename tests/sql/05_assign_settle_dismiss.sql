@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- assign_transaction(), settle_payback(), dismiss_attention(): what else a person closes.
 begin;
 \ir tools.psql

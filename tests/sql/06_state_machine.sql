@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- The state machine, which the tables enforce for every session that sends an UPDATE: here it is a superuser's.
 begin;
 \ir tools.psql

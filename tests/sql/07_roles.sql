@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- What each role may do, tried as that role; and what none may.
 begin;
 \ir tools.psql

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- A merchant's own triggers, and data that the database refuses: nothing is lost, neighbours are not hurt.
 begin;
 \ir tools.psql

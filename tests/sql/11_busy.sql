@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- What another session holds comes back busy at once, unrecorded; everything else is recorded.
 --
 -- That is a second session, by dblink. It sees only what is committed, so what this

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- What a person reads: attention, everything that waits for one; order_history, each change of an order with its cause.
 begin;
 \ir tools.psql

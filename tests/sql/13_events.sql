@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- Events on their way: what foloosi-worker reports and what becomes of it; the circuit; attention.
 -- tests/e2e/test_events.py and test_worker.py have what takes several sessions.
 begin;

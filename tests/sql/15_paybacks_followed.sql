@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- Open paybacks: said again by time and not by deliveries, opened once for one cause, closed by a person or a refund.
 begin;
 \ir tools.psql

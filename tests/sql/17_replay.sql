@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- A delivery once more: for good, and only to see.
 begin;
 \ir tools.psql

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- Old bytes and personal fields go; what makes a repeat a repeat, and the books, stay.
 begin;
 \ir tools.psql

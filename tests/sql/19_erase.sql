@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- A customer's data go on request; no other customer's, and nothing of the books.
 begin;
 \ir tools.psql

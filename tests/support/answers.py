@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What an answer of the handler has to look like."""
 import base64
 import os

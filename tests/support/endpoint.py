@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """An HTTP server that keeps its requests and answers as the test wants: a merchant's endpoint, the provider."""
 import base64
 import hashlib

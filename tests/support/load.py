@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Many requests at the same time, and load that goes on."""
 import http.client
 import threading

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """
 The order rules, once more, as plainly as they can be said.
 

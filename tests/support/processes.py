@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Processes of a server: which they are, what they need, how to stop them for a while."""
 import contextlib
 import os

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: MIT
 """A stand-in for the provider: its API, and the sender of its webhooks.
 
     provider.py [--port PORT] [--key KEY] [--webhook URL]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The stack of the end-to-end tests: a PostgreSQL, a handler, the web servers in front of it; requests and bodies for it."""
 import contextlib
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Private servers for the tests and the demo: PostgreSQL, PgBouncer, the handler, nginx, Apache.
 
 Everything lives below one directory and is reached by unix sockets, but for the web servers'

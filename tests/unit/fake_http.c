@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* http.h without a web server: see fake_http.h. */
 #include <stdlib.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * fake_pg.h - a database for test_writer.c that fails on command.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* writer.h without a database: see fake_writer.h. */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A writer that records nothing, notes what was submitted and gives it the test's outcome. */
 #ifndef FAKE_WRITER_H
 #define FAKE_WRITER_H

@@ -1,4 +1,5 @@
 // objects: lib/config.c lib/config_file.c lib/settings.c lib/config_check.c lib/url.c lib/mail.c lib/auth.c lib/log.c lib/transfer.c lib/rfc8259.c lib/money.c
+/* SPDX-License-Identifier: MIT */
 /*
  * Configuration files, good and bad. A bad one must be refused with the file, the line
  * and the words of the remedy, and without a word of any secret in it.

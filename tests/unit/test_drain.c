@@ -1,4 +1,5 @@
 // objects: lib/drain.c lib/spool.c lib/spool_io.c lib/outcome.c lib/transfer.c lib/rfc8259.c lib/money.c lib/auth.c lib/log.c fake_pg.c
+/* SPDX-License-Identifier: MIT */
 /*
  * A file goes when its delivery is committed, and not before, whatever the database does. Against a
  * database that fails on command: see fake_pg.h.

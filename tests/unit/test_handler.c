@@ -1,4 +1,5 @@
 // objects: handler/handler.c handler/answer.c handler/stats.c lib/outcome.c lib/spool.c lib/spool_io.c lib/config.c lib/config_file.c lib/settings.c lib/config_check.c lib/url.c lib/mail.c lib/auth.c lib/transfer.c lib/rfc8259.c lib/money.c lib/log.c fake_http.c fake_writer.c
+/* SPDX-License-Identifier: MIT */
 /*
  * The answers table line by line, its order, and what may never be in an answer or a
  * log. The real handler over a web server and a writer that are only noted down.

@@ -1,4 +1,5 @@
 // objects: lib/http.c lib/log.c
+/* SPDX-License-Identifier: MIT */
 /*
  * http.c against peers that speak FastCGI well, badly, or not at all. This pins what
  * http.c does with libfcgi and what nobody documents: a connection handed to FCGX_Accept_r().

@@ -1,4 +1,5 @@
 // objects: lib/http_client.c lib/text.c
+/* SPDX-License-Identifier: MIT */
 // http_client.c against a server of one thread that misbehaves by the path that it is asked for.
 #include <arpa/inet.h>
 #include <netinet/in.h>

@@ -1,4 +1,5 @@
 // objects: lib/pg.c
+/* SPDX-License-Identifier: MIT */
 // pg.c: what it does without a server. test_pg_server.c has the rest.
 #include <setjmp.h>
 #include <stdarg.h>

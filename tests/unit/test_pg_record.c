@@ -1,4 +1,5 @@
 // objects: lib/outcome.c lib/log.c
+/* SPDX-License-Identifier: MIT */
 /*
  * What pg_record.c does without a server: encode and understand. It is included, for its
  * functions are static. PQmakeEmptyPGresult() and its like build the answers.

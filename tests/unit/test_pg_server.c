@@ -1,4 +1,5 @@
 // objects: lib/pg.c lib/pg_record.c lib/outcome.c lib/log.c
+/* SPDX-License-Identifier: MIT */
 /*
  * pg_record.c against a real PostgreSQL, a private one in a temporary directory, with a
  * record_deliveries() of this test's own, which keeps what it gets in table foloosi.seen

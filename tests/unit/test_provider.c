@@ -1,4 +1,5 @@
 // objects: worker/provider.c lib/rfc8259.c lib/money.c
+/* SPDX-License-Identifier: MIT */
 // provider.c: what the provider's answers say, and what they do not.
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,5 @@
 // objects: worker/push.c lib/auth.c lib/url.c lib/mail.c lib/rfc8259.c lib/backoff.c lib/log.c
+/* SPDX-License-Identifier: MIT */
 // push.c: what an answer means for an event. The rest of it runs in tests/e2e/test_worker.py.
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,5 @@
 // objects: lib/spool.c lib/spool_io.c lib/auth.c lib/log.c
+/* SPDX-License-Identifier: MIT */
 /*
  * What is kept survives, what is not kept leaves nothing, and no file, however torn, is taken for a
  * delivery. The disk fails on command: the executable's fsync() and renameat() go before libc's.

@@ -1,4 +1,5 @@
 // objects: handler/stats.c lib/outcome.c lib/log.c
+/* SPDX-License-Identifier: MIT */
 /*
  * What is counted is what /metrics says, exactly, from many threads too, and after a reload.
  */

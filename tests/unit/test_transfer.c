@@ -1,4 +1,5 @@
 // objects: lib/transfer.c lib/rfc8259.c lib/money.c
+/* SPDX-License-Identifier: MIT */
 // transfer.c: the fields of good bodies, all faults of bad ones, and a run over two
 // directories of files. CORPUS names their parent; else it is tests/corpus. A file in
 // bad/ begins with the HTTP status that its fault deserves.

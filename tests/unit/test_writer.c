@@ -1,4 +1,5 @@
 // objects: handler/writer.c handler/stats.c lib/outcome.c lib/log.c fake_pg.c
+/* SPDX-License-Identifier: MIT */
 /*
  * The writer against a database that fails on command. Times are asserted with room
  * for a busy machine: what must be fast is compared with what would be slow.

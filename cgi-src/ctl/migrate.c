@@ -317,7 +317,10 @@ script_run(struct migration_run *r, const struct script *s)
 	if (pg_script(r->pg, s->text) != PG_OK) {
 		r->undone = pg_in_transaction(r->pg);
 		unsigned line = pg_script_line(r->pg, s->text);
-		warnx("%s/%s:%u: %s", r->dir, s->path, line, pg_error(r->pg));
+		if (line > 0)
+			warnx("%s/%s:%u: %s", r->dir, s->path, line, pg_error(r->pg));
+		else
+			warnx("%s/%s: %s", r->dir, s->path, pg_error(r->pg));
 		return false;
 	}
 	if (!pg_in_transaction(r->pg)) {

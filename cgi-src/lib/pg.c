@@ -194,12 +194,15 @@ static void
 write_lines(char *to, size_t size, const char *sqlstate, const PGresult *r)
 {
 	static const struct {
-		int code;
 		const char *before;
+		int code;
 		bool quotes; /* may quote a row */
-	} fields[] = {{PG_DIAG_MESSAGE_PRIMARY, "", false},
-	    {PG_DIAG_MESSAGE_DETAIL, "\n  detail: ", true},
-	    {PG_DIAG_CONTEXT, "\n  context: ", true}, {PG_DIAG_MESSAGE_HINT, "\n  hint: ", false}};
+	} fields[] = {
+	    {"", PG_DIAG_MESSAGE_PRIMARY, false},
+	    {"\n  detail: ", PG_DIAG_MESSAGE_DETAIL, true},
+	    {"\n  context: ", PG_DIAG_CONTEXT, true},
+	    {"\n  hint: ", PG_DIAG_MESSAGE_HINT, false},
+	};
 	bool of_data = strncmp(sqlstate, "22", 2) == 0 || strncmp(sqlstate, "23", 2) == 0;
 	size_t len = 0;
 

@@ -24,7 +24,9 @@
 
 #include <cmocka.h>
 
+#include "../../cgi-src/lib/pg_query.h"
 #include "../../cgi-src/lib/pg_record.h"
+#include "../../cgi-src/lib/pg_script.h"
 #include "../../cgi-src/lib/log.h"
 #include "../../cgi-src/lib/mem.h"
 #include "clock.h"
@@ -702,6 +704,125 @@ silent_host_is_passed_by(void **state)
 	assert_status(status, PG_OK);
 }
 
+/* -- one statement at a time -- */
+
+static void
+each_program_knows_its_versions(void **state)
+{
+	(void)state;
+	pg_free(pg); /* schema_version() is 1 here */
+	pg = pg_new(PG_WORKER, conninfo);
+	pg_for_person(pg);
+	assert_false(pg_ready(pg));
+	assert_non_null(strstr(pg_error(pg), "version 1"));
+	assert_non_null(strstr(pg_remedy(pg), "foloosictl migrate"));
+	pg_free(pg);
+	pg = pg_new(PG_HANDLER, conninfo);
+	pg_for_person(pg);
+	assert_true(pg_ready(pg));
+	pg_free(pg);
+	pg = pg_new(PG_MONITOR, conninfo);
+	pg_for_person(pg);
+	assert_true(pg_ready(pg));
+	other("user=stranger");
+	pg_for_person(pg);
+	assert_false(pg_ready(pg));
+	assert_non_null(strstr(pg_remedy(pg), "connect as"));
+	other("user=handler dbname=template1");
+	pg_for_person(pg);
+	assert_false(pg_ready(pg));
+	assert_non_null(strstr(pg_remedy(pg), "foloosictl migrate"));
+	other("user=handler dbname=nowhere");
+	pg_for_person(pg);
+	assert_false(pg_ready(pg));
+	assert_non_null(strstr(pg_remedy(pg), "make the database"));
+}
+
+static void
+a_statement_is_kept_refused_or_lost(void **state)
+{
+	static const char *const elements[] = {"a,b}", NULL, "", "\"", "\\", "NULL", "}"};
+	struct text array = {0};
+	struct pg_rows rows;
+	const char *values[1];
+
+	(void)state;
+	pg_for_person(pg);
+	assert_true(pg_ready(pg));
+	for (int turn = 0; turn < 2; turn++) { /* a closed array can grow */
+		for (size_t i = 0; i < sizeof elements / sizeof elements[0]; i++) {
+			values[0] = pg_array_text(&array);
+			pg_array_add(&array, elements[i]);
+		}
+		values[0] = pg_array_text(&array);
+		assert_int_equal(
+		    pg_query(pg, "select * from unnest($1::text[])", 1, values, &rows), PG_OK);
+		assert_int_equal(rows.count, sizeof elements / sizeof elements[0]);
+		for (size_t i = 0; i < rows.count; i++)
+			if (elements[i] == NULL)
+				assert_null(pg_value(&rows, i, 0));
+			else
+				assert_string_equal(pg_value(&rows, i, 0), elements[i]);
+		pg_rows_free(&rows);
+		text_clear(&array);
+	}
+	text_free(&array);
+
+	enum pg_status refused = pg_query(pg, "select 1/0", 0, NULL, &rows);
+	assert_int_equal(refused, PG_DATA);
+	assert_true(pg_refused(refused) && pg_connected(pg) && rows.count == 0);
+	assert_string_equal(pg_error(pg), "division by zero");
+	assert_int_equal(pg_query(pg, "select 1", 0, NULL, NULL), PG_OK);
+
+	assert_int_equal(
+	    pg_query(pg, "select pg_terminate_backend(pg_backend_pid())", 0, NULL, NULL), PG_LOST);
+	assert_false(pg_connected(pg));
+	assert_int_equal(pg_query(pg, "select 1", 0, NULL, NULL), PG_LOST);
+}
+
+/* -- scripts -- */
+
+static void
+an_error_has_its_line(void **state)
+{
+	static const struct {
+		const char *text;
+		unsigned line;
+	} rows[] = {
+	    {"select 1;\nselect nonsense", 2},
+	    {"-- ;\n/* ; */ select 1; ;;\n\n-- ;\nselect\n 1/0;", 5},
+	    {"do $$ begin perform ';'; end $$;\n\ndo $x$ begin\n raise 'x;';\nend $x$; select 1;",
+		3},
+	    {"select ';', e'\\'', $a$;$a$, 1 as \";\"; select 1/0", 1},
+	    {"select 1 -- ;\n + 1;\nselect 1/0", 3},
+	    {"select 'Größe;';\nselect 1/0", 2},
+	    {"\ncopy foloosi.seen from stdin;\nselect 1", 2},
+	    {"\ncopy foloosi.seen to stdout;\nselect 1", 2},
+	};
+
+	(void)state;
+	pg_free(pg);
+	pg = pg_new(PG_MIGRATE, conninfo);
+	pg_for_person(pg);
+	assert_true(pg_ready(pg));
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		unsigned line;
+
+		assert_int_equal(pg_script(pg, "begin; select 1"), PG_OK);
+		assert_true(pg_in_transaction(pg));
+		assert_int_not_equal(pg_script(pg, rows[i].text), PG_OK);
+		line = pg_script_line(pg, rows[i].text);
+		if (line != rows[i].line)
+			fail_msg("row %zu: line %u: %s", i, line, pg_error(pg));
+		assert_int_equal(pg_script(pg, "rollback"), PG_OK);
+	}
+	assert_int_equal(pg_script(pg, "begin; create table foloosi.kept ()"), PG_DOWN);
+	assert_false(pg_commit(pg)); /* the transaction had failed */
+	assert_int_equal(pg_script(pg, "begin; select 1"), PG_OK);
+	assert_true(pg_commit(pg));
+	assert_false(pg_in_transaction(pg));
+}
+
 static void
 settings_that_break_the_promise_do_not_stop_us(void **state)
 {
@@ -734,6 +855,9 @@ main(void)
 	    TEST(privileges_and_schema_are_checked),
 	    TEST(standby_is_not_taken_for_the_primary),
 	    TEST(silent_host_is_passed_by),
+	    TEST(each_program_knows_its_versions),
+	    TEST(a_statement_is_kept_refused_or_lost),
+	    TEST(an_error_has_its_line),
 	    TEST(settings_that_break_the_promise_do_not_stop_us),
 	};
 

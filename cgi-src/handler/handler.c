@@ -33,7 +33,7 @@
 #define MARGIN_MS 20    /* … less this, so that there is time to answer that it was late */
 #define IDS 32          /* request ids drawn at a time: getrandom() is whole up to 256 bytes */
 #define TO_BE_RECORDED OUTCOME__MAX /* no outcome yet: it is for the writer */
-#define WARNED_MAX 64 /* merchants for which the log says that the database does not know them */
+#define WARNED_MAX 64               /* merchants whose absence from the database was logged */
 
 struct handler {
 	struct writer *writer; /* borrowed */
@@ -143,7 +143,7 @@ update_check(void *check, const void *bytes, size_t len)
 
 /*
  * May the body be JSON by its content type? Parameters are skipped: a charset changes
- * nothing, for JSON is UTF-8 (RFC 8259 section 8.1). No type, and text/plain, say nothing.
+ * nothing, for JSON is UTF-8 (RFC 8259 section 8.1). No type, and text/plain, may be JSON.
  */
 static bool
 is_json_type(const char *type)
@@ -171,7 +171,7 @@ is_json_type(const char *type)
 	       memchr(type, ',', len) == NULL;
 }
 
-/* Decode the body into the delivery. false: h says what is wrong with it. */
+/* Decode the body into the delivery. False: it is in h what is wrong with it. */
 static bool
 decode(struct handler *h)
 {

@@ -37,7 +37,7 @@
  *     io.mutex        spool_io.c  files to be written; not held during disk operations
  *     drain.mutex     drain.c     removals, counters; not held during disk or database operations
  *     ops.mutex       ops.c       waiting requests; not held while they are answered
- *     crowd.lock      http.c      the list of connections that http_hang_up() ends
+ *     requests.lock   http.c      the list of connections, for http_stop_reading()
  *     lock            handler.c   warn_unknown_merchant()'s list
  *
  * log.c takes none (a line is one write), stats.c counts with atomics.
@@ -153,7 +153,7 @@ reload(void)
 	config_unref(old);
 }
 
-/* A word to the service manager. Returns in how many milliseconds the next one is due, or -1. */
+/* Report to the service manager. Returns in how many milliseconds the next report is due, or -1. */
 static int64_t
 report(struct writer *writer)
 {
@@ -211,8 +211,8 @@ log_stop(struct writer *writer)
 
 /*
  * FastCGI, until a signal ends it. Returns false if the socket was lost.
- *   own  the socket is ours alone. One that was passed to us may have another server behind it,
- *        which takes what we leave in it.
+ *   own  this program made the socket. One that was passed to it may have another server behind it,
+ *        which takes what is left in it.
  */
 static bool
 serve_fastcgi(const struct pool_options *pool, bool own, const sigset_t *signals)
@@ -270,7 +270,7 @@ main(int argc, char **argv)
 	struct drain *drain = NULL;
 	enum http_way way;
 	sigset_t signals;
-	const char *path = NULL; /* of the socket, if it is ours to make */
+	const char *path = NULL; /* of the socket, if this program makes it */
 	char *error = NULL;
 	int fd, threads, rc;
 

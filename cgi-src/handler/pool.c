@@ -398,7 +398,7 @@ pool_close(int64_t wait_ms)
 	pthread_cond_broadcast(&pool.idle_wake);
 	pthread_mutex_unlock(&pool.lock);
 	wait_for_threads(now + PATIENCE_MS);
-	http_hang_up();
+	http_stop_reading();
 	wait_for_threads(FOR_EVER);
 }
 

@@ -1068,13 +1068,13 @@ signals_are_left_alone(void **state)
 }
 
 static void *
-hang_up_soon(void *arg)
+stop_reading_soon(void *arg)
 {
 	const struct timespec soon = {.tv_nsec = 100000000};
 
 	(void)arg;
 	nanosleep(&soon, NULL);
-	http_hang_up();
+	http_stop_reading();
 	return NULL;
 }
 
@@ -1091,7 +1091,7 @@ hanging_up(void **state)
 	put_record(STDIN, "hel", 3);
 	fd = send_all();
 	assert_int_equal(http_accept(q), HTTP_REQUEST);
-	assert_int_equal(pthread_create(&thread, NULL, hang_up_soon, NULL), 0);
+	assert_int_equal(pthread_create(&thread, NULL, stop_reading_soon, NULL), 0);
 	assert_int_equal(read_body(100, 5000), HTTP_BODY_CUT_SHORT);
 	finish(); /* it still gets its answer */
 	assert_non_null(strstr(answer_of(fd, &ends), "well"));

@@ -16,8 +16,6 @@ import pytest
 from support import stack
 from support.site import scratch
 
-README = (stack.ROOT / "README.md").read_text()
-
 
 @pytest.fixture(scope="module")
 def pg():

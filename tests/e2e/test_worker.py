@@ -20,8 +20,6 @@ from support import stack
 from support.endpoint import Endpoint, Request
 from support.worker_site import SECRETS, WorkerSite, numbers, until
 
-README = (stack.ROOT / "README.md").read_text()
-
 
 # -- the servers -----------------------------------------------------------------------------------
 

@@ -98,6 +98,8 @@ parse_options(int argc, char **argv)
 		case OPTION_MERCHANT:
 			o.days.merchant = optarg;
 			break;
+		default: /* program_option() ends the program */
+			break;
 		}
 	if (optind < argc && strcmp(argv[optind], "reconcile") == 0) {
 		o.reconcile = true;

@@ -38,6 +38,7 @@ act(struct pg *s, const struct action *a, const char *consumer, char **ids, int 
 	const char *values[] = {consumer, NULL};
 	struct pg_rows rows;
 	enum pg_status status;
+	int code = CTL_OK;
 
 	for (int i = 0; i < count; i++)
 		pg_array_add(&array, ids[i]);
@@ -49,10 +50,14 @@ act(struct pg *s, const struct action *a, const char *consumer, char **ids, int 
 		warnx("%s", pg_error(s));
 		return CTL_FAILED;
 	}
-	if (a->said != NULL)
+	if (count > 0 && strcmp(pg_value(&rows, 0, 0), "0") == 0) {
+		warnx("nothing was changed: none of these events waits for \"%s\"", consumer);
+		code = CTL_FAILED;
+	} else if (a->said != NULL) {
 		printf("%s %s\n", pg_value(&rows, 0, 0), a->said);
+	}
 	pg_rows_free(&rows);
-	return CTL_OK;
+	return code;
 }
 
 static int

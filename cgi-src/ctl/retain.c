@@ -46,6 +46,7 @@ struct run {
 	bool dry_run, json;
 	int64_t wait_ms;     /* for how long what is busy is tried again */
 	int printed;         /* lines, so far */
+	bool refused;        /* this role may not */
 	struct table report; /* with json they are printed at the end */
 };
 
@@ -85,6 +86,7 @@ run_step(struct pg *s, struct run *run, const struct step *step)
 
 		if (pg_query(s, step->sql, 3, values, &rows) != PG_OK) {
 			warnx("%s", pg_error(s));
+			run->refused |= strstr(pg_error(s), "permission denied") != NULL;
 			ok = false;
 			break;
 		}
@@ -156,6 +158,9 @@ run_retain(const struct ctl_call *call)
 		if (!run_step(s, &run, &steps[i]))
 			code = CTL_FAILED;
 	pg_free(s);
+	if (run.refused)
+		warnx("retain is for the role foloosi_retention: user=foloosi_retention in "
+		      "--database, or PGUSER");
 	if (run.json)
 		ctl_print_json(&run.report);
 	else if (run.printed == 0 && code == CTL_OK)

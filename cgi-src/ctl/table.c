@@ -23,6 +23,7 @@
 #include "mem.h"
 #include "table.h"
 #include "text.h"
+#include "text.h"
 
 #define GAP 2       /* blanks between columns */
 #define INDENT 4    /* blanks before what is printed below a row */
@@ -33,18 +34,14 @@
 
 /* ---- one code point ---- */
 
-/*
- * Take one code point off the front of s. Returns its length in bytes; *cp is UINT32_MAX for a byte
- * that is no UTF-8 (RFC 3629: no overlong forms, no surrogates).
- */
+/* The length in bytes of the code point at s; *cp is UINT32_MAX for a byte that is no UTF-8. */
 static size_t
-take(const unsigned char *s, uint32_t *cp)
+take(const char *s, uint32_t *cp)
 {
-	const char *text = (const char *)s;
-	size_t n = utf8_sequence(text, text + strnlen(text, 4));
+	size_t n = utf8_sequence(s, s + strnlen(s, 4));
 
-	*cp = n == 0 ? UINT32_MAX : utf8_code_point(text, n);
-	return n == 0 ? 1 : n;
+	*cp = n > 0 ? utf8_code_point(s, n) : UINT32_MAX;
+	return n > 0 ? n : 1;
 }
 
 /* Would a terminal obey it, or does it deceive the eye? */
@@ -80,7 +77,7 @@ harmful(uint32_t cp)
 static int
 piece(const char **text, bool ascii, char out[PIECE_SIZE])
 {
-	const unsigned char *s = (const unsigned char *)*text;
+	const char *s = *text;
 	uint32_t cp;
 	size_t n;
 	int width;
@@ -102,7 +99,7 @@ piece(const char **text, bool ascii, char out[PIECE_SIZE])
 		return width;
 	}
 	if (cp == UINT32_MAX)
-		return snprintf(out, PIECE_SIZE, "\\x%02x", (unsigned)*s);
+		return snprintf(out, PIECE_SIZE, "\\x%02x", (unsigned char)*s);
 	if (cp == '\n' || cp == '\t')
 		return snprintf(out, PIECE_SIZE, "\\%c", cp == '\n' ? 'n' : 't');
 	return snprintf(out, PIECE_SIZE, cp > 0xffff ? "\\U%08x" : "\\u%04x", (unsigned)cp);
@@ -125,7 +122,7 @@ table_json(FILE *out, const char *json)
 	uint32_t cp;
 
 	while (*json != '\0') {
-		size_t n = take((const unsigned char *)json, &cp);
+		size_t n = take(json, &cp);
 
 		/* outside of strings JSON has none of these, and RFC 8259 lets a string spell them so */
 		if (cp != UINT32_MAX && cp >= 0x7f && cp <= 0xffff && harmful(cp))

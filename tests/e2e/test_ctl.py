@@ -281,6 +281,11 @@ def test_what_was_done_before_is_an_error(shop):
     recorded = shop.json("deliveries", "--order", "TWICE", "--outcome", "recorded")[0]["id"]
     assert "does not wait for a person" in shop.ctl("attention", "dismiss", recorded, code=1)
     assert "nothing with the id" in shop.ctl("attention", "dismiss", 999999999, code=1)
+    shop.query("select foloosi.add_consumer('idle', 'shop')")
+    assert "none of these events waits" in shop.ctl("events", "discard", "idle", 999999999, code=1)
+    assert "none of these events waits" in shop.ctl("events", "retry", "idle", 999999999, code=1)
+    assert shop.ctl("events", "retry", "idle") == "0 events will be handed out again\n"
+    shop.ctl("events", "drop", "idle")
 
 
 def test_a_wrong_word_is_said(shop):

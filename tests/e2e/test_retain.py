@@ -106,6 +106,7 @@ def test_a_command_line_that_makes_no_sense(site, arguments):
 def test_who_may(site):
     run = ctl(site, "retain", role="foloosi_operator")
     assert run.returncode == 1 and "permission denied for function retain_months" in run.stderr
+    assert "retain is for the role foloosi_retention" in run.stderr
     run = ctl(site, "erase", "--customer", "ann@example.com", role="foloosi_retention")
     assert run.returncode == 1 and "permission denied for function erase_customer" in run.stderr
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * events.c - "foloosictl events": who gets events, and what they did not take.
+ * events.c - "foloosictl events": the consumers of events, and what they did not take.
  *
  * A table of actions over the functions of sql/functions/events.sql, which decide
  * everything; psql can do the same.
@@ -17,7 +17,7 @@ struct action {
 	const char *name;
 	const char *sql; /* $1: the consumer, $2: ids, if it takes some */
 	bool takes_ids, needs_ids;
-	const char *said; /* what the number that comes back counts; NULL: there is none */
+	const char *counted; /* what the number that comes back counts; NULL: there is none */
 };
 
 static const struct action actions[] = {
@@ -32,7 +32,7 @@ static const struct action actions[] = {
 #define ACTIONS (sizeof actions / sizeof *actions)
 
 static int
-act(struct pg *s, const struct action *a, const char *consumer, char **ids, int count)
+run_action(struct pg *s, const struct action *a, const char *consumer, char **ids, int count)
 {
 	struct text array = {0};
 	const char *values[] = {consumer, NULL};
@@ -53,8 +53,8 @@ act(struct pg *s, const struct action *a, const char *consumer, char **ids, int 
 	if (count > 0 && strcmp(pg_value(&rows, 0, 0), "0") == 0) {
 		warnx("nothing was changed: none of these events waits for \"%s\"", consumer);
 		code = CTL_FAILED;
-	} else if (a->said != NULL) {
-		printf("%s %s\n", pg_value(&rows, 0, 0), a->said);
+	} else if (a->counted != NULL) {
+		printf("%s %s\n", pg_value(&rows, 0, 0), a->counted);
 	}
 	pg_rows_free(&rows);
 	return code;
@@ -83,7 +83,7 @@ run_events(const struct ctl_call *call)
 	if ((s = ctl_connect(call)) == NULL)
 		return CTL_FAILED;
 	code = action == NULL ? ctl_list_consumers(s, json)
-			      : act(s, action, argv[1], argv + 2, argc - 2);
+			      : run_action(s, action, argv[1], argv + 2, argc - 2);
 	pg_free(s);
 	return code;
 }

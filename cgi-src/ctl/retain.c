@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * retain.c - "foloosictl retain": old raw bytes and personal fields go; "foloosictl erase":
- * one customer's go at once.
+ * retain.c - "foloosictl retain" deletes old raw bytes and personal fields; "foloosictl erase" deletes
+ * those of one customer at once.
  *
  * sql/functions/retention.sql decides everything and does one small piece of work a call, so that
- * no delivery waits for it. Here is the loop: call until a step is done, try again what comes back busy,
- * add up what was done.
+ * no delivery waits for it. This is the loop: call until a step is done, repeat a busy call, add up what was done.
  */
 #include <err.h>
 #include <errno.h>

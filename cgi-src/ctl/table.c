@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * table.c - rows for a person's eyes.
+ * table.c - tables on a terminal.
  *
- * The hard part is that the texts are hostile: an order key may hold the sequence that
- * clears the screen, or letters that turn the line around, and a terminal obeys. So text goes out
- * one code point at a time, and what is harmful() becomes an escape of plain letters. Widths are
- * counted over the same pieces, so that an escape, a Chinese character (two columns) and a
- * combining accent (none) all leave the next column where it belongs.
+ * The hard part: the texts are hostile. An order key may contain the sequence that clears the screen, or
+ * characters that reverse the line, and a terminal obeys. So text is printed one code point at a time, and what
+ * is_harmful() becomes an escape of plain letters. Widths are counted over the same pieces, so that columns
+ * are aligned also after an escape, a Chinese character (two columns) and a combining accent (none).
  */
 #include <sys/ioctl.h>
 
@@ -36,7 +35,7 @@
 
 /* The length in bytes of the code point at s; *cp is UINT32_MAX for a byte that is no UTF-8. */
 static size_t
-take(const char *s, uint32_t *cp)
+take_code_point(const char *s, uint32_t *cp)
 {
 	size_t n = utf8_sequence(s, s + strnlen(s, 4));
 
@@ -44,9 +43,9 @@ take(const char *s, uint32_t *cp)
 	return n > 0 ? n : 1;
 }
 
-/* Would a terminal obey it, or does it deceive the eye? */
+/* Is it a control character for a terminal, or invisible, or misleading to read? */
 static bool
-harmful(uint32_t cp)
+is_harmful(uint32_t cp)
 {
 	static const struct {
 		uint32_t first, last;
@@ -75,7 +74,7 @@ harmful(uint32_t cp)
  * many columns the piece takes. At the end of the text the piece is empty.
  */
 static int
-piece(const char **text, bool ascii, char out[PIECE_SIZE])
+take_piece(const char **text, bool ascii, char out[PIECE_SIZE])
 {
 	const char *s = *text;
 	uint32_t cp;
@@ -86,14 +85,14 @@ piece(const char **text, bool ascii, char out[PIECE_SIZE])
 		*out = '\0';
 		return 0;
 	}
-	n = take(s, &cp);
+	n = take_code_point(s, &cp);
 	*text += n;
 	if (cp >= ' ' && cp < 0x7f) {
 		out[0] = (char)cp;
 		out[1] = '\0';
 		return 1;
 	}
-	if (cp != UINT32_MAX && !harmful(cp) && !ascii && (width = wcwidth((wchar_t)cp)) >= 0) {
+	if (cp != UINT32_MAX && !is_harmful(cp) && !ascii && (width = wcwidth((wchar_t)cp)) >= 0) {
 		memcpy(out, s, n);
 		out[n] = '\0';
 		return width;
@@ -111,7 +110,7 @@ table_text(FILE *out, const struct table_style *style, const char *text)
 	char p[PIECE_SIZE];
 
 	while (*text != '\0') {
-		piece(&text, style->ascii, p);
+		take_piece(&text, style->ascii, p);
 		fputs(p, out);
 	}
 }
@@ -122,12 +121,12 @@ table_json(FILE *out, const char *json)
 	uint32_t cp;
 
 	while (*json != '\0') {
-		size_t n = take(json, &cp);
+		size_t n = take_code_point(json, &cp);
 
 		/* outside of strings JSON has none of these, and RFC 8259 lets a string spell them so */
-		if (cp != UINT32_MAX && cp >= 0x7f && cp <= 0xffff && harmful(cp))
+		if (cp != UINT32_MAX && cp >= 0x7f && cp <= 0xffff && is_harmful(cp))
 			fprintf(out, "\\u%04x", (unsigned)cp);
-		else if (cp != UINT32_MAX && cp > 0xffff && harmful(cp))
+		else if (cp != UINT32_MAX && cp > 0xffff && is_harmful(cp))
 			fprintf(out, "\\u%04x\\u%04x", 0xd7c0 + (unsigned)(cp >> 10),
 			    0xdc00 + (unsigned)(cp & 0x3ff));
 		else
@@ -246,7 +245,7 @@ table_free(struct table *t)
 }
 
 static const char *
-cell(const struct table *t, size_t row, size_t column)
+cell_text(const struct table *t, size_t row, size_t column)
 {
 	const char *text = t->cells[row * t->columns + column];
 
@@ -260,7 +259,7 @@ width_of(const char *text, bool ascii)
 	int width = 0;
 
 	while (*text != '\0')
-		width += piece(&text, ascii, p);
+		width += take_piece(&text, ascii, p);
 	return width;
 }
 
@@ -292,7 +291,7 @@ print_cell(
 	if (right && natural < width)
 		fprintf(out, "%*s", width - natural, "");
 	while (*text != '\0') {
-		int w = piece(&text, style->ascii, p);
+		int w = take_piece(&text, style->ascii, p);
 
 		if (used + w > room)
 			break;
@@ -329,7 +328,7 @@ line_width(const struct table *t, const int *widths)
 }
 
 static void
-measure(const struct table_style *style, const struct table *t, struct layout *l)
+measure_columns(const struct table_style *style, const struct table *t, struct layout *l)
 {
 	char buf[16];
 
@@ -338,7 +337,7 @@ measure(const struct table_style *style, const struct table *t, struct layout *l
 
 		l->content[c] = 0;
 		for (size_t r = 0; r < t->rows; r++) {
-			const char *text = cell(t, r, c);
+			const char *text = cell_text(t, r, c);
 			int n;
 
 			if (l->short_times && t->kinds[c] == TABLE_TIME)
@@ -375,7 +374,7 @@ shortest_name(const struct table *t, size_t column)
 
 /* Make the widest column that may give way one narrower: one with a long name or, with text_min, free text. */
 static bool
-narrow(const struct table *t, struct layout *l, int text_min)
+narrow_column(const struct table *t, struct layout *l, int text_min)
 {
 	size_t widest = t->columns;
 
@@ -395,19 +394,20 @@ narrow(const struct table *t, struct layout *l, int text_min)
 
 /* End it by freeing widths and content. */
 static struct layout
-lay_out(const struct table_style *style, const struct table *t)
+lay_out_table(const struct table_style *style, const struct table *t)
 {
 	struct layout l = {.widths = xcalloc(t->columns, sizeof(int)),
 	    .content = xcalloc(t->columns, sizeof(int))};
 	int screen = style->width > 0 ? style->width : INT_MAX, used = -GAP;
 
-	measure(style, t, &l);
+	measure_columns(style, t, &l);
 	if (line_width(t, l.widths) > screen) {
 		l.short_times = true;
-		measure(style, t, &l);
+		measure_columns(style, t, &l);
 	}
 	while (line_width(t, l.widths) > screen &&
-	       (narrow(t, &l, 0) || narrow(t, &l, style->one_line ? TEXT_CUT : TEXT_MIN)))
+	       (narrow_column(t, &l, 0) ||
+		   narrow_column(t, &l, style->one_line ? TEXT_CUT : TEXT_MIN)))
 		;
 	/* From the left, the columns that have room; the first is always there. */
 	for (size_t c = 0; c < t->columns; c++) {
@@ -453,7 +453,7 @@ print_words(FILE *out, const struct table_style *style, const char *text, int us
 		else
 			used += fprintf(out, "%*s", (int)blanks, "");
 		for (const char *rest = word; *rest != '\0';) {
-			int width = piece(&rest, style->ascii, p);
+			int width = take_piece(&rest, style->ascii, p);
 
 			if (used > INDENT && used + width > style->width)
 				used = break_line(out);
@@ -468,11 +468,12 @@ print_words(FILE *out, const struct table_style *style, const char *text, int us
 
 /* Is the cell in its row's line, whole? */
 static bool
-fits(const struct table_style *style, const struct table *t, size_t row, size_t c,
+cell_fits(const struct table_style *style, const struct table *t, size_t row, size_t c,
     const struct layout *l)
 {
-	return l->widths[c] > 0 && ((l->short_times && t->kinds[c] == TABLE_TIME) ||
-				       width_of(cell(t, row, c), style->ascii) <= l->widths[c]);
+	return l->widths[c] > 0 &&
+	       ((l->short_times && t->kinds[c] == TABLE_TIME) ||
+		   width_of(cell_text(t, row, c), style->ascii) <= l->widths[c]);
 }
 
 /* What has no room in a row's line. */
@@ -483,12 +484,12 @@ print_below(FILE *out, const struct table_style *style, const struct table *t, s
 	int used = 0;
 
 	for (size_t c = 0; c < t->columns; c++) {
-		const char *text = cell(t, row, c);
+		const char *text = cell_text(t, row, c);
 		bool command = t->kinds[c] == TABLE_COMMAND;
 		int width = width_of(text, style->ascii),
 		    name = command ? 0 : width_of(t->names[c], style->ascii) + 2;
 
-		if (*text == '\0' || fits(style, t, row, c, l))
+		if (*text == '\0' || cell_fits(style, t, row, c, l))
 			continue;
 		if (used > 0 && (command || used + GAP + name + width > style->width)) {
 			putc('\n', out);
@@ -510,7 +511,7 @@ print_below(FILE *out, const struct table_style *style, const struct table *t, s
 void
 table_print(FILE *out, const struct table_style *style, const struct table *t)
 {
-	struct layout l = lay_out(style, t);
+	struct layout l = lay_out_table(style, t);
 	bool below = style->width > 0 && !style->one_line;
 	char buf[16];
 
@@ -525,13 +526,14 @@ table_print(FILE *out, const struct table_style *style, const struct table *t)
 	fputs(style->colour ? TABLE_PLAIN "\n" : "\n", out);
 	for (size_t r = 0; r < t->rows; r++) {
 		for (size_t c = 0; c < t->columns; c++) {
-			const char *text = cell(t, r, c);
+			const char *text = cell_text(t, r, c);
 
 			if (l.widths[c] == 0)
 				continue;
 			if (l.short_times && t->kinds[c] == TABLE_TIME)
 				text = shorten_time(text, style->year, buf);
-			else if (t->kinds[c] == TABLE_TEXT && below && !fits(style, t, r, c, &l))
+			else if (t->kinds[c] == TABLE_TEXT && below &&
+				 !cell_fits(style, t, r, c, &l))
 				text = ""; /* it is below */
 			print_cell(out, style, text, l.widths[c], t->kinds[c] == TABLE_NUMBER,
 			    c == l.last);
@@ -555,12 +557,13 @@ table_print_records(FILE *out, const struct table_style *style, const struct tab
 			name = width_of(t->names[c], style->ascii);
 	for (size_t r = 0; r < t->rows; r++)
 		for (size_t c = 0; c < t->columns; c++) {
-			const char *colour = style->colour ? table_colour(cell(t, r, c)) : NULL;
+			const char *colour =
+			    style->colour ? table_colour(cell_text(t, r, c)) : NULL;
 
-			if (*cell(t, r, c) == '\0')
+			if (*cell_text(t, r, c) == '\0')
 				continue;
 			fprintf(out, "%-*s  %s", name, t->names[c], colour != NULL ? colour : "");
-			table_text(out, style, cell(t, r, c));
+			table_text(out, style, cell_text(t, r, c));
 			fputs(colour != NULL ? TABLE_PLAIN "\n" : "\n", out);
 		}
 }

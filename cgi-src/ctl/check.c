@@ -191,7 +191,7 @@ check_queries(struct check *c)
 
 		if (pg_query(c->pg, queries[i].sql, 1, values, &rows) != PG_OK) {
 			add_line(c, RED, queries[i].what, xstrdup(pg_error(c->pg)),
-			    xstrdup("connect as foloosi_operator, who may read everything"));
+			    xstrdup("connect as foloosi_operator, which may read everything"));
 			continue;
 		}
 		for (size_t r = 0; r < rows.count; r++) {

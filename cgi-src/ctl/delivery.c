@@ -225,7 +225,8 @@ replay_delivery(struct pg *pg, const struct subject *s, bool json)
 	outcome = pg_value(&rows, 0, 1);
 	reason = pg_value(&rows, 0, 2);
 	if (strcmp(outcome, "busy") == 0) {
-		warnx("nothing was changed: somebody holds its order or transaction; try again");
+		warnx("nothing was changed: another session holds its order or transaction; try "
+		      "again");
 		code = CTL_FAILED;
 	} else {
 		if (json) {

@@ -34,7 +34,8 @@ become_owner(const char *directory)
 	if (geteuid() != 0 || stat(directory, &st) != 0 || st.st_uid == 0)
 		return 0;
 	if ((owner = getpwuid(st.st_uid)) == NULL) {
-		warnx("%s belongs to user %u, who has no account", directory, (unsigned)st.st_uid);
+		warnx(
+		    "%s belongs to user %u, which has no account", directory, (unsigned)st.st_uid);
 		return -1;
 	}
 	if (initgroups(owner->pw_name, owner->pw_gid) != 0 || setgid(owner->pw_gid) != 0 ||
@@ -212,7 +213,7 @@ run_spool(const struct ctl_call *call)
 const struct subcommand spool_subcommand = {
     .name = "spool",
     .arguments = "list|drain",
-    .summary = "look into the spool, or record what is in it",
+    .summary = "list the spool's files, or record what is in them",
     .options = CTL_OPTIONS(CTL_CONFIG, CTL_JSON),
     .run = run_spool,
 };

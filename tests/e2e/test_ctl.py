@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """foloosictl as an operator uses it: against a real database with some hundred orders, hostile texts among them.
 
-What a stranger chose must neither be obeyed by a terminal nor stand in a command that one is told to paste; what is
+Texts from outside must neither control a terminal nor be part of a command that an operator pastes; what is
 said to change nothing must change nothing; what is listed must be all of it, once.
 """
 import json
@@ -27,7 +27,7 @@ HOSTILE = [
     "\x1b[2J\x1b]0;owned\x07", "'; drop table orders; --", "$(reboot)", "漢字の注文", "e\u0301clair", "\u202etxt.exe",
     "\u009b31mred", "tab\tand\nline", "a" * 255, "😀😀", "-rf", "--help", "%s%n", "\\x41", "100",
 ]
-# what a terminal obeys, or an eye is deceived by
+# what controls a terminal, or misleads a reader
 HARMFUL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 BOOKS = ["deliveries", "transactions", "orders", "other_transactions", "paybacks", "events", "bodies", "rejections", "decisions"]
 PERSONAL = ["customer@example.com", "555534533", "1111"]
@@ -268,7 +268,7 @@ def test_resolve(shop):
 
 
 def test_what_was_done_before_is_an_error(shop):
-    """A remedy from a list of yesterday does nothing, and says who was there first."""
+    """An outdated remedy does nothing, and says by whom and when the case was closed."""
     shop.query("select foloosi.record_delivery('shop', 'success', 'TWICE', 'TW-' || n, amount => 11, currency => 'AED') from generate_series(1, 2) n")
     shop.query("select foloosi.record_delivery('shop', 'chargeback', 'TWICE', 'TW-1', amount => 11, currency => 'AED')")
     waiting = {w["kind"]: w["id"] for w in shop.json("attention") if w["order_ref"] == "TWICE"}

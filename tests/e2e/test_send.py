@@ -179,7 +179,7 @@ def test_redirects_are_not_followed(endpoint):
     [b"", b"\x00\xff{", b'{"outcome":7,"state":null}', b'{"outcome":"\x1b[31m"}', b'{"outcome":"', b"x" * 300000],
     ids=["empty", "binary", "other types", "terminal control", "cut", "long"],
 )
-def test_answers_of_strangers(endpoint, answer):
+def test_answers_that_are_not_the_handlers(endpoint, answer):
     endpoint.body = answer
     run = send(endpoint, "--sample", "success")
     assert run.returncode == 0

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from support import fcgi_client, stack
+from support.answers import SLACK
 from support.processes import frozen
 from support.site import FRONTS, OperationsSite, OperatorsFront, Request, ask, encode, new_order, parse, scratch, transfer
 
@@ -248,8 +249,8 @@ def test_database_hangs(outage_site):
         told = [a.json["checks"]["database"] for a in answers if "checks" in a.json]
         assert told and not any(c["ok"] for c in told)
         assert len([a for a in answers if a.header("Retry-After")]) == 12 - len(told)  # too many at a time
-        # The handler's own deadline is 2 s; nginx's would be 10 and another answer.
-        assert max(c["ms"] for c in told) <= 2000
+        # The handler's own deadline is 2 s, here on a busy machine; nginx's would be 10 and another answer.
+        assert max(c["ms"] for c in told) <= 2000 + 1000 * SLACK
     stack.wait_for("readiness", lambda: site.get("/readyz").status == 200)
 
 

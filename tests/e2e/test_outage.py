@@ -7,7 +7,7 @@ import time
 import pytest
 
 from support import stack
-from support.answers import DEADLINE, is_unavailable
+from support.answers import DEADLINE, SLACK, is_unavailable
 from support.load import Load, volley
 from support.processes import family, frozen
 from support.site import BODY_LIMIT, FRONTS, BareFront, Request, Site, encode, locked, new_order, schema_of_version, scratch, transfer
@@ -72,7 +72,7 @@ def test_postgresql_comes_back_under_load(own):
         own.postgres.start()
         begin = time.monotonic()
         send_until(front, own, encode(transfer()))
-        assert time.monotonic() - begin < 5
+        assert time.monotonic() - begin < 5 + SLACK
         time.sleep(0.5)
     assert own.handler.pid == pid and own.handler.alive()
     assert {status for _, status in load.answers} == {200, 503}
@@ -132,7 +132,7 @@ def test_a_locked_order_stops_no_other(own):
     median = [statistics.median(a.seconds for a in answers) for answers in (before, meanwhile)]
     worst = max(a.seconds for a in meanwhile)
     assert median[1] < 2 * median[0] + 0.005, f"median {median[0]:.4f} s before, {median[1]:.4f} s while locked"
-    assert worst < 0.5
+    assert worst < DEADLINE / 2  # one that waits for the lock takes all of it
     assert send_until(front, own, body).outcome == "recorded"
     assert own.order(order)[0] == "paid"
 

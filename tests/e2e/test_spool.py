@@ -418,7 +418,7 @@ def test_what_the_database_refuses_then_goes_to_attention(own, second):
     for b in (body, other):
         is_spooled(post(BareFront(second.socket), own, b))
     assert second.stop() == 0
-    own.query(f"""create function public.no() returns trigger language plpgsql as
+    own.query("""create function public.no() returns trigger language plpgsql as
                   $$begin raise exception 'the shop says no'; end$$""")
     own.query(f"create trigger no before insert on foloosi.orders for each row when (new.order_ref = '{order}') execute function public.no()")
     try:

@@ -167,6 +167,7 @@ decode_subject(struct subject *s)
 {
 	struct json_error e;
 	struct faults f;
+	/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): takes s->body for changed, because s->transfer is */
 	enum decoded decoded = transfer_decode(s->body, s->len, &s->transfer, &e, &f);
 	struct text fault = {0};
 

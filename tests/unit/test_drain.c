@@ -176,7 +176,7 @@ nothing_goes_without_a_commit(void **state)
 }
 
 static void
-what_is_refused_or_busy_holds_up_nobody(void **state)
+what_is_refused_or_busy_holds_up_no_other(void **state)
 {
 	struct drain_result result;
 
@@ -243,7 +243,7 @@ another_process_drains(void **state)
 	assert_int_equal(files(), 0);
 }
 
-/* Without the thread there is nobody else who would pass it over. */
+/* Without the thread this pass has to pass it over. */
 static void
 a_killer_stops_no_other_once(void **state)
 {
@@ -388,7 +388,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    TEST(all_in_batches_oldest_first),
 	    TEST(nothing_goes_without_a_commit),
-	    TEST(what_is_refused_or_busy_holds_up_nobody),
+	    TEST(what_is_refused_or_busy_holds_up_no_other),
 	    TEST(torn_files_are_set_aside),
 	    TEST(what_is_no_transfer_any_more_is_set_aside),
 	    TEST(another_process_drains),

@@ -829,7 +829,7 @@ spools(void)
 	    {REASON_REFUSED, GOOD, false}, /* would be refused for ever */
 	    {REASON_SCHEMA, GOOD, false},  /* the contract: not acknowledged */
 	    {REASON_NONE, GOOD, false},
-	    {REASON_DATABASE, "{", false}, /* nobody's payment, and under a quota */
+	    {REASON_DATABASE, "{", false}, /* no payment, and under a quota */
 	    {REASON_DATABASE, "{}", false},
 	    {REASON_IN_DOUBT, "{}", false},
 	};
@@ -1106,7 +1106,7 @@ an_unknown_merchant_is_said_once(void **state)
 	free(text);
 }
 
-/* The last test: all that was logged by the others, who used every way out. */
+/* The last test: all that was logged by the others, which used every return. */
 static void
 no_log_line_holds_a_secret(void **state)
 {

@@ -156,7 +156,7 @@ answer_often(void *merchant)
 	return NULL;
 }
 
-/* While others count, merchants come and somebody reads. */
+/* While threads count, merchants are added and another thread reads. */
 static void
 nothing_is_lost_between_threads(void **state)
 {

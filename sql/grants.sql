@@ -91,6 +91,7 @@ begin
             ('foloosi_retention', 'schema_version')
         ) as v (role, function)
         join pg_catalog.pg_proc p on p.pronamespace = 'foloosi'::regnamespace and p.proname = v.function
+        order by v.role, p.oid -- not as the plan has it: an ACL shows its grants in their order
     loop
         execute format('grant execute on routine %s to %I', item.name, item.role);
     end loop;

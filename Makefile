@@ -279,8 +279,8 @@ prove: all ## kill and freeze servers under load for TIME seconds: no acknowledg
 	B=$B TIME=$(PROVE_TIME) SEED=$(SEED) $(PYTHON) tests/prove/prove.py
 
 # the proof of the proof: it must find the loss that a handler makes which acknowledges whatever the writer says
-prove-self: ## that prove finds a planted loss
-	$(MAKE) -j$J B=$B/planted PLANT=-DPLANTED_LOSS all
+prove-self: all $B/planted/foloosi-webhook ## that prove finds a planted loss
+	cp -p $B/foloosi-worker $B/foloosictl $B/planted/
 	B=$B/planted TIME=20 EXPECT=loss $(PYTHON) tests/prove/prove.py
 
 # No 5xx, no crash, no leak with N mutated samples (SEED= again the same), and nothing that grows under a steady load of

@@ -18,7 +18,7 @@ ARGUMENTS = """ordinals int[], merchants text[], order_refs text[], digests byte
 NAMES = ", ".join(a.split()[0] for a in ARGUMENTS.split(","))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture  # for each test: they look at whole tables
 def shards():
     home = Path(tempfile.mkdtemp(prefix="fp"))
     stack.give(home, None, mode=0o711)

@@ -23,7 +23,7 @@ end $$;
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture  # a site for each test: they look at whole tables
 def site():
     """Servers of our own: no spool, so that what is not recorded shows."""
     site = Site(scratch())

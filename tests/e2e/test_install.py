@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """make install and make uninstall, into a folder of their own."""
 import re
 import subprocess

@@ -3,8 +3,8 @@
  * retain.c - "foloosictl retain" deletes old raw bytes and personal fields; "foloosictl erase" deletes
  * those of one customer at once.
  *
- * sql/functions/retention.sql decides everything and does one small piece of work a call, so that
- * no delivery waits for it. This is the loop: call until a step is done, repeat a busy call, add up what was done.
+ * sql/functions/retention.sql and erase_customer.sql decide everything. Retention does one small piece of work a
+ * call, so that no delivery waits for it. This is the loop: call until a step is done, repeat a busy call, add up what was done.
  */
 #include <err.h>
 #include <errno.h>

@@ -6,7 +6,7 @@
  * delivery meanwhile, not even in a program with one thread. So an accept thread leaves such a
  * request to the thread of this module, and takes a spare one in exchange for it. There are few
  * spares: a client that asks too often is answered 503, and occupies nothing. /healthz is answered
- * at once: an answer is all that it is for.
+ * at once: it shows that the process answers, and no more.
  *
  * /readyz makes a round trip over a connection of its own: the writer's are never disturbed, and
  * their state is known to the writer. The result is reused for a moment. The connection stays open
@@ -36,7 +36,7 @@
 #define FRESH 1000         /* how long a round trip's result holds */
 #define LINGER 30000       /* how long its connection stays open without a request */
 #define MONITOR_FRESH 5000 /* how long the database's facts hold */
-#define MONITOR_CALL 2000  /* and how long it may take over them */
+#define MONITOR_CALL 2000  /* longest call for them */
 
 struct page {
 	const char *path;

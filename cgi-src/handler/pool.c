@@ -163,7 +163,7 @@ wait_for(pthread_cond_t *cond, int *waiting)
 	--*waiting;
 }
 
-/* Carry out a deferred completion if there is one. With the lock held, but not meanwhile. */
+/* Carry out a deferred completion if there is one. Lock held; it is released meanwhile. */
 static bool
 complete_deferred(void)
 {
@@ -217,7 +217,7 @@ defer_completion(struct slot *slot)
 	pthread_cond_t *cond = NULL;
 
 	pthread_mutex_lock(&pool.lock);
-	if (pool.idle > pool.deferred_count) /* each one already there has taken one of them */
+	if (pool.idle > pool.deferred_count) /* each completion there takes one idle thread */
 		cond = &pool.idle_wake;
 	else if (pool.idle + pool.slotless > pool.deferred_count)
 		cond = &pool.slot_wake;

@@ -213,8 +213,8 @@ writer_submit(struct writer *writer, struct pending *p, struct delivery *d, void
 }
 
 /*
- * Withdraw from a lane's queue what is out of time. Mutex held. Returns when to look again, or then
- * if that is earlier.
+ * Withdraw from a lane's queue what is out of time. Mutex held. Returns when the next one will be,
+ * or then if that is earlier.
  */
 static int64_t
 withdraw_expired(struct lane *lane, int64_t now, int64_t then)
@@ -331,7 +331,7 @@ take_batch(struct lane *lane, int64_t *wake)
 	return n;
 }
 
-/* Have p tried again by the lane for that, ms from now. Mutex held. False: that lane is down. */
+/* Queue p in the lane that tries again, for ms from now. Mutex held. False: that lane is down. */
 static bool
 retry_later(struct lane *lane, struct pending *p, int ms)
 {
@@ -378,7 +378,7 @@ reason_of(enum pg_status status)
 	}
 }
 
-/* Refuse all that is queued and all that will come, until a probe connects. Mutex held. */
+/* Refuse all that is queued and all that will come, until a connection succeeds. Mutex held. */
 static void
 refuse_all(struct lane *lane, enum pg_status status)
 {

@@ -80,7 +80,7 @@ void writer_stats(struct writer *, struct writer_stats *);
 /*
  * For how many milliseconds a lane, or the thread that takes what is completed, has been overdue:
  * 0 while all wait, the duration of the step under way while there is work, and growing without end
- * if a thread is stuck or gone. A step takes a deadline, or an attempt to connect, at most. If a
+ * if a thread is stuck or gone. No step takes longer than a deadline or an attempt to connect. If a
  * thread was lost while it held the lock this does not return.
  */
 int64_t writer_overdue(struct writer *);

@@ -152,7 +152,7 @@ void config_unref(
 /* The merchant with this name (not NUL-terminated), or NULL. */
 const struct merchant *config_merchant(const struct config *, const char *name, size_t len);
 
-/* The order's key in a text, less the prefix, which may be NULL. NULL: nothing is left, or there was nothing. Points into text. */
+/* The order's number in a text, less the prefix, which may be NULL. NULL: nothing is left, or there was nothing. Points into text. */
 static inline const char *
 order_without_prefix(const char *text, const char *prefix)
 {
@@ -163,13 +163,13 @@ order_without_prefix(const char *text, const char *prefix)
 	return text != NULL && *text != '\0' ? text : NULL;
 }
 
-/* The order's key of a transfer, by the merchant's order_key and order_prefix; NULL: there is none. Points into the transfer. */
+/* The order's number of a transfer, by the merchant's order_key and order_prefix; NULL: there is none. Points into the transfer. */
 const char *merchant_order_ref(const struct merchant *, const struct transfer *);
 
 /* Print every effective setting, secrets masked, as a file that could be read again. */
 void config_print(const struct config *, FILE *);
 
-/* Call report with the name of each setting that was changed and is only read at the program's start. */
+/* Call report with the name of each setting of the reader's program that was changed and is only read at its start. */
 void config_changed(const struct config *old, const struct config *fresh, enum config_reader,
     void (*report)(const char *setting));
 

@@ -18,7 +18,7 @@ enum http_way {
 	HTTP_WAY_FASTCGI, /* a listening socket, many threads */
 };
 
-struct http_request; /* one a thread, reused */
+struct http_request; /* one request at a time; used again for the next */
 
 /* Once, before any thread: SIGPIPE, FCGX_Init. */
 void http_init(void);

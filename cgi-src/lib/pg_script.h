@@ -15,7 +15,8 @@ void pg_script_on_warning(struct pg *, void (*warning)(const char *text));
 
 /*
  * Run a text to its end or to its first error, over an open connection. Outside a transaction
- * block the text is one transaction. COPY from or to the client is an error.
+ * block the text is one transaction. COPY from or to the client is an error. Returns PG_OK, PG_LOST,
+ * or what the error means; pg_error() has it.
  */
 enum pg_status pg_script(struct pg *, const char *text);
 

@@ -16,7 +16,7 @@
  * at any time, and several may run at once, here or on other machines.
  *
  * SIGTERM and SIGINT: nothing new is taken; what is under way is waited for and reported (no
- * longer than event_timeout, or smtp_timeout). SIGHUP does the same, and the worker goes on with the
+ * longer than event_timeout, or smtp_timeout, and REPORT_MS). SIGHUP does the same, and the worker goes on with the
  * new configuration.
  *
  * Each turn of the main thread's loop feeds the service manager's watchdog (notify.h).

@@ -9,7 +9,7 @@
 --   * ids are drawn one at a time in ascending order (the sequence's cache is 1, as tests/sql sees to), and
 --   * a session that writes an event has written something before, so it had its transaction number
 --     before it drew the id.
--- The events of one order keep their order: they of an order are written under its lock, which is held until
+-- The events of one order keep their order: they are written under its lock, which is held until
 -- the commit, so an earlier one is visible before the id of the next is drawn.
 --
 -- What was found becomes rows of dispatches. They are handed out with SKIP LOCKED and a lease, so that

@@ -54,7 +54,7 @@ class Shop:
         }
 
     def judge(self, d):
-        """Rows 2 to 18. Returns outcome, reason and the order that the delivery is about."""
+        """Rows 2 to 19. Returns outcome, reason and the order that the delivery is about."""
         incomplete = not d["status"] or d["status"] == "success" and None in (d["amount"], d["currency"])
         if d["fault"] or incomplete:  # the handler has seen to this; a person with psql may forget it
             return "rejected", None, d["order_ref"]
@@ -85,7 +85,7 @@ class Shop:
             self.learn(t, d)
             return "duplicate", None, order_ref
 
-        if self.reference_of_another(d, t):  # one reference under two numbers
+        if self.reference_of_another(d, t):  # row 19: one reference under two numbers
             if not t:
                 self.create(d, None)
             return "review", "reference_conflict", order_ref

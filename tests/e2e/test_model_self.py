@@ -383,7 +383,8 @@ def test_settle():
     send(shop, "success", no="N1")
     send(shop, "success", no="N2")
     shop.settle_payback(0)
-    shop.settle_payback(0)
+    with pytest.raises(Refused):
+        shop.settle_payback(0)
     assert paybacks(shop) == [(1, "settled", "double_payment")]
     shop.resolve_order("A", "cancelled")
     assert paybacks(shop) == [(1, "settled", "double_payment"), (0, "due", "order_closed")]

@@ -21,10 +21,10 @@ def is_problem(answer, status, title=None):
     return answer.json
 
 
-def is_unavailable(answer):
+def is_unavailable(answer, slack=SLACK):
     is_problem(answer, 503, "Service Unavailable")
     assert 1 <= int(answer.header("Retry-After")) <= 60
-    assert answer.seconds < DEADLINE + SLACK
+    assert answer.seconds < DEADLINE + slack
 
 
 def is_spooled(answer):

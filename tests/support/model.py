@@ -381,8 +381,9 @@ class Shop:
         self.apply(t, t)
 
     def settle_payback(self, number):
-        if self.paybacks[number]["state"] != "settled":
-            self.paybacks[number].update(state="settled", by_person=True)
+        if self.paybacks[number]["state"] == "settled":
+            raise Refused("it was settled before")
+        self.paybacks[number].update(state="settled", by_person=True)
 
 
 # ---------------------------------------------------------------- small words

@@ -241,6 +241,7 @@ load() { # load COMMAND: eight clients post while it runs; says how many answers
 answers=$(load 'for i in 1 2 3; do systemctl restart foloosi-webhook; sleep 0.5; done')
 say "three restarts under load: $answers answers, all 200"
 socket=$(inside 'stat -c %i /run/foloosi-webhook/foloosi-webhook.sock')
+inside 'echo "# a line of the operator" >>/etc/foloosi-webhook/foloosi-webhook.conf' # an unchanged file is replaced by an upgrade
 inside 'cat /etc/foloosi-webhook/foloosi-webhook.conf' >"$root.before"
 answers=$(load 'apt-get install -qy --no-install-recommends -o Dpkg::Options::=--force-confold ./next/foloosi-webhook_*.deb >&2')
 say "upgrade under load: $answers answers, all 200"

@@ -14,7 +14,7 @@
 --   0001_schema      The nouns. A webhook's bytes arrive as a DELIVERY of a MERCHANT. It speaks of
 --                    a TRANSACTION, one payment attempt, and of an ORDER, what the customer buys.
 --                    The order moves by a state machine that the tables enforce: no UPDATE,
---                    whoever runs it, takes a paid order back unless a person decides it.
+--                    run by any role, takes a paid order back unless a person decides it.
 --                    Each fact leaves an EVENT; money that must go back leaves a PAYBACK; what a
 --                    person decides leaves a DECISION.
 --   0002_narrow_keys Fewer bytes for each: keys compare as bytes, long ones are found by a hash.

@@ -414,7 +414,7 @@ static const struct part stats_parts[] = {
 	    " where true",
 	.tail = " group by c.id order by c.consumer limit $",
 	.where = {[V_MERCHANT] = "c.merchant = $"},
-	.empty = "Nobody gets events.",
+	.empty = "No consumer gets events.",
     },
 };
 

@@ -358,7 +358,7 @@ write_start(FILE *out, const struct family *f, const struct stats_sample *s)
 static const struct family families[] = {
     {"foloosi_build_info", GAUGE, "The version that runs, as a label.", write_build, 0, NULL, NULL, 0},
     {"foloosi_requests_total", COUNTER,
-	"Webhook requests by merchant and what became of them; none of an outcome that commits for long: look whether the provider still sends. unauthorized, or not_found of nobody's (-): somebody guesses, or a token was changed on one side only.",
+	"Webhook requests by merchant and what became of them; none of an outcome that commits for long: look whether the provider still sends. unauthorized, or not_found without a merchant (-): a secret is being guessed, or a token was changed on one side only.",
 	write_requests, 0, NULL, NULL, 0},
     {"foloosi_answers_total", COUNTER, "The same by HTTP status; 503 means that the provider has to send again.", write_answers, 0, NULL, NULL, 0},
     {"foloosi_request_duration_seconds", HISTOGRAM,

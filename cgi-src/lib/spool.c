@@ -273,8 +273,8 @@ fault_of_directory(const char *path, int dir)
 				 "%u; chown it",
 		    path, (unsigned)st.st_uid, (unsigned)geteuid());
 	if ((st.st_mode & 077) != 0)
-		return xasprintf("spool_dir = %s has mode %04o, and whoever may write into it "
-				 "forges payments; chmod 700 %s",
+		return xasprintf("spool_dir = %s has mode %04o, and a user who may write into it "
+				 "can forge payments; chmod 700 %s",
 		    path, (unsigned)st.st_mode & 07777, path);
 	if (faccessat(dir, ".", R_OK | W_OK | X_OK, AT_EACCESS) != 0)
 		return xasprintf("spool_dir = %s cannot be written to: %s", path, strerror(errno));

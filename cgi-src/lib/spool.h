@@ -27,7 +27,7 @@ struct spool_options {
 /*
  * Open a spool. Returns an owned object for spool_close(), or NULL, and then a malloc'ed
  * sentence with the remedy in *error: there must be a directory that only this user may use (root
- * may open any), because whoever writes into it forges payments.
+ * may open any), because a user who may write into it can forge payments.
  */
 struct spool *spool_open(const struct spool_options *, char **error);
 /* NULL is ignored. Threads that hang at the disk are left after two seconds, and all that they need. */

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- What each role may do, as data. Run again at every deploy, after functions and
 -- views: it takes everything back from our roles and from PUBLIC and gives what
 -- stands here, so this file is the whole truth. Objects in schema foloosi that
@@ -97,6 +98,7 @@ begin
             ('foloosi_retention', 'schema_version')
         ) as v (role, function)
         join pg_catalog.pg_proc p on p.pronamespace = 'foloosi'::regnamespace and p.proname = v.function
+        order by v.role, p.oid -- not as the plan has it: an ACL shows its grants in their order
     loop
         execute format('grant execute on routine %s to %I', item.name, item.role);
     end loop;

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- Install the schema, or bring an older one up to date, with psql alone:
 --
 --     psql -d DATABASE -f sql/install.sql
@@ -13,7 +14,7 @@
 --   0001_schema      The nouns. A webhook's bytes arrive as a DELIVERY of a MERCHANT. It speaks of
 --                    a TRANSACTION, one payment attempt, and of an ORDER, what the customer buys.
 --                    The order moves by a state machine that the tables enforce: no UPDATE,
---                    whoever runs it, takes a paid order back unless a person decides it.
+--                    run by any role, takes a paid order back unless a person decides it.
 --                    Each fact leaves an EVENT; money that must go back leaves a PAYBACK; what a
 --                    person decides leaves a DECISION.
 --   0002_narrow_keys Fewer bytes for each: keys compare as bytes, long ones are found by a hash.
@@ -133,7 +134,7 @@ select not exists (select from foloosi.schema_migrations where version = 11) as 
 \if :missing
 \ir migrations/0011_money.sql
 insert into foloosi.schema_migrations (version, name, digest) values
-    (11, 'money', '\x0c2d463730c6056058691bde96493263c58efa4f4e769fb6def5bd8e392ef862');
+    (11, 'money', '\xc0274c7413eba5f2c49eacba9ed22682ecc1ef846b6c39580c791856b8d0b646');
 \endif
 
 -- An older copy of this file must not put its functions over a newer schema.

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- Roles and the empty schema: the part of the installation that needs rights of
 -- its own on the server. Everything after it is done as foloosi_owner.
 --

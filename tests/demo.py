@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: MIT
 """make demo, make demo-stop: the whole stack under .demo/, with a few orders in it.
 
 start  ends a running demo, starts PostgreSQL, the handler, nginx (PORT, 8080 by default) and,

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # What building, testing and the demo need on Debian 13 or 12, by package name. Called by `make deps`.
 #
 #   sh tests/deps.sh              all that the tests need: `make deps`
@@ -123,7 +124,11 @@ install() {
 
 # The init scripts of the services that are here.
 service_names() {
-	(cd /etc/init.d 2>/dev/null && for name in $services; do [ ! -e "$name" ] || echo "$name"; done)
+	for name in $services; do
+		for script in /etc/init.d/$name; do # php*-fpm may be several, or none
+			[ ! -e "$script" ] || echo "${script##*/}"
+		done
+	done
 }
 
 # No package starts a service (invoke-rc.d(8)): 101 is "forbidden". A policy of the operator stays.

@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: MIT
 # The Debian package in a machine of its own: a fresh Debian root in which a real systemd runs as pid 1,
 # in namespaces and control groups of its own, without network but for its loopback.
 #
@@ -240,6 +241,7 @@ load() { # load COMMAND: eight clients post while it runs; says how many answers
 answers=$(load 'for i in 1 2 3; do systemctl restart foloosi-webhook; sleep 0.5; done')
 say "three restarts under load: $answers answers, all 200"
 socket=$(inside 'stat -c %i /run/foloosi-webhook/foloosi-webhook.sock')
+inside 'echo "# a line of the operator" >>/etc/foloosi-webhook/foloosi-webhook.conf' # an unchanged file is replaced by an upgrade
 inside 'cat /etc/foloosi-webhook/foloosi-webhook.conf' >"$root.before"
 answers=$(load 'apt-get install -qy --no-install-recommends -o Dpkg::Options::=--force-confold ./next/foloosi-webhook_*.deb >&2')
 say "upgrade under load: $answers answers, all 200"

@@ -1,8 +1,9 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * check.c - "foloosictl check": is everything in order, and if not, what to do?
  *
- * A list of looks, each of which adds lines: green (ok), yellow (works, but look) or red, with the remedy. One look's
- * failure does not keep the next from its look, unless it has nothing to look at.
+ * A list of steps, each of which adds lines: ok, warning or red, with the remedy. A step that fails does not
+ * prevent the next ones; one whose subject could not be read adds nothing.
  */
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -23,19 +24,19 @@
 #include "spool.h"
 #include "url.h"
 
-#define STALE_S 60 /* a delivery that has waited longer in the spool is not on its way */
+#define STALE_S 60 /* a delivery that waits longer in the spool is stuck */
 #define WEB_MS 5000
 #define URL_ENV "WEBHOOK_URL"
 
-enum light {
+enum state {
 	GREEN,
 	YELLOW,
 	RED
 };
-static const char *const light_names[] = {"ok", "warning", "red"};
+static const char *const state_names[] = {"ok", "warning", "red"};
 
 struct line {
-	enum light light;
+	enum state state;
 	const char *what; /* static */
 	char *said;       /* owned */
 	char *remedy;     /* owned; NULL: none is needed */
@@ -51,36 +52,36 @@ struct check {
 
 /* Add a line. said and remedy are owned by it from now on. */
 static void
-say(struct check *c, enum light light, const char *what, char *said, char *remedy)
+add_line(struct check *c, enum state state, const char *what, char *said, char *remedy)
 {
 	c->lines = xrealloc(c->lines, (c->count + 1) * sizeof *c->lines);
-	c->lines[c->count++] = (struct line){light, what, said, remedy};
+	c->lines[c->count++] = (struct line){state, what, said, remedy};
 }
 
 /* ---- the configuration ---- */
 
 static void
-look_at_configuration(struct check *c)
+check_configuration(struct check *c)
 {
 	const char *path = c->path != NULL ? c->path : config_path();
 	char *error = NULL;
 
 	if ((c->config = config_load(path, CONFIG_FOR_WORKER, &error)) == NULL)
-		say(c, RED, "configuration", error,
+		add_line(c, RED, "configuration", error,
 		    access(path, R_OK) != 0 && errno == EACCES
 			? xstrdup("run this as root, or as the user of foloosi-webhook")
 			: xasprintf("foloosi-webhook --check-config --config %s says the same "
 				    "until it is mended",
 			      path));
 	else
-		say(c, GREEN, "configuration",
+		add_line(c, GREEN, "configuration",
 		    xasprintf("%s, merchants: %zu", path, c->config->merchant_count), NULL);
 }
 
 /* ---- the database ---- */
 
 static void
-look_at_database(struct check *c)
+check_connection_of_operator(struct check *c)
 {
 	static const char sql[] = "select format('as %s, database %s, PostgreSQL %s, schema "
 				  "version %s', current_user, current_database(),"
@@ -90,11 +91,11 @@ look_at_database(struct check *c)
 	c->pg = pg_new(PG_OPERATOR, c->conninfo);
 	pg_for_person(c->pg);
 	if (pg_ready(c->pg) && pg_query(c->pg, sql, 0, NULL, &rows) == PG_OK) {
-		say(c, GREEN, "database", xstrdup(pg_value(&rows, 0, 0)), NULL);
+		add_line(c, GREEN, "database", xstrdup(pg_value(&rows, 0, 0)), NULL);
 		pg_rows_free(&rows);
 		return;
 	}
-	say(c, RED, "database", xstrdup(pg_error(c->pg)),
+	add_line(c, RED, "database", xstrdup(pg_error(c->pg)),
 	    xasprintf("%s; --database, or PGHOST, PGDATABASE and PGUSER=foloosi_operator, say "
 		      "where it is",
 		pg_remedy(c->pg) != NULL ? pg_remedy(c->pg) : "is PostgreSQL running?"));
@@ -102,10 +103,10 @@ look_at_database(struct check *c)
 	c->pg = NULL;
 }
 
-/* Looks that are a query: each row is a line (0 ok, 1 warning, 2 red; text; remedy). $1: the configuration's merchants. */
+/* Steps that are a query: each row is a line (0 ok, 1 warning, 2 red; text; remedy). $1: the configuration's merchants. */
 static const struct {
 	const char *what, *sql;
-} looks[] = {
+} queries[] = {
     {"durability",
 	"select case when bad is null then 0 else 2 end, coalesce('off: ' || bad, 'fsync and "
 	"full_page_writes are on'),"
@@ -171,44 +172,44 @@ static const struct {
 
 /* The merchants of the configuration as an array, for $1. */
 static void
-merchants(const struct check *c, struct pg_array *names)
+add_merchants(const struct check *c, struct text *names)
 {
 	for (size_t i = 0; c->config != NULL && i < c->config->merchant_count; i++)
 		pg_array_add(names, c->config->merchants[i].name);
 }
 
 static void
-look_into_database(struct check *c)
+check_queries(struct check *c)
 {
-	struct pg_array names = {0};
+	struct text names = {0};
 	const char *values[1];
 
-	merchants(c, &names);
+	add_merchants(c, &names);
 	values[0] = pg_array_text(&names);
-	for (size_t i = 0; c->pg != NULL && i < sizeof looks / sizeof *looks; i++) {
+	for (size_t i = 0; c->pg != NULL && i < sizeof queries / sizeof *queries; i++) {
 		struct pg_rows rows;
 
-		if (pg_query(c->pg, looks[i].sql, 1, values, &rows) != PG_OK) {
-			say(c, RED, looks[i].what, xstrdup(pg_error(c->pg)),
-			    xstrdup("connect as foloosi_operator, who may read everything"));
+		if (pg_query(c->pg, queries[i].sql, 1, values, &rows) != PG_OK) {
+			add_line(c, RED, queries[i].what, xstrdup(pg_error(c->pg)),
+			    xstrdup("connect as foloosi_operator, which may read everything"));
 			continue;
 		}
 		for (size_t r = 0; r < rows.count; r++) {
 			const char *remedy = pg_value(&rows, r, 2);
 
-			say(c, (enum light)(pg_value(&rows, r, 0)[0] - '0'), looks[i].what,
+			add_line(c, (enum state)(pg_value(&rows, r, 0)[0] - '0'), queries[i].what,
 			    xstrdup(pg_value(&rows, r, 1)),
 			    remedy != NULL ? xstrdup(remedy) : NULL);
 		}
 		pg_rows_free(&rows);
 	}
-	pg_array_free(&names);
+	text_free(&names);
 }
 
-/* Does the connection that a program's configuration names lead in, and as its role? */
+/* Does the connection string of a program's configuration connect, and as its role? */
 static void
-look_at_connection(struct check *c, const char *what, enum pg_program program, const char *conninfo,
-    const char *role)
+check_program_connection(struct check *c, const char *what, enum pg_program program,
+    const char *conninfo, const char *role)
 {
 	const char *sql = program == PG_MONITOR
 			      ? "select current_user, (select count(*) from foloosi.monitor())"
@@ -218,46 +219,46 @@ look_at_connection(struct check *c, const char *what, enum pg_program program, c
 
 	pg_for_person(s);
 	if (!pg_ready(s) || pg_query(s, sql, 0, NULL, &rows) != PG_OK)
-		say(c, RED, what, xstrdup(pg_error(s)),
+		add_line(c, RED, what, xstrdup(pg_error(s)),
 		    xasprintf("%s; if this is not the program's user: sudo -u foloosi-webhook "
 			      "foloosictl check",
 			pg_remedy(s) != NULL ? pg_remedy(s) : "is PostgreSQL running there?"));
 	else if (strcmp(pg_value(&rows, 0, 0), role) != 0)
-		say(c, YELLOW, what, xasprintf("connects as %s", pg_value(&rows, 0, 0)),
+		add_line(c, YELLOW, what, xasprintf("connects as %s", pg_value(&rows, 0, 0)),
 		    xasprintf("user=%s in its connection string: that role may do what is needed "
 			      "and nothing else",
 			role));
 	else
-		say(c, GREEN, what, xasprintf("connects as %s", role), NULL);
+		add_line(c, GREEN, what, xasprintf("connects as %s", role), NULL);
 	pg_rows_free(&rows);
 	pg_free(s);
 }
 
 static void
-look_at_connections(struct check *c)
+check_program_connections(struct check *c)
 {
 	bool worker = false;
 
 	if (c->config == NULL)
 		return;
-	look_at_connection(
+	check_program_connection(
 	    c, "handler's connection", PG_HANDLER, c->config->database, "foloosi_handler");
 	if (c->config->monitor != NULL)
-		look_at_connection(
+		check_program_connection(
 		    c, "monitor's connection", PG_MONITOR, c->config->monitor, "foloosi_monitor");
 	for (size_t i = 0; i < c->config->merchant_count; i++)
 		worker |= c->config->merchants[i].event_url_count > 0 ||
 			  c->config->merchants[i].provider.url != NULL ||
 			  c->config->merchants[i].mail_from != NULL;
 	if (worker)
-		look_at_connection(c, "worker's connection", PG_WORKER, c->config->worker.database,
-		    "foloosi_worker");
+		check_program_connection(c, "worker's connection", PG_WORKER,
+		    c->config->worker.database, "foloosi_worker");
 }
 
 /* ---- this machine ---- */
 
 static void
-look_at_spool(struct check *c)
+check_spool(struct check *c)
 {
 	struct spool_usage usage;
 	struct spool *spool;
@@ -267,7 +268,7 @@ look_at_spool(struct check *c)
 	if (c->config == NULL)
 		return;
 	if (c->config->spool_dir == NULL) {
-		say(c, GREEN, "spool",
+		add_line(c, GREEN, "spool",
 		    xstrdup("none: while the database is away the answer is 503"), NULL);
 		return;
 	}
@@ -276,7 +277,7 @@ look_at_spool(struct check *c)
 			       .max_files = (size_t)c->config->spool_max_files},
 	    &error);
 	if (spool == NULL) {
-		say(c, RED, "spool", error,
+		add_line(c, RED, "spool", error,
 		    xstrdup("run this as root, or as the user of foloosi-webhook, to see whether "
 			    "it is that"));
 		return;
@@ -284,26 +285,26 @@ look_at_spool(struct check *c)
 	usage = spool_count(spool);
 	age = usage.oldest > 0 ? (int64_t)clock_wall_s() - usage.oldest / 1000000 : 0;
 	if (usage.unread)
-		say(c, RED, "spool", xasprintf("%s cannot be read", c->config->spool_dir),
+		add_line(c, RED, "spool", xasprintf("%s cannot be read", c->config->spool_dir),
 		    xstrdup("look at the directory, its owner and its disk"));
 	else if (age > STALE_S)
-		say(c, RED, "spool",
+		add_line(c, RED, "spool",
 		    xasprintf(
 			"%zu deliveries wait, the oldest for %" PRId64 " s", usage.files, age),
 		    xstrdup("look at \"handler's connection\"; the handler's log says each minute "
 			    "why; foloosictl spool drain"));
 	else
-		say(c, GREEN, "spool",
+		add_line(c, GREEN, "spool",
 		    xasprintf("%s: %zu deliveries wait", c->config->spool_dir, usage.files), NULL);
 	if (usage.aside > 0)
-		say(c, YELLOW, "spool", xasprintf("%zu files were set aside", usage.aside),
+		add_line(c, YELLOW, "spool", xasprintf("%zu files were set aside", usage.aside),
 		    xasprintf("look at them in %s/aside, and remove them when done",
 			c->config->spool_dir));
 	spool_close(spool);
 }
 
 static void
-look_at_socket(struct check *c)
+check_socket(struct check *c)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	const char *path;
@@ -312,19 +313,19 @@ look_at_socket(struct check *c)
 	if (c->config == NULL || (path = c->config->listen) == NULL)
 		return;
 	if (strlen(path) >= sizeof address.sun_path) {
-		say(c, RED, "handler", xasprintf("%s: too long for a socket", path),
+		add_line(c, RED, "handler", xasprintf("%s: too long for a socket", path),
 		    xstrdup("choose a shorter \"listen\""));
 		return;
 	}
 	memcpy(address.sun_path, path, strlen(path) + 1);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0)
-		say(c, GREEN, "handler", xasprintf("listens on %s", path), NULL);
+		add_line(c, GREEN, "handler", xasprintf("listens on %s", path), NULL);
 	else if (errno == EACCES)
-		say(c, YELLOW, "handler", xasprintf("%s: this user may not connect", path),
+		add_line(c, YELLOW, "handler", xasprintf("%s: this user may not connect", path),
 		    xstrdup("run this as root, or as the web server's user"));
 	else
-		say(c, RED, "handler", xasprintf("%s: %s", path, strerror(errno)),
+		add_line(c, RED, "handler", xasprintf("%s: %s", path, strerror(errno)),
 		    xstrdup(errno == EAGAIN
 				? "it listens and does not take: look at its log, or restart it"
 				: "start foloosi-webhook; its log says why it ended"));
@@ -333,11 +334,11 @@ look_at_socket(struct check *c)
 }
 
 /*
- * A whole endpoint is asked for by GET, which writes nothing: 200. With less of a URL, and so without a token,
- * a wrong endpoint must be answered by the handler, in its own words.
+ * An endpoint's URL: a GET, which writes nothing, must be answered 200. Only a site's URL, so that there is no
+ * token: an endpoint that does not exist must be answered by the handler's own 404.
  */
 static void
-look_at_web(struct check *c)
+check_web(struct check *c)
 {
 	bool endpoint = strstr(c->url, "/webhooks/foloosi/") != NULL;
 	size_t len = strlen(c->url);
@@ -346,7 +347,7 @@ look_at_web(struct check *c)
 	char *site, *url;
 
 	if (url_kind(c->url) == URL_BAD) {
-		say(c, RED, "web server", xstrdup("that is no http or https URL"),
+		add_line(c, RED, "web server", xstrdup("that is no http or https URL"),
 		    xstrdup("--url https://your.host"));
 		return;
 	}
@@ -359,26 +360,27 @@ look_at_web(struct check *c)
 	if (!http_client_fetch(client,
 		&(struct http_client_request){.url = url, .timeout_ms = WEB_MS, .keep = true},
 		&answer))
-		say(c, RED, "web server", xasprintf("%s: %s", site, answer.detail),
+		add_line(c, RED, "web server", xasprintf("%s: %s", site, answer.detail),
 		    xstrdup("is it running? --url, or " URL_ENV ", says where"));
 	else if (endpoint && answer.status == 200)
-		say(c, GREEN, "web server", xasprintf("%s: the endpoint is there", site), NULL);
+		add_line(
+		    c, GREEN, "web server", xasprintf("%s: the endpoint is there", site), NULL);
 	else if (!endpoint && answer.status == 404 && answer.body != NULL &&
 		 strstr(answer.body, "There is no such endpoint") != NULL)
-		say(c, GREEN, "web server", xasprintf("%s: reaches the handler", site), NULL);
+		add_line(c, GREEN, "web server", xasprintf("%s: reaches the handler", site), NULL);
 	else if (answer.status >= 500)
-		say(c, RED, "web server",
+		add_line(c, RED, "web server",
 		    xasprintf(
 			"%s: answers %ld: it does not reach the handler", site, answer.status),
 		    xstrdup("is the handler running, may the web server's user connect to its "
 			    "socket (socket_group, 0660)?"));
 	else if (endpoint && answer.status == 404)
-		say(c, RED, "web server", xasprintf("%s: answers 404 for this endpoint", site),
+		add_line(c, RED, "web server", xasprintf("%s: answers 404 for this endpoint", site),
 		    xstrdup("merchant or token are not those of the configuration, or the web "
 			    "server's configuration lacks the"
 			    " snippet: foloosictl nginx-snippet, foloosictl apache-snippet"));
 	else
-		say(c, RED, "web server",
+		add_line(c, RED, "web server",
 		    xasprintf(
 			"%s: answers %ld, and not in the handler's words", site, answer.status),
 		    xstrdup("its configuration lacks the snippet: foloosictl nginx-snippet, "
@@ -399,9 +401,9 @@ print_lines(const struct check *c)
 
 	for (size_t i = 0; i < c->count; i++) {
 		const struct line *l = &c->lines[i];
-		const char *colour = style.colour ? table_colour(light_names[l->light]) : NULL;
+		const char *colour = style.colour ? table_colour(state_names[l->state]) : NULL;
 
-		printf("%s%-7s%s  %s: ", colour != NULL ? colour : "", light_names[l->light],
+		printf("%s%-7s%s  %s: ", colour != NULL ? colour : "", state_names[l->state],
 		    colour != NULL ? TABLE_PLAIN : "", l->what);
 		table_text(stdout, &style, l->said);
 		putchar('\n');
@@ -410,7 +412,7 @@ print_lines(const struct check *c)
 			table_text(stdout, &style, l->remedy);
 			putchar('\n');
 		}
-		count[l->light]++;
+		count[l->state]++;
 	}
 	printf("\n%zu ok, %zu to look at, %zu red\n", count[GREEN], count[YELLOW], count[RED]);
 }
@@ -425,7 +427,7 @@ print_json(const struct check *c)
 	table_column(&t, "said", TABLE_TEXT);
 	table_column(&t, "remedy", TABLE_TEXT);
 	for (size_t i = 0; i < c->count; i++)
-		table_row(&t, (const char *[]){light_names[c->lines[i].light], c->lines[i].what,
+		table_row(&t, (const char *[]){state_names[c->lines[i].state], c->lines[i].what,
 				  c->lines[i].said, c->lines[i].remedy});
 	ctl_print_json(&t);
 	table_free(&t);
@@ -434,8 +436,9 @@ print_json(const struct check *c)
 static int
 run_check(const struct ctl_call *call)
 {
-	static void (*const steps[])(struct check *) = {look_at_configuration, look_at_database,
-	    look_into_database, look_at_connections, look_at_spool, look_at_socket, look_at_web};
+	static void (*const steps[])(struct check *) = {check_configuration,
+	    check_connection_of_operator, check_queries, check_program_connections, check_spool,
+	    check_socket, check_web};
 	const char *conninfo = ctl_value(call, "database");
 	struct check c = {.conninfo = conninfo != NULL ? conninfo : "",
 	    .path = ctl_value(call, "config"),
@@ -456,7 +459,7 @@ run_check(const struct ctl_call *call)
 	else
 		print_lines(&c);
 	for (size_t i = 0; i < c.count; i++) {
-		if (c.lines[i].light == RED)
+		if (c.lines[i].state == RED)
 			code = CTL_FAILED;
 		free(c.lines[i].said);
 		free(c.lines[i].remedy);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * common.c - what subcommands share: the handler's configuration, the database, answers.
  */

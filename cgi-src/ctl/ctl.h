@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * ctl.h - what a subcommand of foloosictl is, and what subcommands share. A new one is a file with a struct
  * subcommand in it, a line at the end here and a line in main.c's table.

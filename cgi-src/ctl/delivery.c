@@ -1,10 +1,9 @@
+/* SPDX-License-Identifier: MIT */
 /*
- * delivery.c - "foloosictl replay" and "foloosictl explain": a delivery once more, for good or
- * only to see.
+ * delivery.c - "foloosictl replay" records a delivery again; "foloosictl explain" shows what that would change.
  *
- * The bytes, stored ones or a file's, take the path that they would take at the handler's door: the same
- * decoder, the same order key from the same configuration, the same function of the database. Only
- * nobody asks who sent them.
+ * The bytes, stored ones or a file's, are treated as the handler treats a body: the same decoder, the same
+ * order key by the same configuration, the same function of the database. Only nothing is authenticated.
  */
 #include <err.h>
 #include <errno.h>
@@ -111,7 +110,7 @@ subject_free(struct subject *s)
 	free(s->digits);
 }
 
-/* A file, or standard input for "-". False after a sentence. */
+/* A file, or standard input for "-". False after a message. */
 static bool
 read_file(struct subject *s, const char *path, size_t limit)
 {
@@ -143,7 +142,7 @@ nibble(char c)
 	return (unsigned)(c <= '9' ? c - '0' : c - 'a' + 10);
 }
 
-/* A delivery of the database, by its id. False after a sentence. */
+/* A delivery of the database, by its id. False after a message. */
 static bool
 read_stored(struct subject *s, struct pg *pg, const char *id)
 {
@@ -171,7 +170,7 @@ read_stored(struct subject *s, struct pg *pg, const char *id)
 
 /* As the handler does it. */
 static void
-decode(struct subject *s)
+decode_subject(struct subject *s)
 {
 	struct json_error e;
 	struct faults f;
@@ -191,7 +190,7 @@ decode(struct subject *s)
 
 /* The parameters of the transfer; all null if it is none. */
 static void
-fill(struct pg *pg, const struct subject *s, const char *values[P__MAX])
+set_parameters(struct pg *pg, const struct subject *s, const char *values[P__MAX])
 {
 	for (size_t i = 0; i < P__MAX; i++)
 		values[i] = NULL;
@@ -218,7 +217,7 @@ print_rows(const struct pg_rows *rows, int columns, bool records)
 }
 
 static int
-replay(struct pg *pg, const struct subject *s, bool json)
+replay_delivery(struct pg *pg, const struct subject *s, bool json)
 {
 	const size_t today = pg_schema_version(pg) >= UNPREFIXED_SINCE;
 	const char *values[P__MAX];
@@ -231,7 +230,7 @@ replay(struct pg *pg, const struct subject *s, bool json)
 		    s->id, s->fault);
 		return CTL_FAILED;
 	}
-	fill(pg, s, values);
+	set_parameters(pg, s, values);
 	values[P_SUBJECT] = s->id;
 	values[P_BODY] = values[P_UNPREFIXED]; /* which is the next one here */
 	if (pg_query(pg, replay_sql[today], P_BODY + today, values, &rows) != PG_OK) {
@@ -241,7 +240,8 @@ replay(struct pg *pg, const struct subject *s, bool json)
 	outcome = pg_value(&rows, 0, 1);
 	reason = pg_value(&rows, 0, 2);
 	if (strcmp(outcome, "busy") == 0) {
-		warnx("nothing was changed: somebody holds its order or transaction; try again");
+		warnx("nothing was changed: another session holds its order or transaction; try "
+		      "again");
 		code = CTL_FAILED;
 	} else {
 		if (json) {
@@ -310,13 +310,13 @@ rule_of(const struct pg_rows *rows)
 }
 
 static int
-explain(struct pg *pg, const struct subject *s, bool json)
+explain_delivery(struct pg *pg, const struct subject *s, bool json)
 {
 	const size_t today = pg_schema_version(pg) >= UNPREFIXED_SINCE;
 	const char *values[P__MAX];
 	struct pg_rows rows;
 
-	fill(pg, s, values);
+	set_parameters(pg, s, values);
 	values[P_SUBJECT] = s->merchant->name;
 	values[P_BODY] = s->digits;
 	values[P_FAULT] = s->fault;
@@ -363,8 +363,9 @@ run_delivery(const struct ctl_call *call)
 		subject.merchant = ctl_merchant(
 		    config, ctl_is_number(what) ? pg_value(&subject.stored, 0, 0) : merchant);
 	if (subject.merchant != NULL) {
-		decode(&subject);
-		code = explains ? explain(pg, &subject, json) : replay(pg, &subject, json);
+		decode_subject(&subject);
+		code = explains ? explain_delivery(pg, &subject, json)
+				: replay_delivery(pg, &subject, json);
 	}
 	subject_free(&subject);
 out:

@@ -1,5 +1,6 @@
+/* SPDX-License-Identifier: MIT */
 /*
- * events.c - "foloosictl events": who gets events, and what they did not take.
+ * events.c - "foloosictl events": the consumers of events, and what they did not take.
  *
  * A table of actions over the functions of sql/functions/events.sql, which decide
  * everything; psql can do the same.
@@ -16,7 +17,7 @@ struct action {
 	const char *name;
 	const char *sql; /* $1: the consumer, $2: ids, if it takes some */
 	bool takes_ids, needs_ids;
-	const char *said; /* what the number that comes back counts; NULL: there is none */
+	const char *counted; /* what the number that comes back counts; NULL: there is none */
 };
 
 static const struct action actions[] = {
@@ -31,27 +32,32 @@ static const struct action actions[] = {
 #define ACTIONS (sizeof actions / sizeof *actions)
 
 static int
-act(struct pg *s, const struct action *a, const char *consumer, char **ids, int count)
+run_action(struct pg *s, const struct action *a, const char *consumer, char **ids, int count)
 {
-	struct pg_array array = {0};
+	struct text array = {0};
 	const char *values[] = {consumer, NULL};
 	struct pg_rows rows;
 	enum pg_status status;
+	int code = CTL_OK;
 
 	for (int i = 0; i < count; i++)
 		pg_array_add(&array, ids[i]);
 	if (count > 0)
 		values[1] = pg_array_text(&array);
 	status = pg_query(s, a->sql, a->takes_ids ? 2 : 1, values, &rows);
-	pg_array_free(&array);
+	text_free(&array);
 	if (status != PG_OK) {
 		warnx("%s", pg_error(s));
 		return CTL_FAILED;
 	}
-	if (a->said != NULL)
-		printf("%s %s\n", pg_value(&rows, 0, 0), a->said);
+	if (count > 0 && strcmp(pg_value(&rows, 0, 0), "0") == 0) {
+		warnx("nothing was changed: none of these events waits for \"%s\"", consumer);
+		code = CTL_FAILED;
+	} else if (a->counted != NULL) {
+		printf("%s %s\n", pg_value(&rows, 0, 0), a->counted);
+	}
 	pg_rows_free(&rows);
-	return CTL_OK;
+	return code;
 }
 
 static int
@@ -77,7 +83,7 @@ run_events(const struct ctl_call *call)
 	if ((s = ctl_connect(call)) == NULL)
 		return CTL_FAILED;
 	code = action == NULL ? ctl_list_consumers(s, json)
-			      : act(s, action, argv[1], argv + 2, argc - 2);
+			      : run_action(s, action, argv[1], argv + 2, argc - 2);
 	pg_free(s);
 	return code;
 }

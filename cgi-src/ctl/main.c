@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * main.c - foloosictl, the operator's tool: the table of subcommands and how one is found.
  */

@@ -1,9 +1,10 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * migrate.c - "foloosictl migrate": bring the schema to where the files in sql/ are.
  *
- * The hard part is that it may be run by anybody, at any time, twice, or by two
+ * The hard part is that it may be run at any time, twice, or by two
  * hosts of one deploy at once, while webhooks arrive. So all of it is one
- * transaction on one connection, behind one advisory lock: whoever comes second
+ * transaction on one connection, behind one advisory lock: the second run
  * waits, then reads the ledger and finds nothing to do; whatever fails leaves the
  * schema as it was. Nothing is retried and nothing is repaired by guessing: a
  * ledger that does not fit the files is an error with a sentence.
@@ -51,7 +52,7 @@ static const char lock_sql[] = "select pg_advisory_xact_lock(28832959141213033)"
 
 /*
  * Once the advisory lock is ours, a table is waited for only this long: behind a
- * waiting ALTER TABLE every delivery waits too, and somebody's open transaction
+ * waiting ALTER TABLE every delivery waits too, and an open transaction of another session
  * may last all day.
  */
 static const char lock_timeout_sql[] = "set local lock_timeout = '5s'";
@@ -274,9 +275,9 @@ ask(const struct migration_run *r, const char *sql, size_t n, const char *const 
 	return false;
 }
 
-/* Several statements of our own. */
+/* Statements of our own that return nothing. */
 static bool
-tell(const struct migration_run *r, const char *sql)
+run_own(const struct migration_run *r, const char *sql)
 {
 	if (pg_script(r->pg, sql) == PG_OK)
 		return true;
@@ -317,7 +318,10 @@ script_run(struct migration_run *r, const struct script *s)
 	if (pg_script(r->pg, s->text) != PG_OK) {
 		r->undone = pg_in_transaction(r->pg);
 		unsigned line = pg_script_line(r->pg, s->text);
-		warnx("%s/%s:%u: %s", r->dir, s->path, line, pg_error(r->pg));
+		if (line > 0)
+			warnx("%s/%s:%u: %s", r->dir, s->path, line, pg_error(r->pg));
+		else
+			warnx("%s/%s: %s", r->dir, s->path, pg_error(r->pg));
 		return false;
 	}
 	if (!pg_in_transaction(r->pg)) {
@@ -338,10 +342,10 @@ take_lock(const struct migration_run *r)
 		if (!ok)
 			return false;
 		warnx("waiting for another migration of this database to end");
-		if (!tell(r, lock_sql))
+		if (!run_own(r, lock_sql))
 			return false;
 	}
-	return tell(r, lock_timeout_sql);
+	return run_own(r, lock_timeout_sql);
 }
 
 /* Hold one row of the ledger against the files. */
@@ -452,7 +456,7 @@ renew_code(struct migration_run *r)
 	for (size_t i = 0; i < r->code.count; i++)
 		if (!script_run(r, &r->code.list[i]))
 			return false;
-	if (!tell(r, forget_files_sql))
+	if (!run_own(r, forget_files_sql))
 		return false;
 	for (size_t i = 0; i < r->code.count; i++) {
 		const char *const values[] = {r->code.list[i].path, r->code.list[i].digest};
@@ -463,7 +467,7 @@ renew_code(struct migration_run *r)
 	return true;
 }
 
-/* Does the database itself say that it is where the files are? */
+/* Is the database's own version that of the files? */
 static bool
 verify(const struct migration_run *r)
 {
@@ -508,7 +512,7 @@ commit(const struct migration_run *r)
  * Bring the database to where the files in dir are.
  *   conninfo  libpq connection string, "" for libpq's environment
  *   dir       the directory with roles.sql, migrations/, functions/, views/, grants.sql
- * Returns true if the schema is there now, and says on stdout what was done.
+ * Returns true if the schema is there now, and prints what was done on stdout.
  * False after sentences on stderr; the database is as it was.
  */
 static bool
@@ -518,9 +522,9 @@ migrate(const char *conninfo, const char *dir)
 	size_t applied = 0;
 	bool ok, renew = false;
 
-	ok = read_files(&r) && connect_database(&r, conninfo) && tell(&r, begin_sql) &&
-	     take_lock(&r) && script_run(&r, &r.roles) && tell(&r, owner_sql) && read_ledger(&r) &&
-	     apply_migrations(&r, &applied);
+	ok = read_files(&r) && connect_database(&r, conninfo) && run_own(&r, begin_sql) &&
+	     take_lock(&r) && script_run(&r, &r.roles) && run_own(&r, owner_sql) &&
+	     read_ledger(&r) && apply_migrations(&r, &applied);
 	if (ok)
 		renew = applied > 0 || !code_is_current(&r, &ok);
 	ok = ok && (!renew || renew_code(&r)) && verify(&r);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * options.c - the options of foloosictl's subcommands: read by getopt_long(), printed as usage and help.
  */

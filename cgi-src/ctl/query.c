@@ -1,11 +1,12 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * query.c - the subcommands that are a query, or a call of one function.
  *
  * A table of SQL and one way through: options become values, values become conditions and
- * parameters, rows become a table or JSON. Who wants another list adds a row.
+ * parameters, rows become a table or JSON. A new list is a new row.
  *
- * The hard part is that the tables may hold tens of millions of rows, that payments pay for every
- * index, and that a person asks for the latest. So nothing is ever sorted whole:
+ * The hard part: the tables may have tens of millions of rows, every index slows payments down, and a person
+ * asks for the latest rows. So no table is ever sorted whole:
  *   * a list goes down by id, newest first, a screen at a time (--before ID goes on from there);
  *   * where a B-tree has the id, that is a walk along it; where only a block range index has it
  *     (orders, deliveries), the list is asked for in windows of ids from the newest
@@ -167,8 +168,8 @@ static const struct part deliveries_part = {
 };
 
 /*
- * The remedies are made of ids and plain words: what a stranger chose never stands in a command that one pastes.
- * Nor does a line with a choice do anything when it is pasted whole: no "|", and no subcommand takes ", or".
+ * A remedy is made of ids and words of ours: no text from outside is part of a command that a person pastes.
+ * A remedy with a choice does nothing when it is pasted whole: it has no "|", and no subcommand takes ", or".
  */
 #define PLAIN_NAME(call) "coalesce(substring(a.remedy from '" call "[(]''([A-Za-z0-9._:-]+)'''), 'CONSUMER')"
 
@@ -413,11 +414,11 @@ static const struct part stats_parts[] = {
 	    " where true",
 	.tail = " group by c.id order by c.consumer limit $",
 	.where = {[V_MERCHANT] = "c.merchant = $"},
-	.empty = "Nobody gets events.",
+	.empty = "No consumer gets events.",
     },
 };
 
-/* What only "foloosictl top" looks at, beside the last two of these. */
+/* What only "foloosictl top" shows, beside the last two of these. */
 static const struct part rates_part = {
     .title = "deliveries",
     .sql =
@@ -555,9 +556,10 @@ add_condition(FILE *sql, const char *condition, size_t number)
 			putc(*condition, sql);
 }
 
-/* One question of a list: its SQL with the conditions for all values that are given. */
+/* One query of a list: its SQL with the conditions for all values that are given. */
 static bool
-ask_part(struct pg *s, const struct part *p, const char *const *values, bool json, struct table *t)
+query_part(
+    struct pg *s, const struct part *p, const char *const *values, bool json, struct table *t)
 {
 	const char *given[VALUE__MAX + 1];
 	size_t n = 0, len;
@@ -588,7 +590,7 @@ ask_part(struct pg *s, const struct part *p, const char *const *values, bool jso
 
 /* One number, or fallback for none. False: pg_error() says why. */
 static bool
-ask_number(struct pg *s, const char *sql, const char *value, int64_t fallback, int64_t *number)
+query_number(struct pg *s, const char *sql, const char *value, int64_t fallback, int64_t *number)
 {
 	struct pg_rows rows;
 
@@ -603,7 +605,7 @@ ask_number(struct pg *s, const char *sql, const char *value, int64_t fallback, i
 
 /* From the newest down, in windows that double, until there is enough or the floor is reached. */
 static bool
-ask_windows(
+query_windows(
     struct pg *s, const struct part *p, const char *const *given, bool json, struct table *t)
 {
 	const char *values[VALUE__MAX];
@@ -615,7 +617,7 @@ ask_windows(
 	memcpy(values, given, sizeof values);
 	if (given[V_BEFORE] != NULL)
 		low = strtoll(given[V_BEFORE], NULL, 10);
-	else if (!ask_number(s, newest_sql, NULL, 0, &low))
+	else if (!query_number(s, newest_sql, NULL, 0, &low))
 		return false;
 	for (;;) {
 		low = low - width > floor ? low - width : floor;
@@ -624,7 +626,7 @@ ask_windows(
 		snprintf(limit, sizeof limit, "%zu", enough - t->rows);
 		values[V_FLOOR] = from;
 		values[V_LIMIT] = limit;
-		if (!ask_part(s, p, values, json, t))
+		if (!query_part(s, p, values, json, t))
 			return false;
 		if (t->rows >= enough || low <= floor)
 			return true;
@@ -634,15 +636,16 @@ ask_windows(
 }
 
 static bool
-list_part(struct pg *s, const struct part *p, const char *const *values, bool json, struct table *t)
+query_list(
+    struct pg *s, const struct part *p, const char *const *values, bool json, struct table *t)
 {
-	return p->windowed && values[V_ORDER] == NULL ? ask_windows(s, p, values, json, t)
-						      : ask_part(s, p, values, json, t);
+	return p->windowed && values[V_ORDER] == NULL ? query_windows(s, p, values, json, t)
+						      : query_part(s, p, values, json, t);
 }
 
 /* Where the next screen begins, if this one is full. To standard error: it is no row. */
 static void
-say_more(const struct subcommand *self, const struct part *p, const char *const *values,
+print_next_page(const struct subcommand *self, const struct part *p, const char *const *values,
     const struct table *t)
 {
 	if (p->where[V_BEFORE] == NULL || t->rows == 0 ||
@@ -653,14 +656,14 @@ say_more(const struct subcommand *self, const struct part *p, const char *const 
 }
 
 static int
-list(const struct subcommand *self, struct pg *s, const struct view *v, const char *const *values,
-    bool json)
+print_list(const struct subcommand *self, struct pg *s, const struct view *v,
+    const char *const *values, bool json)
 {
 	for (size_t i = 0; i < v->count; i++) {
 		const struct part *p = &v->parts[i];
 		struct table t = {0};
 
-		if (!list_part(s, p, values, json, &t)) {
+		if (!query_list(s, p, values, json, &t)) {
 			warnx("%s", pg_error(s));
 			table_free(&t);
 			return CTL_FAILED;
@@ -673,7 +676,7 @@ list(const struct subcommand *self, struct pg *s, const struct view *v, const ch
 		if (json)
 			fputs(v->count == 1 ? "\n" : i + 1 == v->count ? "}\n" : "", stdout);
 		else
-			say_more(self, p, values, &t);
+			print_next_page(self, p, values, &t);
 		table_free(&t);
 	}
 	return CTL_OK;
@@ -706,7 +709,7 @@ static const struct {
 
 /* "90s", "15m", "24h", "7d" ago, or a time as PostgreSQL reads it, as it stands. Owned. */
 static char *
-since(const char *text)
+since_time(const char *text)
 {
 	static const char units[] = "smhd";
 	static const int64_t seconds[] = {1, 60, 3600, 86400};
@@ -724,9 +727,9 @@ since(const char *text)
 	return xstrdup(then);
 }
 
-/* Does the list, or the act, have a use for every value that is given? A sentence if not. */
+/* Does the list, or the act, have a use for every value that is given? A message if not. */
 static bool
-fits(const struct view *v, const struct act *a, const char *const *values)
+options_fit(const struct view *v, const struct act *a, const char *const *values)
 {
 	for (size_t i = 0; i < VALUE__MAX; i++) {
 		bool used = values[i] == NULL || i == V_LIMIT || i == V_FLOOR;
@@ -763,7 +766,7 @@ fits(const struct view *v, const struct act *a, const char *const *values)
 
 /*
  * Which merchant's order is meant, or which order has the id? Fills V_MERCHANT and V_ORDER with texts of
- * *rows, which the caller ends. False after a sentence.
+ * *rows, which the caller ends. False after a message.
  */
 static bool
 find_order(struct pg *s, const char **values, struct pg_rows *rows)
@@ -803,10 +806,10 @@ find_order(struct pg *s, const char **values, struct pg_rows *rows)
 }
 
 static int
-act(const struct subcommand *self, struct pg *s, const struct act *a, const char **values,
+run_act(const struct subcommand *self, struct pg *s, const struct act *a, const char **values,
     bool json)
 {
-	const char *parameters[8];
+	const char *parameters[8] = {NULL};
 	struct pg_rows order = {0};
 	long count;
 
@@ -826,7 +829,8 @@ act(const struct subcommand *self, struct pg *s, const struct act *a, const char
 
 /* What follows the options: an act's word and arguments, an order, or nothing. False: they make no sense. */
 static bool
-arguments(const struct view *v, int count, char **words, const struct act **a, const char **values)
+read_arguments(
+    const struct view *v, int count, char **words, const struct act **a, const char **values)
 {
 	for (size_t i = 0; *a == NULL && i < v->act_count; i++)
 		if (v->acts[i].word == NULL ||
@@ -870,20 +874,20 @@ run_query(const struct ctl_call *call)
 		for (size_t o = 0; o < OPTIONS; o++)
 			if (strcmp(options[o].option, call->given[i].option->name) == 0)
 				values[options[o].value] = call->given[i].value;
-	if (!arguments(v, call->argc, call->argv, &a, values))
+	if (!read_arguments(v, call->argc, call->argv, &a, values))
 		return ctl_usage(self);
-	if (!fits(v, a, values))
+	if (!options_fit(v, a, values))
 		return CTL_USAGE;
 	if ((s = ctl_connect(call)) == NULL)
 		return CTL_FAILED;
 
 	if (a != NULL) {
-		code = act(self, s, a, values, json);
+		code = run_act(self, s, a, values, json);
 		goto out;
 	}
 	if (values[V_SINCE] != NULL) {
-		values[V_SINCE] = after = since(values[V_SINCE]);
-		if (!ask_number(s, floor_sql, after, 0, &id)) {
+		values[V_SINCE] = after = since_time(values[V_SINCE]);
+		if (!query_number(s, floor_sql, after, 0, &id)) {
 			warnx("--since: %s", pg_error(s));
 			goto out;
 		}
@@ -892,7 +896,7 @@ run_query(const struct ctl_call *call)
 	}
 	if (v->of_order && !find_order(s, values, &order))
 		goto out;
-	code = list(self, s, v, values, json);
+	code = print_list(self, s, v, values, json);
 	pg_rows_free(&order);
 out:
 	free(after);
@@ -911,7 +915,7 @@ ctl_list_consumers(struct pg *s, bool json)
 
 	snprintf(limit, sizeof limit, "%d", LIMIT_MAX);
 	values[V_LIMIT] = limit;
-	return list(&events_subcommand, s, &view, values, json);
+	return print_list(&events_subcommand, s, &view, values, json);
 }
 
 const char *
@@ -931,12 +935,12 @@ ctl_glance(enum ctl_glance which, struct pg *s, int limit, struct table *t)
 	snprintf(rows, sizeof rows, "%d", limit);
 	values[V_LIMIT] = rows;
 	if (which == GLANCE_RATES) {
-		values[V_SINCE] = hour = since("1h");
-		ok = ask_number(s, floor_sql, hour, 0, &id);
+		values[V_SINCE] = hour = since_time("1h");
+		ok = query_number(s, floor_sql, hour, 0, &id);
 		snprintf(floor, sizeof floor, "%" PRId64, ok ? id : 0);
 		values[V_FLOOR] = floor;
 	}
-	ok = ok && list_part(s, parts[which], values, false, t);
+	ok = ok && query_list(s, parts[which], values, false, t);
 	free(hour);
 	return ok ? parts[which]->title : NULL;
 }

@@ -1,10 +1,10 @@
+/* SPDX-License-Identifier: MIT */
 /*
- * retain.c - "foloosictl retain": old raw bytes and personal fields go; "foloosictl erase":
- * one customer's go at once.
+ * retain.c - "foloosictl retain" deletes old raw bytes and personal fields; "foloosictl erase" deletes
+ * those of one customer at once.
  *
- * sql/functions/retention.sql decides everything and does one small piece of work a call, so that
- * no delivery waits for it. Here is the loop: call until a step is done, try again what comes back busy,
- * add up what was done.
+ * sql/functions/retention.sql and erase_customer.sql decide everything. Retention does one small piece of work a
+ * call, so that no delivery waits for it. This is the loop: call until a step is done, repeat a busy call, add up what was done.
  */
 #include <err.h>
 #include <errno.h>
@@ -45,6 +45,7 @@ struct run {
 	bool dry_run, json;
 	int64_t wait_ms;     /* for how long what is busy is tried again */
 	int printed;         /* lines, so far */
+	bool refused;        /* this role may not */
 	struct table report; /* with json they are printed at the end */
 };
 
@@ -84,6 +85,7 @@ run_step(struct pg *s, struct run *run, const struct step *step)
 
 		if (pg_query(s, step->sql, 3, values, &rows) != PG_OK) {
 			warnx("%s", pg_error(s));
+			run->refused |= strstr(pg_error(s), "permission denied") != NULL;
 			ok = false;
 			break;
 		}
@@ -155,6 +157,9 @@ run_retain(const struct ctl_call *call)
 		if (!run_step(s, &run, &steps[i]))
 			code = CTL_FAILED;
 	pg_free(s);
+	if (run.refused)
+		warnx("retain is for the role foloosi_retention: user=foloosi_retention in "
+		      "--database, or PGUSER");
 	if (run.json)
 		ctl_print_json(&run.report);
 	else if (run.printed == 0 && code == CTL_OK)
@@ -167,7 +172,7 @@ run_retain(const struct ctl_call *call)
 
 /* Add a customer, or with "-" the lines of standard input. */
 static void
-add_customer(struct pg_array *customers, const char *customer)
+add_customer(struct text *customers, const char *customer)
 {
 	char *line = NULL;
 	size_t size = 0;
@@ -193,7 +198,7 @@ run_erase(const struct ctl_call *call)
 	bool json = ctl_value(call, "json") != NULL, dry_run = ctl_value(call, "dry-run") != NULL,
 	     found;
 	const char *values[] = {NULL, ctl_value(call, "note"), dry_run ? "true" : "false"}, *id;
-	struct pg_array customers = {0};
+	struct text customers = {0};
 	struct pg_rows rows;
 	struct pg *s = NULL;
 	int code = CTL_FAILED;
@@ -234,7 +239,7 @@ run_erase(const struct ctl_call *call)
 	pg_rows_free(&rows);
 out:
 	pg_free(s);
-	pg_array_free(&customers);
+	text_free(&customers);
 	return code;
 }
 

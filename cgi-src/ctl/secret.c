@@ -1,8 +1,8 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * secret.c - "foloosictl secret": make a token for an endpoint, or a secret that signs.
  *
- * --file makes a file that nobody else can read, which is what the configuration asks for; ">" leaves that
- * to the umask.
+ * --file makes a file of mode 0600, as the configuration demands; with ">" the mode depends on the umask.
  */
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -24,7 +24,7 @@
 
 /* Both owned, with a newline at the end. */
 static char *
-token(void)
+new_token(void)
 {
 	unsigned char bytes[TOKEN_BYTES];
 	char *text = xrealloc(NULL, 2 * sizeof bytes + 2);
@@ -39,7 +39,7 @@ token(void)
 }
 
 static char *
-signing(void)
+new_signing_secret(void)
 {
 	unsigned char bytes[SIGNING_BYTES];
 	char base64[BASE64_SIZE(SIGNING_BYTES)], *p;
@@ -56,9 +56,9 @@ signing(void)
 static const struct {
 	const char *name;
 	char *(*make)(void);
-} kinds[] = {{"token", token}, {"whsec", signing}};
+} kinds[] = {{"token", new_token}, {"whsec", new_signing_secret}};
 
-/* A new file, and what it holds on disk. */
+/* Write a new file, and have it on disk. */
 static int
 write_file(const char *path, const char *text)
 {

@@ -1,11 +1,10 @@
+/* SPDX-License-Identifier: MIT */
 /*
- * send.c - "foloosictl send": post the provider's sample payloads to an endpoint,
- * as a first payment, as a demonstration, and to see with one's own eyes what a
- * repeat or a decline does.
+ * send.c - "foloosictl send": post the provider's sample payloads to an endpoint.
  *
- * The hard part is small: every run must be new to the database (an order key and ids
- * that were never sent before), and no secret may be asked for on the command line,
- * where every user of the host reads it: the URL, whose last part is the token, may
+ * Every run must be new to the database (an order key and ids
+ * that were never sent before), and no secret may be given on the command line,
+ * where every user of the host can read it: the URL, whose last part is the token, may
  * come from WEBHOOK_URL, and passwords and keys come from files only.
  */
 #include <sys/random.h>
@@ -29,7 +28,7 @@
 #include "table.h"
 
 #define URL_ENV "WEBHOOK_URL"
-#define TIMEOUT_MS 15000 /* above any deadline that a handler is sensibly given */
+#define TIMEOUT_MS 15000 /* above any sensible deadline of a handler */
 #define REPEAT_MAX 1000000
 #define SECRET_FILE_MAX 4096 /* bytes */
 
@@ -73,7 +72,7 @@ random_hex(char *out, size_t n)
 		sprintf(out + 2 * i, "%02x", bytes[i]);
 }
 
-/* "DEMO-20261123-120000-1a2b3c": sorts by time, and is no one else's. Owned. */
+/* "DEMO-20261123-120000-1a2b3c": sorts by time, and is unique. Owned. */
 static char *
 fresh_order(void)
 {
@@ -86,7 +85,7 @@ fresh_order(void)
 	return xasprintf("DEMO-%s-%s", when, tail);
 }
 
-/* The provider's prefix and a tail like that of his. Owned. */
+/* The provider's prefix and a tail as in the provider's examples. Owned. */
 static char *
 fresh_transaction_no(void)
 {
@@ -159,10 +158,10 @@ payload(const struct sample *s, const struct send_options *o, const char *order,
 
 /*
  * The first string member with this name in an answer of ours, or "-". The answers
- * are flat and their words plain, so this is a look, not a parser. Static buffer.
+ * are flat and have no escapes, so this need not be a parser. Static buffer.
  */
 static const char *
-word(const char *answer, const char *name)
+answer_member(const char *answer, const char *name)
 {
 	static char value[64];
 	char *member = xasprintf("\"%s\"", name);
@@ -221,9 +220,9 @@ send_once(struct http_client *client, const struct send_options *o, const char *
 	} else {
 		ok = answer.status >= 200 && answer.status < 300;
 		printf("%-11s  %ld", name, answer.status);
-		printf("  %-9s", word(answer.body, "outcome"));
+		printf("  %-9s", answer_member(answer.body, "outcome"));
 		printf("  %s", order);
-		printf("  %s\n", word(answer.body, "state"));
+		printf("  %s\n", answer_member(answer.body, "state"));
 	}
 	free(id);
 	free(timestamp);
@@ -255,7 +254,7 @@ send_samples(const struct send_options *o)
 	return ok;
 }
 
-/* The first line of a file that holds a secret, owned; NULL after a sentence. */
+/* The first line of a file that holds a secret, owned; NULL after a message. */
 static char *
 read_secret(const char *path)
 {

@@ -1,9 +1,10 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * snippet.c - "foloosictl nginx-snippet" and "apache-snippet": the shipped configuration of the
  * web server, with the handler's socket and limit, and if wanted for one merchant alone.
  *
- * There is one text to keep right, the installed file; this replaces a few strings in it. A
- * string that is not there any more is an error, not a snippet that does something else. Without "listen"
+ * The text is the installed file; a few strings in it are replaced. A string that is not found is an error,
+ * so that no snippet does something else than this program believes. Without "listen"
  * the socket is systemd's, at the path that the shipped files have.
  */
 #include <sys/stat.h>
@@ -23,7 +24,7 @@
 #define SOCKET "/run/foloosi-webhook/foloosi-webhook.sock"
 #define FILE_MAX 262144
 #define SPARE                                                                                      \
-	4 /* the web server lets in so many times the handler's limit, which has an answer of its own */
+	4 /* times the handler's limit is the web server's: the handler answers first, with a 413 of its own */
 
 /* What a replacement is made of. */
 enum by {
@@ -42,7 +43,7 @@ struct replacement {
 struct template
 {
 	const char *part, *path;
-	const char *where; /* it belongs there */
+	const char *where; /* where it is to be put */
 	struct replacement replacements[8];
 };
 
@@ -70,7 +71,7 @@ static const struct template apache_templates[] = {
     {NULL, NULL, NULL, {{NULL, NULL, NULL, BY_SOCKET, false}}},
 };
 
-/* A file, owned and NUL-terminated; NULL after a sentence. */
+/* A file, owned and NUL-terminated; NULL after a message. */
 static char *
 read_template(const char *dir, const char *path)
 {
@@ -96,7 +97,7 @@ read_template(const char *dir, const char *path)
 
 /* Replace every old in *text, which is owned and replaced. False if there is none. */
 static bool
-replace(char **text, const struct replacement *r, const char *value)
+replace_string(char **text, const struct replacement *r, const char *value)
 {
 	char *result, *at, *rest = *text;
 	bool found = false;
@@ -143,7 +144,8 @@ print_template(const struct template *t, const char *dir, const struct config *c
 	int code = text != NULL ? CTL_OK : CTL_FAILED;
 
 	for (const struct replacement *r = t->replacements; code == CTL_OK && r->old != NULL; r++)
-		if ((merchant != NULL || !r->merchants) && !replace(&text, r, values[r->by])) {
+		if ((merchant != NULL || !r->merchants) &&
+		    !replace_string(&text, r, values[r->by])) {
 			warnx("%s/%s: \"%s\" is not in it: take the file of this release", dir,
 			    t->path, r->old);
 			code = CTL_FAILED;

@@ -1,12 +1,12 @@
+/* SPDX-License-Identifier: MIT */
 /*
- * spool.c - "foloosictl spool": look into the spool, and drain it.
+ * spool.c - "foloosictl spool": list the files of the spool, and drain it.
  *
- * A running handler drains by itself. This is for plain CGI, where nothing runs, and for a
- * person who wants to see it happen. Both read the handler's configuration, so that directory
- * and database are the handler's.
+ * A running handler drains by itself. This is for plain CGI, where no process keeps running, and for a
+ * person who wants to watch it. Directory and database are those of the handler's configuration.
  *
- * Root becomes the directory's owner before anything is touched: files that are set aside stay
- * the handler's, and the database is asked as the user whom it knows.
+ * Root becomes the directory's owner first: files that are set aside still belong to the handler's user, and
+ * the database sees a user that it knows.
  */
 #include <err.h>
 #include <errno.h>
@@ -34,7 +34,8 @@ become_owner(const char *directory)
 	if (geteuid() != 0 || stat(directory, &st) != 0 || st.st_uid == 0)
 		return 0;
 	if ((owner = getpwuid(st.st_uid)) == NULL) {
-		warnx("%s belongs to user %u, who has no account", directory, (unsigned)st.st_uid);
+		warnx(
+		    "%s belongs to user %u, which has no account", directory, (unsigned)st.st_uid);
 		return -1;
 	}
 	if (initgroups(owner->pw_name, owner->pw_gid) != 0 || setgid(owner->pw_gid) != 0 ||
@@ -49,7 +50,7 @@ become_owner(const char *directory)
 
 /* 2026-11-24T02:15:00Z in a static buffer. */
 static const char *
-utc(int64_t us)
+utc_time(int64_t us)
 {
 	static char text[32];
 	time_t t = (time_t)(us / 1000000);
@@ -74,8 +75,8 @@ add_file(struct table *t, struct spool *spool, const char *name)
 		fault = strerror(errno);
 	snprintf(bytes, sizeof bytes, "%zu", s.body_len);
 	if (found == SPOOL_READ)
-		table_row(t,
-		    (const char *[]){utc(s.arrived), s.merchant, s.request_id, bytes, NULL, NULL});
+		table_row(t, (const char *[]){
+				 utc_time(s.arrived), s.merchant, s.request_id, bytes, NULL, NULL});
 	else if (found != SPOOL_GONE)
 		table_row(t, (const char *[]){NULL, NULL, NULL, NULL, name, fault});
 	spooled_free(&s);
@@ -117,7 +118,7 @@ print_files(struct spool *spool, bool json)
 }
 
 static int
-list(struct spool *spool, bool json)
+list_spool(struct spool *spool, bool json)
 {
 	const struct spool_usage usage = spool_count(spool);
 
@@ -140,7 +141,7 @@ list(struct spool *spool, bool json)
 }
 
 static int
-drain(struct spool *spool, const struct config *config)
+drain_spool(struct spool *spool, const struct config *config)
 {
 	const struct drain_options options = {
 	    .spool = spool, .database = config->database, .rate = config->spool_rate};
@@ -201,7 +202,7 @@ run_spool(const struct ctl_call *call)
 			warnx("%s", error);
 			free(error);
 		} else {
-			code = drains ? drain(spool, config) : list(spool, json);
+			code = drains ? drain_spool(spool, config) : list_spool(spool, json);
 		}
 		spool_close(spool);
 	}
@@ -212,7 +213,7 @@ run_spool(const struct ctl_call *call)
 const struct subcommand spool_subcommand = {
     .name = "spool",
     .arguments = "list|drain",
-    .summary = "look into the spool, or record what is in it",
+    .summary = "list the spool's files, or record what is in them",
     .options = CTL_OPTIONS(CTL_CONFIG, CTL_JSON),
     .run = run_spool,
 };

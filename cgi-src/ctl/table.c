@@ -1,11 +1,11 @@
+/* SPDX-License-Identifier: MIT */
 /*
- * table.c - rows for a person's eyes.
+ * table.c - tables on a terminal.
  *
- * The hard part is that the texts are hostile: an order key may hold the sequence that
- * clears the screen, or letters that turn the line around, and a terminal obeys. So text goes out
- * one code point at a time, and what is harmful() becomes an escape of plain letters. Widths are
- * counted over the same pieces, so that an escape, a Chinese character (two columns) and a
- * combining accent (none) all leave the next column where it belongs.
+ * The hard part: the texts are hostile. An order key may contain the sequence that clears the screen, or
+ * characters that reverse the line, and a terminal obeys. So text is printed one code point at a time, and what
+ * is_harmful() becomes an escape of plain letters. Widths are counted over the same pieces, so that columns
+ * are aligned also after an escape, a Chinese character (two columns) and a combining accent (none).
  */
 #include <sys/ioctl.h>
 
@@ -23,6 +23,7 @@
 #include "mem.h"
 #include "table.h"
 #include "text.h"
+#include "text.h"
 
 #define GAP 2       /* blanks between columns */
 #define INDENT 4    /* blanks before what is printed below a row */
@@ -33,23 +34,19 @@
 
 /* ---- one code point ---- */
 
-/*
- * Take one code point off the front of s. Returns its length in bytes; *cp is UINT32_MAX for a byte
- * that is no UTF-8 (RFC 3629: no overlong forms, no surrogates).
- */
+/* The length in bytes of the code point at s; *cp is UINT32_MAX for a byte that is no UTF-8. */
 static size_t
-take(const unsigned char *s, uint32_t *cp)
+take_code_point(const char *s, uint32_t *cp)
 {
-	const char *text = (const char *)s;
-	size_t n = utf8_sequence(text, text + strnlen(text, 4));
+	size_t n = utf8_sequence(s, s + strnlen(s, 4));
 
-	*cp = n == 0 ? UINT32_MAX : utf8_code_point(text, n);
-	return n == 0 ? 1 : n;
+	*cp = n > 0 ? utf8_code_point(s, n) : UINT32_MAX;
+	return n > 0 ? n : 1;
 }
 
-/* Would a terminal obey it, or does it deceive the eye? */
+/* Is it a control character for a terminal, or invisible, or misleading to read? */
 static bool
-harmful(uint32_t cp)
+is_harmful(uint32_t cp)
 {
 	static const struct {
 		uint32_t first, last;
@@ -78,9 +75,9 @@ harmful(uint32_t cp)
  * many columns the piece takes. At the end of the text the piece is empty.
  */
 static int
-piece(const char **text, bool ascii, char out[PIECE_SIZE])
+take_piece(const char **text, bool ascii, char out[PIECE_SIZE])
 {
-	const unsigned char *s = (const unsigned char *)*text;
+	const char *s = *text;
 	uint32_t cp;
 	size_t n;
 	int width;
@@ -89,20 +86,20 @@ piece(const char **text, bool ascii, char out[PIECE_SIZE])
 		*out = '\0';
 		return 0;
 	}
-	n = take(s, &cp);
+	n = take_code_point(s, &cp);
 	*text += n;
 	if (cp >= ' ' && cp < 0x7f) {
 		out[0] = (char)cp;
 		out[1] = '\0';
 		return 1;
 	}
-	if (cp != UINT32_MAX && !harmful(cp) && !ascii && (width = wcwidth((wchar_t)cp)) >= 0) {
+	if (cp != UINT32_MAX && !is_harmful(cp) && !ascii && (width = wcwidth((wchar_t)cp)) >= 0) {
 		memcpy(out, s, n);
 		out[n] = '\0';
 		return width;
 	}
 	if (cp == UINT32_MAX)
-		return snprintf(out, PIECE_SIZE, "\\x%02x", (unsigned)*s);
+		return snprintf(out, PIECE_SIZE, "\\x%02x", (unsigned char)*s);
 	if (cp == '\n' || cp == '\t')
 		return snprintf(out, PIECE_SIZE, "\\%c", cp == '\n' ? 'n' : 't');
 	return snprintf(out, PIECE_SIZE, cp > 0xffff ? "\\U%08x" : "\\u%04x", (unsigned)cp);
@@ -114,7 +111,7 @@ table_text(FILE *out, const struct table_style *style, const char *text)
 	char p[PIECE_SIZE];
 
 	while (*text != '\0') {
-		piece(&text, style->ascii, p);
+		take_piece(&text, style->ascii, p);
 		fputs(p, out);
 	}
 }
@@ -125,12 +122,12 @@ table_json(FILE *out, const char *json)
 	uint32_t cp;
 
 	while (*json != '\0') {
-		size_t n = take((const unsigned char *)json, &cp);
+		size_t n = take_code_point(json, &cp);
 
 		/* outside of strings JSON has none of these, and RFC 8259 lets a string spell them so */
-		if (cp != UINT32_MAX && cp >= 0x7f && cp <= 0xffff && harmful(cp))
+		if (cp != UINT32_MAX && cp >= 0x7f && cp <= 0xffff && is_harmful(cp))
 			fprintf(out, "\\u%04x", (unsigned)cp);
-		else if (cp != UINT32_MAX && cp > 0xffff && harmful(cp))
+		else if (cp != UINT32_MAX && cp > 0xffff && is_harmful(cp))
 			fprintf(out, "\\u%04x\\u%04x", 0xd7c0 + (unsigned)(cp >> 10),
 			    0xdc00 + (unsigned)(cp & 0x3ff));
 		else
@@ -249,7 +246,7 @@ table_free(struct table *t)
 }
 
 static const char *
-cell(const struct table *t, size_t row, size_t column)
+cell_text(const struct table *t, size_t row, size_t column)
 {
 	const char *text = t->cells[row * t->columns + column];
 
@@ -263,7 +260,7 @@ width_of(const char *text, bool ascii)
 	int width = 0;
 
 	while (*text != '\0')
-		width += piece(&text, ascii, p);
+		width += take_piece(&text, ascii, p);
 	return width;
 }
 
@@ -295,7 +292,7 @@ print_cell(
 	if (right && natural < width)
 		fprintf(out, "%*s", width - natural, "");
 	while (*text != '\0') {
-		int w = piece(&text, style->ascii, p);
+		int w = take_piece(&text, style->ascii, p);
 
 		if (used + w > room)
 			break;
@@ -332,7 +329,7 @@ line_width(const struct table *t, const int *widths)
 }
 
 static void
-measure(const struct table_style *style, const struct table *t, struct layout *l)
+measure_columns(const struct table_style *style, const struct table *t, struct layout *l)
 {
 	char buf[16];
 
@@ -341,7 +338,7 @@ measure(const struct table_style *style, const struct table *t, struct layout *l
 
 		l->content[c] = 0;
 		for (size_t r = 0; r < t->rows; r++) {
-			const char *text = cell(t, r, c);
+			const char *text = cell_text(t, r, c);
 			int n;
 
 			if (l->short_times && t->kinds[c] == TABLE_TIME)
@@ -378,7 +375,7 @@ shortest_name(const struct table *t, size_t column)
 
 /* Make the widest column that may give way one narrower: one with a long name or, with text_min, free text. */
 static bool
-narrow(const struct table *t, struct layout *l, int text_min)
+narrow_column(const struct table *t, struct layout *l, int text_min)
 {
 	size_t widest = t->columns;
 
@@ -398,19 +395,20 @@ narrow(const struct table *t, struct layout *l, int text_min)
 
 /* End it by freeing widths and content. */
 static struct layout
-lay_out(const struct table_style *style, const struct table *t)
+lay_out_table(const struct table_style *style, const struct table *t)
 {
 	struct layout l = {.widths = xcalloc(t->columns, sizeof(int)),
 	    .content = xcalloc(t->columns, sizeof(int))};
 	int screen = style->width > 0 ? style->width : INT_MAX, used = -GAP;
 
-	measure(style, t, &l);
+	measure_columns(style, t, &l);
 	if (line_width(t, l.widths) > screen) {
 		l.short_times = true;
-		measure(style, t, &l);
+		measure_columns(style, t, &l);
 	}
 	while (line_width(t, l.widths) > screen &&
-	       (narrow(t, &l, 0) || narrow(t, &l, style->one_line ? TEXT_CUT : TEXT_MIN)))
+	       (narrow_column(t, &l, 0) ||
+		   narrow_column(t, &l, style->one_line ? TEXT_CUT : TEXT_MIN)))
 		;
 	/* From the left, the columns that have room; the first is always there. */
 	for (size_t c = 0; c < t->columns; c++) {
@@ -456,7 +454,7 @@ print_words(FILE *out, const struct table_style *style, const char *text, int us
 		else
 			used += fprintf(out, "%*s", (int)blanks, "");
 		for (const char *rest = word; *rest != '\0';) {
-			int width = piece(&rest, style->ascii, p);
+			int width = take_piece(&rest, style->ascii, p);
 
 			if (used > INDENT && used + width > style->width)
 				used = break_line(out);
@@ -471,11 +469,12 @@ print_words(FILE *out, const struct table_style *style, const char *text, int us
 
 /* Is the cell in its row's line, whole? */
 static bool
-fits(const struct table_style *style, const struct table *t, size_t row, size_t c,
+cell_fits(const struct table_style *style, const struct table *t, size_t row, size_t c,
     const struct layout *l)
 {
-	return l->widths[c] > 0 && ((l->short_times && t->kinds[c] == TABLE_TIME) ||
-				       width_of(cell(t, row, c), style->ascii) <= l->widths[c]);
+	return l->widths[c] > 0 &&
+	       ((l->short_times && t->kinds[c] == TABLE_TIME) ||
+		   width_of(cell_text(t, row, c), style->ascii) <= l->widths[c]);
 }
 
 /* What has no room in a row's line. */
@@ -486,12 +485,12 @@ print_below(FILE *out, const struct table_style *style, const struct table *t, s
 	int used = 0;
 
 	for (size_t c = 0; c < t->columns; c++) {
-		const char *text = cell(t, row, c);
+		const char *text = cell_text(t, row, c);
 		bool command = t->kinds[c] == TABLE_COMMAND;
 		int width = width_of(text, style->ascii),
 		    name = command ? 0 : width_of(t->names[c], style->ascii) + 2;
 
-		if (*text == '\0' || fits(style, t, row, c, l))
+		if (*text == '\0' || cell_fits(style, t, row, c, l))
 			continue;
 		if (used > 0 && (command || used + GAP + name + width > style->width)) {
 			putc('\n', out);
@@ -513,7 +512,7 @@ print_below(FILE *out, const struct table_style *style, const struct table *t, s
 void
 table_print(FILE *out, const struct table_style *style, const struct table *t)
 {
-	struct layout l = lay_out(style, t);
+	struct layout l = lay_out_table(style, t);
 	bool below = style->width > 0 && !style->one_line;
 	char buf[16];
 
@@ -528,13 +527,14 @@ table_print(FILE *out, const struct table_style *style, const struct table *t)
 	fputs(style->colour ? TABLE_PLAIN "\n" : "\n", out);
 	for (size_t r = 0; r < t->rows; r++) {
 		for (size_t c = 0; c < t->columns; c++) {
-			const char *text = cell(t, r, c);
+			const char *text = cell_text(t, r, c);
 
 			if (l.widths[c] == 0)
 				continue;
 			if (l.short_times && t->kinds[c] == TABLE_TIME)
 				text = shorten_time(text, style->year, buf);
-			else if (t->kinds[c] == TABLE_TEXT && below && !fits(style, t, r, c, &l))
+			else if (t->kinds[c] == TABLE_TEXT && below &&
+				 !cell_fits(style, t, r, c, &l))
 				text = ""; /* it is below */
 			print_cell(out, style, text, l.widths[c], t->kinds[c] == TABLE_NUMBER,
 			    c == l.last);
@@ -558,12 +558,13 @@ table_print_records(FILE *out, const struct table_style *style, const struct tab
 			name = width_of(t->names[c], style->ascii);
 	for (size_t r = 0; r < t->rows; r++)
 		for (size_t c = 0; c < t->columns; c++) {
-			const char *colour = style->colour ? table_colour(cell(t, r, c)) : NULL;
+			const char *colour =
+			    style->colour ? table_colour(cell_text(t, r, c)) : NULL;
 
-			if (*cell(t, r, c) == '\0')
+			if (*cell_text(t, r, c) == '\0')
 				continue;
 			fprintf(out, "%-*s  %s", name, t->names[c], colour != NULL ? colour : "");
-			table_text(out, style, cell(t, r, c));
+			table_text(out, style, cell_text(t, r, c));
 			fputs(colour != NULL ? TABLE_PLAIN "\n" : "\n", out);
 		}
 }

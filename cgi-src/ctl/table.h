@@ -1,8 +1,9 @@
+/* SPDX-License-Identifier: MIT */
 /*
- * table.h - rows for a person's eyes: aligned columns, and text that cannot harm a terminal.
+ * table.h - tables on a terminal: aligned columns, and text that is safe to print.
  *
- * What is printed came from the internet. Whatever a terminal might obey, or a reader be deceived
- * by, is shown as an escape instead.
+ * The texts come from the internet. Control characters, and characters that are invisible or mislead a
+ * reader, are printed as escapes.
  */
 #ifndef TABLE_H
 #define TABLE_H

@@ -1,9 +1,9 @@
+/* SPDX-License-Identifier: MIT */
 /*
- * top.c - "foloosictl top": what comes in, what waits, what is behind, once a second.
+ * top.c - "foloosictl top": deliveries, open cases and consumers, once a second.
  *
- * Plain ANSI, no library. The whole screen is made in memory and written at once, over the old one,
- * so that nothing flickers. Whatever ends the view (q, ctrl-c, a signal, a failure) gives the terminal
- * back as it was.
+ * Plain ANSI, no library. The whole screen is made in memory and written at once over the old one, so that
+ * nothing flickers. However the view ends (q, ctrl-c, a signal, a failure), the terminal is restored.
  */
 #include <sys/ioctl.h>
 
@@ -24,7 +24,7 @@
 #define PERIOD_MS 1000
 #define ROWS_LEAST 10
 
-/* Another screen, no cursor, no wrapping; and all of that back. */
+/* The alternate screen, no cursor, no wrapping; and all of that undone. */
 #define ENTER "\033[?1049h\033[?25l\033[?7l"
 #define LEAVE "\033[?7h\033[?25h\033[?1049l"
 
@@ -46,8 +46,7 @@ listen_to_signals(void)
 	sigemptyset(&action.sa_mask);
 	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
 		sigaction(numbers[i], &action, NULL);
-	action.sa_handler =
-	    SIG_IGN; /* a stopped view would leave the terminal as no shell expects it */
+	action.sa_handler = SIG_IGN; /* a stopped view would leave the terminal in its own modes */
 	sigaction(SIGTSTP, &action, NULL);
 }
 
@@ -95,7 +94,7 @@ print_glance(
 
 /* The screen as it is now, owned. */
 static char *
-draw(struct pg *s)
+make_screen(struct pg *s)
 {
 	struct table_style style = table_style(stdout);
 	int left =
@@ -125,11 +124,11 @@ draw(struct pg *s)
 }
 
 /*
- * Over what is there: each line is cleared before it is printed, the last one clears what is below. Cleared after,
+ * Over the old screen: each line is cleared before it is printed, the last one clears what is below. Cleared after,
  * a line as wide as the screen would lose its last character: the cursor still stands on it.
  */
 static void
-show(const char *text)
+print_screen(const char *text)
 {
 	fputs("\033[H\033[K", stdout);
 	for (; *text != '\0'; text++)
@@ -141,9 +140,9 @@ show(const char *text)
 	fflush(stdout);
 }
 
-/* Until the next second, or a signal. False: a key says that it is enough, or nobody is there any more. */
+/* Wait until the next second, or a signal. False: a key ends the view, or the terminal is gone. */
 static bool
-rest(void)
+wait_period(void)
 {
 	struct pollfd keyboard = {.fd = STDIN_FILENO, .events = POLLIN};
 	char key;
@@ -174,11 +173,11 @@ run_top(const struct ctl_call *call)
 	tcsetattr(STDIN_FILENO, TCSANOW, &raw);
 	fputs(ENTER, stdout);
 	do {
-		char *text = draw(s);
+		char *text = make_screen(s);
 
-		show(text);
+		print_screen(text);
 		free(text);
-	} while (!ended && rest() && !ended);
+	} while (!ended && wait_period() && !ended);
 	fputs(LEAVE, stdout);
 	fflush(stdout);
 	tcsetattr(STDIN_FILENO, TCSANOW, &before);

@@ -1,5 +1,6 @@
+/* SPDX-License-Identifier: MIT */
 /*
- * answer.c - what an answer says: headers, JSON, problem+json.
+ * answer.c - the text of an answer: headers, JSON, problem+json.
  *
  * Nothing that the sender chose may stand in an answer that is given before it has authenticated:
  * those answers are constant text.
@@ -90,7 +91,7 @@ add_problem(struct text *t, enum outcome outcome, const struct answer *a)
 	text_add(t, "}\n");
 }
 
-/* What a 2xx says: the outcome, and where the order stands. */
+/* A 2xx: the outcome, and the order's state. */
 static void
 add_success(struct text *t, enum outcome outcome, const struct answer *a)
 {

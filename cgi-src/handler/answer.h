@@ -1,5 +1,6 @@
+/* SPDX-License-Identifier: MIT */
 /*
- * answer.h - what an answer says: headers, JSON, problem+json.
+ * answer.h - the text of an answer: headers, JSON, problem+json.
  */
 #ifndef ANSWER_H
 #define ANSWER_H
@@ -11,7 +12,7 @@
 #include "text.h"
 #include "transfer.h"
 
-/* What an answer says beside its outcome. All is borrowed. */
+/* What stands in an answer beside its outcome. All is borrowed. */
 struct answer {
 	const struct delivery *delivery;
 	bool basic;                          /* the endpoint asks for Basic authentication */

@@ -1,17 +1,17 @@
+/* SPDX-License-Identifier: MIT */
 /*
- * handler.c - the stairs of one request.
+ * handler.c - one request: route, authenticate, read, decode, record, answer.
  *
- * climb() is the whole of it, up to where the writer comes in: each check in the order in which
- * the answers are promised, each with its own way out. What it returns is the answer's row in
- * outcome.c; what else the answer says is in struct handler by then. After the writer comes
- * verdict(), which may have to spool, and then conclude() writes the one log line and answers.
- * Whoever waits for the writer does all of this in handler_serve(); else handler_complete()
- * goes on, perhaps in another thread.
+ * authenticate_and_decode() is all of it up to the writer: each check in the order in which the
+ * answers are promised, each with its own return. It returns the answer's row in outcome.c; what
+ * else the answer says is in struct handler by then. When the writer has completed the delivery,
+ * final_outcome() may spool it, and conclude() writes the one log line and answers:
+ * handler_complete(), perhaps in another thread.
  *
- * Two things are hard. First, nothing that the sender chose may come back in an answer that
- * is given before he is known: those answers are constant text. Second, the signature
- * covers the body, so even a body that is too large to keep is read to its end, and the
- * check runs along while it arrives: 401 comes before 413.
+ * Two things are hard. First, nothing that the sender chose may come back in an answer that is
+ * given before it has authenticated: those answers are constant text. Second, the signature covers
+ * the body, so even a body that is too large to keep is read to its end, and is checked while it
+ * arrives: 401 comes before 413.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -30,19 +30,19 @@
 
 #define ENDPOINTS "/webhooks/foloosi/" /* <merchant>/<token> follow */
 #define SPOOLING_MS 500 /* of the deadline, at most, are left for the spool's disk … */
-#define MARGIN_MS 20    /* … less this, so that there is time to say that it was late */
+#define MARGIN_MS 20    /* … less this, so that there is time to answer that it was late */
 #define IDS 32          /* request ids drawn at a time: getrandom() is whole up to 256 bytes */
-#define TO_BE_RECORDED OUTCOME__MAX /* no outcome yet: the writer has the word */
-#define WARNED_MAX 64 /* merchants for which the log says that the database does not know them */
+#define TO_BE_RECORDED OUTCOME__MAX /* no outcome yet: it is for the writer */
+#define WARNED_MAX 64               /* merchants whose absence from the database was logged */
 
 struct handler {
 	struct writer *writer; /* borrowed */
 	struct spool *spool;   /* borrowed; NULL: there is none */
-	void *owner;           /* what writer_collect() gives for the delivery; NULL: wait for it */
-	struct waiting loan;
-	struct http_request *request; /* in hand */
+	void *owner;           /* of the delivery, in writer.h's sense */
+	struct pending pending;
+	struct http_request *request; /* borrowed until the answer */
 	struct delivery delivery;
-	const struct merchant *merchant; /* of the request in hand; NULL: unknown */
+	const struct merchant *merchant; /* of the request; NULL: unknown */
 	size_t body_limit;
 	bool may_spool;               /* the delivery, if the database cannot take it … */
 	int64_t spool_until;          /* … by then, of clock_ms() */
@@ -136,7 +136,7 @@ auth_headers(const struct http_request *q)
 }
 
 static void
-see(void *check, const void *bytes, size_t len)
+update_check(void *check, const void *bytes, size_t len)
 {
 	auth_update(check, bytes, len);
 }
@@ -245,7 +245,7 @@ is_unencoded(const char *header)
 	return true;
 }
 
-/* Decode the body into the delivery. false: h says what is wrong with it. */
+/* Decode the body into the delivery. False: it is in h what is wrong with it. */
 static bool
 decode(struct handler *h)
 {
@@ -271,7 +271,7 @@ arrival_us(const struct http_request *q)
 
 /* What the database cannot take for now goes into the spool. That may take long. */
 static void
-keep(struct handler *h)
+spool(struct handler *h)
 {
 	struct delivery *d = &h->delivery;
 	enum reason reason = spool_keep(h->spool, d, arrival_us(h->request), h->spool_until);
@@ -282,9 +282,9 @@ keep(struct handler *h)
 		d->unavailable = reason;
 }
 
-/* Up to where the writer comes in. TO_BE_RECORDED: the delivery is complete. */
+/* All up to the writer. TO_BE_RECORDED: the delivery is complete. */
 static enum outcome
-climb(struct handler *h, const struct config *config, struct http_request *q)
+authenticate_and_decode(struct handler *h, const struct config *config, struct http_request *q)
 {
 	struct delivery *d = &h->delivery;
 	const char *method;
@@ -305,8 +305,8 @@ climb(struct handler *h, const struct config *config, struct http_request *q)
 	headers = auth_headers(q);
 	if (!auth_begin(&check, &h->merchant->credentials, &headers, clock_wall_s()))
 		return OUTCOME_UNAUTHORIZED;
-	body =
-	    http_read_body(q, config->body_limit, d->deadline, see, &check, &d->body, &d->body_len);
+	body = http_read_body(
+	    q, config->body_limit, d->deadline, update_check, &check, &d->body, &d->body_len);
 	if (!auth_end(&check))
 		return OUTCOME_UNAUTHORIZED;
 
@@ -328,11 +328,11 @@ climb(struct handler *h, const struct config *config, struct http_request *q)
 }
 
 /*
- * Leave the spool its time: the writer has to say so before. What is no valid transfer is not
- * spooled: nobody's payment, and its quota is the database's to keep.
+ * Leave time for the spool: the writer has to be done before. What is no valid transfer is not
+ * spooled: it is no payment, and its quota is kept in the database.
  */
 static void
-prepare(struct handler *h, const struct config *config)
+reserve_spool_time(struct handler *h, const struct config *config)
 {
 	int share = config->deadline_ms / 4;
 
@@ -342,23 +342,19 @@ prepare(struct handler *h, const struct config *config)
 		h->delivery.deadline -= share < SPOOLING_MS ? share : SPOOLING_MS;
 }
 
-/* What the writer's word means for the request, and the spool's after it. */
+/* The outcome of the request, when the delivery has its own. May spool. */
 static enum outcome
-verdict(struct handler *h)
+final_outcome(struct handler *h)
 {
 	struct delivery *d = &h->delivery;
 
-#ifdef PLANTED_LOSS /* for make prove-self: acknowledged, and kept nowhere */
-	if (d->outcome == OUTCOME_UNAVAILABLE)
-		d->outcome = OUTCOME_RECORDED;
-#endif
 	if (h->may_spool && d->outcome == OUTCOME_UNAVAILABLE &&
 	    reason_info(d->unavailable)->spoolable)
-		keep(h);
+		spool(h);
 	if (d->outcome == OUTCOME_UNAVAILABLE || d->faults == NULL)
 		return d->outcome;
-	return h
-	    ->refused; /* the raw bytes are kept as rejected, or only counted beyond the quota */
+	/* the raw bytes are kept as rejected, or only counted beyond the quota */
+	return h->refused;
 }
 
 /* Ids are drawn many at a time, for each draw is a call of the kernel. */
@@ -374,9 +370,9 @@ next_id(struct handler *h)
 	return h->ids[--h->ids_left];
 }
 
-/* Forget the request before, but not the memory that it grew. */
+/* Reset all of the last request but the blocks of memory. */
 static void
-begin(struct handler *h, const struct config *config, const struct http_request *q)
+reset(struct handler *h, const struct config *config, const struct http_request *q)
 {
 	struct delivery *d = &h->delivery;
 	const struct transfer transfer = {.text = d->transfer.text};
@@ -393,24 +389,24 @@ begin(struct handler *h, const struct config *config, const struct http_request 
 	text_clear(&h->rejected);
 }
 
-/* A policy that nobody set is worth one warning a merchant, not one a delivery. */
+/* A merchant without a row in the database: one warning a merchant, not one a delivery. */
 static void
 warn_unknown_merchant(const char *name)
 {
 	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 	static char warned[WARNED_MAX][LIMIT_MERCHANT + 1];
 	static size_t count;
-	bool say;
+	bool fresh;
 
 	pthread_mutex_lock(&lock);
-	say = count < WARNED_MAX;
+	fresh = count < WARNED_MAX;
 	for (size_t i = 0; i < count; i++)
 		if (strcmp(warned[i], name) == 0)
-			say = false;
-	if (say)
+			fresh = false;
+	if (fresh)
 		snprintf(warned[count++], sizeof *warned, "%s", name);
 	pthread_mutex_unlock(&lock);
-	if (say)
+	if (fresh)
 		log_event(LOG_WARNING, "merchant_unknown", "merchant", name, "remedy",
 		    "its policy is the default (live); say so with select "
 		    "foloosi.set_merchant(...)",
@@ -449,7 +445,7 @@ conclude(struct handler *h, enum outcome outcome)
 			     : d->unavailable != REASON_NONE ? reason_info(d->unavailable)->name
 							     : NULL;
 
-	/* Before the answer, so that whoever has the answer finds the line, and is counted. */
+	/* Before the answer: a client that has it finds the line, and its request counted. */
 	stats_answer(h->merchant, outcome, d->unavailable, ms);
 	log_event((enum log_level)outcome_info(outcome)->log_level, "request", "id", d->request_id,
 	    "merchant", h->merchant != NULL ? h->merchant->name : "-", "outcome",
@@ -467,23 +463,19 @@ handler_serve(struct handler *h, const struct config *config, struct http_reques
 	enum outcome outcome;
 
 	h->request = q;
-	begin(h, config, q);
-	outcome = climb(h, config, q);
-	if (outcome == TO_BE_RECORDED) {
-		prepare(h, config);
-		if (h->owner != NULL)
-			return writer_lend(h->writer, &h->loan, &h->delivery, h->owner)
-				   ? HANDLER_PENDING
-				   : HANDLER_REFUSED;
-		writer_record(h->writer, &h->delivery);
-		outcome = verdict(h);
+	reset(h, config, q);
+	outcome = authenticate_and_decode(h, config, q);
+	if (outcome != TO_BE_RECORDED) {
+		conclude(h, outcome);
+		return HANDLER_ANSWERED;
 	}
-	conclude(h, outcome);
-	return HANDLER_ANSWERED;
+	reserve_spool_time(h, config);
+	return writer_submit(h->writer, &h->pending, &h->delivery, h->owner) ? HANDLER_PENDING
+									     : HANDLER_REFUSED;
 }
 
 void
 handler_complete(struct handler *h)
 {
-	conclude(h, verdict(h));
+	conclude(h, final_outcome(h));
 }

@@ -1,5 +1,6 @@
+/* SPDX-License-Identifier: MIT */
 /*
- * handler.h - the stairs of one request: route, authenticate, read, decode, record, answer.
+ * handler.h - one request: route, authenticate, read, decode, record, answer.
  */
 #ifndef HANDLER_H
 #define HANDLER_H
@@ -9,30 +10,31 @@
 #include "spool.h"
 #include "writer.h"
 
-/* Room for one request at a time: the delivery and the buffers that its requests reuse. */
+/* What one request at a time needs: a delivery, and buffers that are reused. */
 struct handler;
 
 /*
- * owner: what stands for this handler in struct waiting when its delivery comes back from
- * writer_collect(); NULL: handler_serve() waits for it. spool: NULL if there is none.
  * All are borrowed.
+ *   spool  NULL: there is none
+ *   owner  struct pending's, when writer_take_completed() returns the delivery
  */
 struct handler *handler_new(struct writer *, struct spool *spool, void *owner);
 void handler_free(struct handler *); /* NULL is ignored */
 
 enum handler_served {
 	HANDLER_ANSWERED, /* with http_finish() */
-	HANDLER_PENDING,  /* the delivery is the writer's; when it is back, handler_complete() */
+	HANDLER_PENDING,  /* submitted: handler_complete() once the writer has completed it */
 	HANDLER_REFUSED,  /* the writer has not taken it: handler_complete(), which may take long */
 };
 /*
- * Serve one accepted request. After HANDLER_PENDING handler and request belong to who collects the
- * delivery, and that may be at once. config is pinned by the caller until the answer.
+ * Serve one accepted request. After HANDLER_PENDING handler and request belong to the thread that
+ * takes the completed delivery, and that may be at once. config is pinned by the caller until the
+ * answer.
  */
 enum handler_served handler_serve(
     struct handler *, const struct config *config, struct http_request *);
 
-/* Answer the request whose delivery has its verdict. */
+/* Answer the request whose delivery has its outcome. */
 void handler_complete(struct handler *);
 
 #endif

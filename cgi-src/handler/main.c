@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * main.c - foloosi-webhook: options, socket, signals, and the start and stop of all parts.
  *
@@ -18,6 +19,7 @@
  *                     │
  *                  writer.c     commits waiting deliveries together, gives them outcomes
  *                     │   spool.c   files that hold deliveries while the database is away
+ *                     │     ├─ spool_io.c   the threads that write them
  *                     │     │
  *                     │   drain.c   from there into the database
  *                   pg_record.c one conversation with PostgreSQL, with a deadline    (libpq)
@@ -30,11 +32,12 @@
  * lock keeps it so, or draws the arrow here.
  *
  *     pool.lock       pool.c      slots, accept threads, completions, the configuration in force
- *     writer.mutex    writer.c    queues and what is done; not held while a batch is committed
- *     spool.mutex     spool.c     jobs, counters of files; not held during disk operations
+ *     writer.mutex    writer.c    queues and what is completed; not held while a batch is committed
+ *     spool.mutex     spool.c     counters of files, flushes; not held during disk operations
+ *     io.mutex        spool_io.c  files to be written; not held during disk operations
  *     drain.mutex     drain.c     removals, counters; not held during disk or database operations
  *     ops.mutex       ops.c       waiting requests; not held while they are answered
- *     crowd.lock      http.c      the list of connections that http_hang_up() ends
+ *     requests.lock   http.c      the list of connections, for http_stop_reading()
  *     lock            handler.c   warn_unknown_merchant()'s list
  *
  * log.c takes none (a line is one write), stats.c counts with atomics.
@@ -150,7 +153,7 @@ reload(void)
 	config_unref(old);
 }
 
-/* A word to the service manager. Returns in how many milliseconds the next one is due, or -1. */
+/* Report to the service manager. Returns in how many milliseconds the next report is due, or -1. */
 static int64_t
 report(struct writer *writer)
 {
@@ -208,8 +211,8 @@ log_stop(struct writer *writer)
 
 /*
  * FastCGI, until a signal ends it. Returns false if the socket was lost.
- *   own  the socket is ours alone. One that was passed to us may have another server behind it,
- *        which takes what we leave in it.
+ *   own  this program made the socket. One that was passed to it may have another server behind it,
+ *        which takes what is left in it.
  */
 static bool
 serve_fastcgi(const struct pool_options *pool, bool own, const sigset_t *signals)
@@ -248,6 +251,12 @@ open_spool(const struct config *config, char **error)
 	    error);
 }
 
+static void
+count_drained(enum outcome outcome)
+{
+	stats_count(STATS_DRAINED, outcome_info(outcome)->name);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -261,7 +270,7 @@ main(int argc, char **argv)
 	struct drain *drain = NULL;
 	enum http_way way;
 	sigset_t signals;
-	const char *path = NULL; /* of the socket, if it is ours to make */
+	const char *path = NULL; /* of the socket, if this program makes it */
 	char *error = NULL;
 	int fd, threads, rc;
 
@@ -319,7 +328,8 @@ main(int argc, char **argv)
 		if (spool != NULL)
 			drain = drain_start(&(struct drain_options){.spool = spool,
 			    .database = config->database,
-			    .rate = config->spool_rate});
+			    .rate = config->spool_rate,
+			    .drained = count_drained});
 		if (way ==
 		    HTTP_WAY_FASTCGI) /* a short-lived process has no numbers worth asking for */
 			ops = ops_start(&(struct ops_options){.listen_fd = fd,

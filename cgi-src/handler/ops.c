@@ -1,20 +1,21 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * ops.c - the operator's own requests: /healthz, /readyz, /metrics.
  *
  * The hard part is that two of them wait for the database, which may hang, and must hold up no
- * delivery meanwhile, not even in a program with one thread. So an accept thread gives such a request
- * away, to a thread of ours, and takes a spare one in exchange for it. There are few spares: who
- * asks too often is told so, and occupies nothing. /healthz is answered on the spot: that the
- * answer comes is all that it says.
+ * delivery meanwhile, not even in a program with one thread. So an accept thread leaves such a
+ * request to the thread of this module, and takes a spare one in exchange for it. There are few
+ * spares: a client that asks too often is answered 503, and occupies nothing. /healthz is answered
+ * at once: it shows that the process answers, and no more.
  *
- * A round trip for /readyz is one over a connection of our own: the writer's are never disturbed,
- * and whether they are open we ask the writer. What came of it holds for a moment for others
- * who ask. The connection stays open while somebody keeps asking. What foloosi.monitor() says
- * holds longer, and over a connection that is closed after each.
+ * /readyz makes a round trip over a connection of its own: the writer's are never disturbed, and
+ * their state is known to the writer. The result is reused for a moment. The connection stays open
+ * while requests keep coming. The facts of foloosi.monitor() are reused for longer, and their
+ * connection is closed after each call.
  *
- * A request is one of ours if the web server's location says so (OPS_PARAM), and if no
- * proxy has passed it on: a proxy on this machine would make everybody a neighbour. Any other is
- * left to the handler, which knows no such path and says 404 as to all.
+ * A request is for this module if the web server's location marks it (OPS_PARAM), and if no
+ * proxy has passed it on: with a proxy on this machine every client would look local. Any other is
+ * left to the handler, which has no such path and answers 404 as to all.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -33,9 +34,9 @@
 /* All in milliseconds. */
 #define MARGIN 50          /* a round trip ends so long before its request's deadline */
 #define FRESH 1000         /* how long a round trip's result holds */
-#define LINGER 30000       /* how long its connection stays open when nobody asks */
+#define LINGER 30000       /* how long its connection stays open without a request */
 #define MONITOR_FRESH 5000 /* how long the database's facts hold */
-#define MONITOR_CALL 2000  /* and how long it may take over them */
+#define MONITOR_CALL 2000  /* longest call for them */
 
 struct page {
 	const char *path;
@@ -43,7 +44,7 @@ struct page {
 	bool waits; /* for the database: to be served by the thread */
 };
 
-struct errand {
+struct task {
 	const struct page *page;
 	struct http_request *request;
 	int64_t deadline; /* clock_ms() by which it must be answered */
@@ -58,8 +59,8 @@ struct ops {
 	bool stop;
 	struct http_request *spares[SPARES]; /* owned */
 	size_t spare_count;
-	struct errand errands[SPARES]; /* the oldest first */
-	size_t errand_count;
+	struct task tasks[SPARES]; /* the oldest first */
+	size_t task_count;
 
 	/* the thread's own */
 	struct pg *database;
@@ -69,14 +70,14 @@ struct ops {
 	struct pg_fact *facts; /* owned; NULL: it has not answered */
 	size_t fact_count;
 	int64_t asked;                 /* when; 0: never */
-	bool failing, monitor_failing; /* and the log knows */
+	bool failing, monitor_failing; /* and that was logged */
 };
 
 /* -- answers -- */
 
 static void
-finish(struct http_request *q, int status, const char *title, const char *headers, const char *type,
-    char *body, size_t len)
+send_answer(struct http_request *q, int status, const char *title, const char *headers,
+    const char *type, char *body, size_t len)
 {
 	char *all = xasprintf("Cache-Control: no-store\r\n%s", headers);
 
@@ -89,12 +90,12 @@ finish(struct http_request *q, int status, const char *title, const char *header
 
 /* RFC 9457. */
 static void
-refuse(struct http_request *q, int status, const char *title, const char *headers)
+send_problem(struct http_request *q, int status, const char *title, const char *headers)
 {
 	char *body =
 	    xasprintf("{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d}\n", title, status);
 
-	finish(q, status, title, headers, "application/problem+json", body, strlen(body));
+	send_answer(q, status, title, headers, "application/problem+json", body, strlen(body));
 }
 
 static void
@@ -104,19 +105,19 @@ serve_healthz(struct ops *o, struct http_request *q, int64_t deadline)
 
 	(void)o;
 	(void)deadline;
-	finish(q, 200, "OK", "", "application/json", xstrdup(body), sizeof body - 1);
+	send_answer(q, 200, "OK", "", "application/json", xstrdup(body), sizeof body - 1);
 }
 
-/* Tell the log when one of our connections begins to fail, and when it works again. */
+/* Log when a connection begins to fail, and when it works again. */
 static void
-report(const char *event, const struct pg *pg, enum pg_status status, bool *complained)
+log_connection(const char *event, const struct pg *pg, enum pg_status status, bool *failing)
 {
 	if (status != PG_OK)
-		log_event(*complained ? LOG_DEBUG : LOG_WARNING, event, "state", "down", "error",
+		log_event(*failing ? LOG_DEBUG : LOG_WARNING, event, "state", "down", "error",
 		    pg_error(pg), "remedy", pg_remedy(pg), (const char *)NULL);
-	else if (*complained)
+	else if (*failing)
 		log_event(LOG_INFO, event, "state", "up", (const char *)NULL);
-	*complained = status != PG_OK;
+	*failing = status != PG_OK;
 }
 
 /* A round trip to the database, if the last one is too old. */
@@ -134,7 +135,7 @@ ping(struct ops *o, int64_t deadline)
 		o->status = pg_ping(o->database, deadline);
 	o->at = clock_ms();
 	o->took = o->at - begin;
-	report("readyz", o->database, o->status, &o->failing);
+	log_connection("readyz", o->database, o->status, &o->failing);
 }
 
 static void
@@ -176,8 +177,8 @@ serve_readyz(struct ops *o, struct http_request *q, int64_t deadline)
 	fputs("}}\n", out);
 	if (fclose(out) != 0)
 		out_of_memory();
-	finish(q, ok ? 200 : 503, ok ? "OK" : "Service Unavailable", "", "application/json", body,
-	    len);
+	send_answer(q, ok ? 200 : 503, ok ? "OK" : "Service Unavailable", "", "application/json",
+	    body, len);
 }
 
 /* Ask the database for its facts, if the last ones are too old. */
@@ -191,7 +192,7 @@ ask_monitor(struct ops *o)
 		return;
 	free(o->facts);
 	status = pg_monitor(o->monitor, now + MONITOR_CALL, &o->facts, &o->fact_count);
-	report("monitor", o->monitor, status, &o->monitor_failing);
+	log_connection("monitor", o->monitor, status, &o->monitor_failing);
 	pg_close(o->monitor);
 	o->asked = clock_ms();
 }
@@ -228,7 +229,7 @@ serve_metrics(struct ops *o, struct http_request *q, int64_t deadline)
 	stats_write(out, &sample);
 	if (fclose(out) != 0)
 		out_of_memory();
-	finish(q, 200, "OK", "", "text/plain; version=0.0.4; charset=utf-8", body, len);
+	send_answer(q, 200, "OK", "", "text/plain; version=0.0.4; charset=utf-8", body, len);
 }
 
 static const struct page pages[] = {
@@ -237,7 +238,7 @@ static const struct page pages[] = {
     {"/metrics", serve_metrics, true},
 };
 
-/* -- whose request is it -- */
+/* -- accept threads -- */
 
 static bool
 is_operators(const struct http_request *q)
@@ -269,17 +270,17 @@ find_page(const struct http_request *q)
 	return NULL;
 }
 
-/* Leave *q to the thread, for a spare one. False: too many wait already. */
+/* Leave *q to the thread, and take a spare one for it. False: too many wait already. */
 static bool
-leave_to_thread(struct ops *o, const struct page *page, int64_t deadline, struct http_request **q)
+enqueue(struct ops *o, const struct page *page, int64_t deadline, struct http_request **q)
 {
 	bool room;
 
 	pthread_mutex_lock(&o->mutex);
 	room = o->spare_count > 0;
 	if (room) {
-		o->errands[o->errand_count++] =
-		    (struct errand){.page = page, .request = *q, .deadline = deadline};
+		o->tasks[o->task_count++] =
+		    (struct task){.page = page, .request = *q, .deadline = deadline};
 		*q = o->spares[--o->spare_count];
 		pthread_cond_signal(&o->wake);
 	}
@@ -299,19 +300,19 @@ ops_take(struct ops *o, const struct config *config, struct http_request **q)
 	method = http_param(*q, "REQUEST_METHOD");
 	deadline = http_arrival(*q) + config->deadline_ms;
 	if (method == NULL || (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0))
-		refuse(*q, 405, "Method Not Allowed", "Allow: GET, HEAD\r\n");
+		send_problem(*q, 405, "Method Not Allowed", "Allow: GET, HEAD\r\n");
 	else if (!page->waits)
 		page->serve(o, *q, deadline);
-	else if (!leave_to_thread(o, page, deadline, q))
-		refuse(*q, 503, "Service Unavailable", "Retry-After: 1\r\n");
+	else if (!enqueue(o, page, deadline, q))
+		send_problem(*q, 503, "Service Unavailable", "Retry-After: 1\r\n");
 	return true;
 }
 
 /* -- the thread -- */
 
-/* Wait for an errand or the stop. Meanwhile a connection that nobody uses is closed. Mutex held. */
+/* Wait for a task or the stop. Close the connection if it is unused for LINGER. Mutex held. */
 static void
-rest(struct ops *o)
+wait_for_task(struct ops *o)
 {
 	const struct timespec until = clock_timespec(clock_ms() + LINGER);
 
@@ -322,24 +323,24 @@ rest(struct ops *o)
 }
 
 static void *
-run(void *arg)
+ops_thread(void *arg)
 {
 	struct ops *o = arg;
 
 	pthread_mutex_lock(&o->mutex);
-	while (o->errand_count > 0 || !o->stop) {
-		struct errand e = o->errands[0];
+	while (o->task_count > 0 || !o->stop) {
+		struct task e = o->tasks[0];
 		bool stop = o->stop;
 
-		if (o->errand_count == 0) {
-			rest(o);
+		if (o->task_count == 0) {
+			wait_for_task(o);
 			continue;
 		}
-		o->errand_count--;
-		memmove(o->errands, o->errands + 1, o->errand_count * sizeof *o->errands);
+		o->task_count--;
+		memmove(o->tasks, o->tasks + 1, o->task_count * sizeof *o->tasks);
 		pthread_mutex_unlock(&o->mutex);
 		if (stop)
-			refuse(e.request, 503, "Service Unavailable", "");
+			send_problem(e.request, 503, "Service Unavailable", "");
 		else
 			e.page->serve(o, e.request, e.deadline);
 		pthread_mutex_lock(&o->mutex);
@@ -363,7 +364,7 @@ ops_start(const struct ops_options *options)
 		o->spares[o->spare_count] = http_request_new(options->listen_fd);
 	pthread_mutex_init(&o->mutex, NULL);
 	pthread_cond_init(&o->wake, NULL);
-	if (pthread_create(&o->thread, NULL, run, o) != 0)
+	if (pthread_create(&o->thread, NULL, ops_thread, o) != 0)
 		fatal("the thread for /readyz and /metrics cannot be started");
 	return o;
 }

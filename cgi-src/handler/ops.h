@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * ops.h - the operator's own requests: /healthz, /readyz, /metrics.
  */
@@ -10,7 +11,7 @@
 #include "writer.h"
 
 /*
- * The CGI variable by which a web server says that a request came in by its location for operators.
+ * The CGI variable by which a web server marks a request to its location for operators.
  * Clients cannot set it: what they send arrives as HTTP_*.
  */
 #define OPS_PARAM "FOLOOSI_OPERATIONS"
@@ -30,7 +31,7 @@ struct ops_options {
 struct ops *ops_start(const struct ops_options *);
 
 /*
- * Is this accepted request one of those? Then it is answered, or will be, and *request may be
+ * Is this accepted request one of them? Then it is answered, or will be, and *request may be
  * another one for the caller to go on with. Never waits. From any accept thread.
  *   ops     NULL: there are no such requests
  *   config  in force

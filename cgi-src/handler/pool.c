@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pool.c - the threads that accept and answer requests (leader/follower).
  *
@@ -162,7 +163,7 @@ wait_for(pthread_cond_t *cond, int *waiting)
 	--*waiting;
 }
 
-/* Carry out a deferred completion if there is one. With the lock held, but not meanwhile. */
+/* Carry out a deferred completion if there is one. Lock held; it is released meanwhile. */
 static bool
 complete_deferred(void)
 {
@@ -216,7 +217,7 @@ defer_completion(struct slot *slot)
 	pthread_cond_t *cond = NULL;
 
 	pthread_mutex_lock(&pool.lock);
-	if (pool.idle > pool.deferred_count) /* each one already there has taken one of them */
+	if (pool.idle > pool.deferred_count) /* each completion there takes one idle thread */
 		cond = &pool.idle_wake;
 	else if (pool.idle + pool.slotless > pool.deferred_count)
 		cond = &pool.slot_wake;
@@ -247,6 +248,12 @@ complete_until_finished(void)
 	pthread_mutex_unlock(&pool.lock);
 }
 
+static bool
+has_answer_thread(void)
+{
+	return pool.options.threads > 1;
+}
+
 /* Serve the request in the slot. False: the slot is the writer's, with its delivery. */
 static bool
 serve(struct slot *slot)
@@ -255,7 +262,11 @@ serve(struct slot *slot)
 	if (!ops_take(pool.options.ops, slot->config, &slot->request))
 		switch (handler_serve(slot->handler, slot->config, slot->request)) {
 		case HANDLER_PENDING:
-			return false;
+			if (has_answer_thread())
+				return false;
+			writer_take_completed(pool.options.writer); /* no other is pending */
+			handler_complete(slot->handler);
+			break;
 		case HANDLER_REFUSED:
 			stop_accepting();
 			handler_complete(slot->handler);
@@ -305,15 +316,15 @@ accept_thread(void *unused)
 static void *
 answer_thread(void *unused)
 {
-	struct waiting *w, *next;
+	struct pending *p, *next;
 
 	(void)unused;
-	while ((w = writer_collect(pool.options.writer)) != NULL)
-		for (; w != NULL; w = next) {
-			struct slot *slot = w->owner;
+	while ((p = writer_take_completed(pool.options.writer)) != NULL)
+		for (; p != NULL; p = next) {
+			struct slot *slot = p->owner;
 
-			next = w->next; /* w is the slot's */
-			if (w->d->outcome != OUTCOME_UNAVAILABLE || !defer_completion(slot))
+			next = p->next; /* p is the slot's */
+			if (p->d->outcome != OUTCOME_UNAVAILABLE || !defer_completion(slot))
 				complete(slot);
 		}
 	return NULL;
@@ -341,7 +352,6 @@ void
 pool_start(const struct pool_options *options)
 {
 	size_t n = (size_t)options->threads;
-	bool answerer = n > 1;
 
 	pool.options = *options;
 	pool.running = options->threads;
@@ -352,11 +362,10 @@ pool_start(const struct pool_options *options)
 		struct slot *slot = &pool.slots[i];
 
 		slot->request = http_request_new(options->fd);
-		slot->handler =
-		    handler_new(options->writer, options->spool, answerer ? slot : NULL);
+		slot->handler = handler_new(options->writer, options->spool, slot);
 		free_slot(slot);
 	}
-	if (answerer) {
+	if (has_answer_thread()) {
 		pool.answerer = start_thread(answer_thread);
 		pthread_setname_np(pool.answerer, "answers");
 	}
@@ -389,7 +398,7 @@ pool_close(int64_t wait_ms)
 	pthread_cond_broadcast(&pool.idle_wake);
 	pthread_mutex_unlock(&pool.lock);
 	wait_for_threads(now + PATIENCE_MS);
-	http_hang_up();
+	http_stop_reading();
 	wait_for_threads(FOR_EVER);
 }
 
@@ -398,7 +407,7 @@ pool_join(void)
 {
 	size_t n = (size_t)pool.options.threads;
 
-	if (n > 1)
+	if (has_answer_thread())
 		pthread_join(pool.answerer, NULL);
 	pthread_mutex_lock(&pool.lock);
 	pool.finished = true;
@@ -420,9 +429,10 @@ pool_serve_cgi(struct writer *writer, struct spool *spool)
 {
 	struct slot slot = {
 	    .request = http_request_new(-1),
-	    .handler = handler_new(writer, spool, NULL),
+	    .handler = handler_new(writer, spool, &slot),
 	};
 
+	pool.options = (struct pool_options){.threads = 1, .writer = writer, .spool = spool};
 	if (http_accept(slot.request) == HTTP_REQUEST)
 		serve(&slot);
 	http_request_free(slot.request);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pool.h - the threads of foloosi-webhook that accept and answer requests. There is one pool in
  * the process.

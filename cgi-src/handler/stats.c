@@ -1,11 +1,12 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * stats.c - what the handler counts, and how Prometheus reads it.
  *
- * One table, families[], has a row for each metric: its help is a sentence that says what to
- * do about it. Whatever is counted at each request is counted once, by merchant and outcome;
- * the rest (answers by status, say) is added up when somebody looks.
+ * One table, families[], has a row for each metric: its help is a sentence on what to do about
+ * it. Whatever is counted at each request is counted once, by merchant and outcome;
+ * the rest (answers by status, say) is added up when it is asked for.
  *
- * The counters are relaxed atomics: each is right by itself, and nobody concludes from one to
+ * The counters are relaxed atomics: each is right by itself, and nothing is concluded from one to
  * another. A merchant's are found by a pointer in its struct merchant, which is set before the
  * configuration comes into force; rows are never freed, because counters survive a reload.
  */
@@ -39,7 +40,7 @@ struct stats_merchant {
 
 static time_t started;
 
-/* The list begins with whoever is unknown. */
+/* The list begins with the unknown ones. */
 static struct stats_merchant unknown = {.name = "-"};
 
 /* The last one, "other", is for words that are not in the row. */
@@ -65,7 +66,7 @@ static struct {
 	_Atomic uint64_t buckets[BOUNDS + 1], sum;
 } histograms[STATS__HISTOGRAMS];
 
-/* -- to count -- */
+/* -- count -- */
 
 static void
 add(_Atomic uint64_t *counter, uint64_t n)
@@ -134,7 +135,7 @@ stats_answer(const struct merchant *merchant, enum outcome outcome, enum reason 
 	stats_observe(STATS_REQUEST_MS, ms);
 }
 
-/* -- to write -- */
+/* -- write -- */
 
 #define SAMPLE(member) offsetof(struct stats_sample, member)
 
@@ -264,7 +265,7 @@ write_answers(FILE *out, const struct family *f, const struct stats_sample *s)
 	}
 }
 
-/* What foloosi.monitor() says of this family. */
+/* foloosi.monitor()'s facts of this family. */
 static void
 write_facts(FILE *out, const struct family *f, const struct stats_sample *s)
 {
@@ -357,7 +358,7 @@ write_start(FILE *out, const struct family *f, const struct stats_sample *s)
 static const struct family families[] = {
     {"foloosi_build_info", GAUGE, "The version that runs, as a label.", write_build, 0, NULL, NULL, 0},
     {"foloosi_requests_total", COUNTER,
-	"Webhook requests by merchant and what became of them; none of an outcome that commits for long: look whether the provider still sends. unauthorized, or not_found of nobody's (-): somebody guesses, or a token was changed on one side only.",
+	"Webhook requests by merchant and what became of them; none of an outcome that commits for long: look whether the provider still sends. unauthorized, or not_found without a merchant (-): a secret is being guessed, or a token was changed on one side only.",
 	write_requests, 0, NULL, NULL, 0},
     {"foloosi_answers_total", COUNTER, "The same by HTTP status; 503 means that the provider has to send again.", write_answers, 0, NULL, NULL, 0},
     {"foloosi_request_duration_seconds", HISTOGRAM,
@@ -378,7 +379,7 @@ static const struct family families[] = {
 	"Batches that were not confirmed, by reason; in_doubt: the connection broke or the commit hung, locked: deadlocks or lock_timeout, refused: data, or a trigger of yours.",
 	write_words, STATS_BATCH_FAILED, "reason", NULL, 0},
     {"foloosi_busy_total", COUNTER,
-	"Deliveries that met a locked order and were tried again; if it keeps growing, somebody holds a transaction open.",
+	"Deliveries that met a locked order and were tried again; if it keeps growing, another session holds a transaction open.",
 	write_number, SAMPLE(writer.busy), NULL, NULL, 0},
     {"foloosi_database_up", GAUGE, "1 while the writer has its connection to PostgreSQL; 0: the log says why.", write_flag, SAMPLE(writer.up), NULL, NULL, 0},
     {"foloosi_database_connects_total", COUNTER,
@@ -407,7 +408,7 @@ static const struct family families[] = {
     {"foloosi_events_backlog", GAUGE, "Events that a consumer has not finished; those it has not been offered yet are counted up to 10000.", write_facts, 0, "consumer", "merchant", SAMPLE(monitor_up)},
     {"foloosi_events_oldest_seconds", GAUGE, "Age of the oldest of them; the merchant's systems are behind by as much.", write_facts, 0, "consumer", "merchant", SAMPLE(monitor_up)},
     {"foloosi_events_dead", GAUGE, "Events that were given up: foloosictl events retry or discard.", write_facts, 0, "consumer", "merchant", SAMPLE(monitor_up)},
-    {"foloosi_consumer_position", GAUGE, "Up to which event a consumer was offered them; it stands still if nobody asks, or nothing happens.", write_facts, 0, "consumer", "merchant", SAMPLE(monitor_up)},
+    {"foloosi_consumer_position", GAUGE, "Up to which event a consumer was offered them; it stands still if the consumer does not ask, or nothing happens.", write_facts, 0, "consumer", "merchant", SAMPLE(monitor_up)},
     {"foloosi_consumer_failures", GAUGE, "Posts in a row that found its endpoint out of order.", write_facts, 0, "consumer", "merchant", SAMPLE(monitor_up)},
     {"foloosi_consumer_paused", GAUGE, "1 while its circuit is open: one event is tried now and then.", write_facts, 0, "consumer", "merchant", SAMPLE(monitor_up)},
     {"foloosi_consumer_disabled", GAUGE, "1 if it gets nothing until foloosictl events enable.", write_facts, 0, "consumer", "merchant", SAMPLE(monitor_up)},

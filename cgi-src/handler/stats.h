@@ -1,7 +1,8 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * stats.h - what the handler counts, and how Prometheus reads it.
  *
- * Counters belong to the process, so there is nothing to hand around: who counts calls a
+ * Counters belong to the process, so there is no object: counting is a call of a
  * function, which costs a few atomic additions, no lock and no memory.
  */
 #ifndef STATS_H
@@ -32,8 +33,8 @@ enum stats_histogram {
 };
 
 /*
- * Have counters for the merchants of a configuration that is not in force yet. Who had some, by
- * name, keeps them; nobody's are ever forgotten. One thread at a time.
+ * Have counters for the merchants of a configuration that is not in force yet. A merchant that had some, by
+ * name, keeps them; none are ever removed. One thread at a time.
  */
 void stats_adopt(struct config *);
 
@@ -48,7 +49,7 @@ void stats_answer(const struct merchant *, enum outcome, enum reason, int64_t ms
 void stats_count(enum stats_counter, const char *word);
 void stats_observe(enum stats_histogram, int64_t value);
 
-/* What is not counted but looked at when somebody asks. */
+/* What is not counted but read when the metrics are asked for. */
 struct stats_sample {
 	struct writer_stats writer;
 

@@ -1,60 +1,48 @@
+/* SPDX-License-Identifier: MIT */
 /*
- * writer.c - collects waiting deliveries, commits them together, hands back outcomes.
+ * writer.c - collects submitted deliveries, commits them together, gives each its outcome.
  *
- * Who may touch a delivery when. Its lender wraps it in a struct waiting and puts that into
- * a lane's queue. From there it goes one of two ways:
+ * Which thread may touch a delivery when. writer_submit() puts it into the main lane's queue, with
+ * its struct pending. From there it goes one of two ways:
  *
- *   queued --take()--> in hand --give_back()--> who waits, or collects, has it
- *      |                  |
- *      |                  +--later()--> queued again, in the second lane
- *      +--withdraw() or expire(), when its deadline has come
+ *   queued --take_batch()--> owned by the lane --complete()--> completed --> writer_take_completed()
+ *      |                            |                              |
+ *      |                            +--retry_later()--> queued     |
+ *      +--withdraw_expired(), when its deadline has come ----------+
  *
- * While it is queued, nobody touches the delivery, and all sides may change
- * struct waiting, under the mutex. While it is in hand, both belong to the lane's thread
- * alone, without the mutex.
+ * While it is queued, no thread touches the delivery, and all threads may change its struct pending,
+ * under the mutex. While a lane owns it, both belong to the lane's thread alone, without the mutex.
+ * The last thing that a lane does with either is to append them to the list of completed ones,
+ * under the mutex. One thread takes the whole list, and is woken once for a batch. It also
+ * withdraws queued deliveries at their deadlines, so it waits no longer than until the first.
  *
- * The other side comes in two kinds. writer_record() waits: struct waiting is on the stack of
- * its thread, which withdraws by itself when its deadline has come. A semaphore gives the
- * delivery back: posting it is the last thing that a lane does with either, because
- * the thread may return, and its stack go, at once. A thread that cannot withdraw, because its
- * delivery is in hand, waits for the post without a limit; the lane has promised it (below).
- * writer_lend() does not wait: what has its verdict is hung into the list of what is done,
- * under the mutex, and that is the end of a lane's part; one thread takes the whole
- * list in writer_collect(), woken once for a batch. It also looks after the deadlines of
- * what is queued, for nobody else does: it sleeps no longer than until the first of them.
+ * A lane is a thread with a connection of its own. The main lane takes all that is queued, in the
+ * order of submission, and commits it as one batch; while it does, the next batch gathers. It never
+ * waits for a lock in the database: what comes back busy, and every batch that was rolled back,
+ * moves to the second lane, which tries again with growing pauses, a rolled back batch one delivery
+ * at a time. So neither a locked order nor a delivery that the database refuses holds up others.
+ * The second lane connects when it is first needed. A process that has one request at a time (CGI,
+ * mod_fcgid) has no others to hold up: its main lane retries by itself, on the connection that it
+ * has.
  *
- * Two lanes, each a thread with a connection of its own. The main lane takes all
- * that wait, in the order in which they came, and commits them as one batch; while
- * it does, the next batch collects by itself. It never waits for anybody's lock: what
- * the database calls busy, and every batch that it rolled back, moves to the second lane,
- * which tries again with growing pauses, a rolled back batch one delivery at a time. So
- * neither a stuck order nor a poisonous delivery holds up the others. The second lane
- * connects when it is first needed. A process that has one request at a time (CGI, mod_fcgid)
- * has nobody to hold up: its main lane tries again by itself, on the connection that it has.
+ * Deadlines. A call's deadline is the smallest of its deliveries' less a margin, and pg_record.c
+ * keeps it whatever happens; so a lane completes in time all that it owns. It takes nothing that
+ * has less time left than a call needs (that would cut the call short for the others), and it owns
+ * nothing while it connects, which may block in the resolver, or backs off. What is queued
+ * meanwhile is withdrawn at its deadline.
  *
- * Deadlines. A call's deadline is the smallest of its deliveries' less a margin,
- * and pg_record.c keeps it whatever happens; so a lane answers in time all that it has in
- * hand. It takes nothing that has less time left than a call needs (it would cut the
- * call short for the others), and it has nothing in hand while it connects, which
- * may block in the resolver, or backs off. What stands in the queue meanwhile is
- * withdrawn by its own thread, or by the one that collects.
+ * A lost reply. The batch may have been committed; recording it again is harmless, and tells. So
+ * it goes back to the head of the queue, in doubt, and the lane connects at once and tries once
+ * more. A server that restarted between two batches is noticed in this way, and costs no 503. If
+ * that fails too, or if the database itself says that it cannot, the lane is down: all that it has,
+ * and all that is submitted, is refused at once until a connection succeeds.
  *
- * A lost reply. The batch may have been committed; recording it again is harmless, and
- * tells. So it goes back to the head of the queue, in doubt, and the lane connects at
- * once and asks once more. A server that restarted between two batches is noticed in
- * this way, and costs no 503. If that fails too, or if the database says by itself that
- * it cannot, the lane is down: all that it has, and all that comes, is refused at once
- * until a probe connects.
- *
- * A commit that hangs, for a synchronous standby say, leaves a session in the server that
- * waits on when we have hung up, and a probe connects as if all were well. Each try costs one
- * more of max_connections. So after a few such in a row the lane backs off for long.
+ * A commit that hangs, for a synchronous standby say, leaves a session in the server that waits on
+ * after the connection was closed, while new connections succeed. Each try costs one more of
+ * max_connections. So after a few such calls in a row the lane backs off for long.
  */
 #include <assert.h>
-#include <errno.h>
 #include <pthread.h>
-#include <semaphore.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -67,16 +55,16 @@
 #include "writer.h"
 
 /*
- * All in milliseconds. A call ends MARGIN before its first delivery's deadline, so that
- * there is time to say so. What still waits half of it before its own is withdrawn.
+ * All in milliseconds. A call ends MARGIN before its first delivery's deadline, so that there is
+ * time for the answer. What is queued is withdrawn half of it before its own.
  */
 #define MARGIN 20
 #define LEAST 50          /* what has less time left than this is not taken any more */
-#define CONNECT 3000      /* an attempt to connect while no delivery is in hand */
+#define CONNECT 3000      /* an attempt to connect while the lane owns no delivery */
 #define BACKOFF_FIRST 100 /* between attempts to connect: doubled up to … */
 #define BACKOFF_LAST 2000
-#define TELL_AGAIN 60000 /* between two log lines about one reason not to connect */
-#define HUNG 500         /* a call without an answer for so long hangs, … */
+#define LOG_AGAIN 60000 /* between two log lines about one reason not to connect */
+#define HUNG 500        /* a call without an answer for so long hangs, … */
 #define HUNG_FIRST                                                                                 \
 	1000 /* … and from the second in a row on the back-off is this, doubled up to … */
 #define HUNG_LAST 30000
@@ -85,7 +73,7 @@
 
 #define BATCH_BYTES (16u << 20) /* of bodies a batch: bounds the memory that a connection keeps */
 
-#define IDLE 500 /* between two looks of writer_collect() when nothing happens */
+#define IDLE 500 /* after which writer_take_completed() looks at the deadlines again */
 
 #define NEVER INT64_MAX
 
@@ -98,22 +86,21 @@ struct lane {
 
 	/* under the mutex */
 	pthread_cond_t work;   /* something was queued, or the writer stops */
-	struct waiting *first; /* the queue, oldest first */
-	struct waiting **last; /* where the next one is hung in */
+	struct pending *first; /* the queue, oldest first */
+	struct pending **last; /* where the next one is linked in */
 	enum reason down;      /* NONE, or the reason to refuse with */
-	bool up;               /* it was connected since, which NULL alone does not say */
-	int64_t expected; /* clock_ms() at which it is to show up again; see writer_overdue() */
+	bool up;               /* it was connected since, which NONE alone does not say */
+	int64_t expected;      /* clock_ms() until which it may wait; see writer_overdue() */
 
 	/* the lane's thread only */
-	struct waiting *hand[BATCH_MAX];
+	struct pending *taken[BATCH_MAX]; /* what it owns */
 	struct delivery *batch[BATCH_MAX];
-	int backoff; /* ms before the next attempt to connect */
-	int hung;    /* calls in a row that hung */
-	/* that it cannot connect: when, and what to do; what follows soon only says it again */
-	bool complained;
-	int64_t told;
-	const char *remedy;
-	unsigned seed; /* of rand_r() */
+	int backoff;        /* ms before the next attempt to connect */
+	int hung;           /* calls in a row that hung */
+	bool failed;        /* the last attempt to connect … */
+	int64_t logged;     /* … clock_ms() of its last log line above debug … */
+	const char *remedy; /* … and that line's remedy */
+	unsigned seed;      /* of rand_r() */
 };
 
 struct writer {
@@ -121,204 +108,165 @@ struct writer {
 	bool stop;
 	struct writer_stats stats;
 
-	/* of what nobody waits for; under the mutex */
-	struct waiting *done;       /* with their verdicts, oldest first */
-	struct waiting **done_last; /* where the next one is hung in */
-	size_t lent;                /* not yet collected */
-	bool closed;                /* no more will be lent */
-	pthread_cond_t collector;   /* done is not empty, or there is another reason to look */
-	int64_t alarm;              /* clock_ms() at which writer_collect() wakes by itself */
-	int64_t expected;           /* as a lane's, of the thread that collects */
+	/* under the mutex */
+	struct pending *completed;       /* with their outcomes, oldest first */
+	struct pending **completed_last; /* where the next one is linked in */
+	size_t pending;                  /* submitted, and not yet taken */
+	bool closed;                     /* nothing more will be submitted */
+	pthread_cond_t taker;            /* completed is not empty, or a deadline is near */
+	int64_t alarm;                   /* clock_ms() at which the taker wakes by itself */
+	int64_t expected;                /* as a lane's, of the taker */
 
 	struct lane main, second;
-	struct lane *beside; /* which of them tries again */
+	struct lane *retries; /* which of them tries again */
+	bool one_at_a_time;
 };
 
-/* -- the waiting thread's side, and what both sides share -- */
+/* -- queues -- */
 
-/* Hang w into a lane's queue. Mutex held. */
+/* Append p to a lane's queue. Mutex held. */
 static void
-queue(struct lane *lane, struct waiting *w)
+enqueue(struct lane *lane, struct pending *p)
 {
 	int64_t now = clock_ms();
 
 	if (lane->expected > now)
 		lane->expected = now;
-	w->lane = lane;
-	w->next = NULL;
-	*lane->last = w;
-	lane->last = &w->next;
+	p->next = NULL;
+	*lane->last = p;
+	lane->last = &p->next;
 	pthread_cond_signal(&lane->work);
 }
 
-/* Hang w in before all others. Mutex held; the lane is awake. */
+/* Put p at the head of the queue. Mutex held, by the lane itself. */
 static void
-queue_first(struct lane *lane, struct waiting *w)
+enqueue_first(struct lane *lane, struct pending *p)
 {
-	w->lane = lane;
-	w->next = lane->first;
+	p->next = lane->first;
 	if (lane->first == NULL)
-		lane->last = &w->next;
-	lane->first = w;
+		lane->last = &p->next;
+	lane->first = p;
 }
 
 /* Take the element that *at points to out of a lane's queue. Mutex held. */
-static struct waiting *
-unqueue(struct lane *lane, struct waiting **at)
+static struct pending *
+dequeue(struct lane *lane, struct pending **at)
 {
-	struct waiting *w = *at;
+	struct pending *p = *at;
 
-	*at = w->next;
-	if (lane->last == &w->next)
+	*at = p->next;
+	if (lane->last == &p->next)
 		lane->last = at;
-	w->lane = NULL;
-	return w;
+	return p;
 }
 
 /* Nothing was kept, as far as is known. */
 static void
-unavailable(struct delivery *d, enum reason reason)
+set_unavailable(const struct pending *p, enum reason reason)
 {
+	struct delivery *d = p->d;
+
 	d->outcome = OUTCOME_UNAVAILABLE;
-	d->unavailable = reason;
+	d->unavailable = p->in_doubt ? REASON_IN_DOUBT : reason;
 	d->order[0] = d->order_state[0] = d->reason[0] = '\0';
 	d->delivery_id = 0;
-	d->merchant_known = true; /* as far as we know: no ground to warn */
+	d->merchant_known = true; /* as far as is known: no ground to warn */
 }
 
-/* Until when w may wait in a queue. */
+/* Until when p may be queued. */
 static int64_t
-last_moment(const struct waiting *w)
+last_moment(const struct pending *p)
 {
-	return w->d->deadline - MARGIN / 2;
+	return p->d->deadline - MARGIN / 2;
 }
 
-/* Leave w, which has its verdict, to writer_collect(). Mutex held. */
+/* p has its outcome. Mutex held. */
 static void
-finish(struct writer *writer, struct waiting *w)
+complete(struct writer *writer, struct pending *p)
 {
-	w->next = NULL;
-	*writer->done_last = w;
-	writer->done_last = &w->next;
+	p->next = NULL;
+	*writer->completed_last = p;
+	writer->completed_last = &p->next;
 }
 
-/* Take the delivery back if it is still queued. False: a lane has it, and will answer. */
-static bool
-withdraw(struct writer *writer, struct waiting *w)
-{
-	struct lane *lane;
+/* -- what other threads call -- */
 
-	pthread_mutex_lock(&writer->mutex);
-	lane = w->lane;
-	if (lane != NULL) {
-		struct waiting **at = &lane->first;
-		while (*at != w)
-			at = &(*at)->next;
-		unqueue(lane, at);
-	}
-	pthread_mutex_unlock(&writer->mutex);
-	return lane != NULL;
-}
-
-/* Wait for the answer. False: not before the deadline. */
-static bool
-wait_until(sem_t *answered, int64_t deadline)
-{
-	struct timespec until = clock_timespec(deadline);
-	int rc;
-
-	while ((rc = sem_clockwait(answered, CLOCK_MONOTONIC, &until)) != 0 && errno == EINTR)
-		continue;
-	return rc == 0;
-}
-
-/* Queue w, or refuse it at once: then false. */
-static bool
-lend(struct writer *writer, struct waiting *w)
+bool
+writer_submit(struct writer *writer, struct pending *p, struct delivery *d, void *owner)
 {
 	enum reason down;
 
+	*p = (struct pending){
+	    .d = d, .pause = PAUSE_FIRST, .reason = REASON_DATABASE, .owner = owner};
 	pthread_mutex_lock(&writer->mutex);
 	down = writer->main.down;
-	if (down == REASON_NONE)
-		queue(&writer->main, w);
-	if (down == REASON_NONE && w->unattended) {
-		writer->lent++;
-		if (last_moment(w) < writer->alarm)
-			pthread_cond_signal(&writer->collector);
+	if (down == REASON_NONE) {
+		enqueue(&writer->main, p);
+		writer->pending++;
+		if (last_moment(p) < writer->alarm)
+			pthread_cond_signal(&writer->taker);
 	}
 	pthread_mutex_unlock(&writer->mutex);
 	if (down != REASON_NONE)
-		unavailable(w->d, down);
+		set_unavailable(p, down);
 	return down == REASON_NONE;
 }
 
-bool
-writer_lend(struct writer *writer, struct waiting *w, struct delivery *d, void *owner)
-{
-	*w = (struct waiting){.d = d,
-	    .pause = PAUSE_FIRST,
-	    .reason = REASON_DATABASE,
-	    .unattended = true,
-	    .owner = owner};
-	return lend(writer, w);
-}
-
 /*
- * Withdraw from a lane's queue what is out of time, on behalf of those who do not wait
- * themselves. Mutex held. Returns when to look again, or then if that is earlier.
+ * Withdraw from a lane's queue what is out of time. Mutex held. Returns when the next one will be,
+ * or then if that is earlier.
  */
 static int64_t
-expire(struct lane *lane, int64_t now, int64_t then)
+withdraw_expired(struct lane *lane, int64_t now, int64_t then)
 {
-	for (struct waiting **at = &lane->first; *at != NULL;) {
-		struct waiting *w = *at;
+	for (struct pending **at = &lane->first; *at != NULL;) {
+		struct pending *p = *at;
 
-		if (!w->unattended || last_moment(w) > now) {
-			if (w->unattended && last_moment(w) < then)
-				then = last_moment(w);
-			at = &w->next;
+		if (last_moment(p) > now) {
+			if (last_moment(p) < then)
+				then = last_moment(p);
+			at = &p->next;
 			continue;
 		}
-		unqueue(lane, at);
-		unavailable(w->d, w->in_doubt ? REASON_IN_DOUBT : w->reason);
-		finish(lane->writer, w);
+		dequeue(lane, at);
+		set_unavailable(p, p->reason);
+		complete(lane->writer, p);
 	}
 	return then;
 }
 
 /*
- * The alarm is the moment at which the first delivery has to be withdrawn. Who lends one that
- * has less time rings; with IDLE being shorter than nearly every deadline that is rare, and
- * no lender wakes anybody.
+ * The alarm is the moment at which the first delivery has to be withdrawn. writer_submit() signals
+ * for one that has less time; with IDLE being shorter than nearly every deadline that is rare.
  */
-struct waiting *
-writer_collect(struct writer *writer)
+struct pending *
+writer_take_completed(struct writer *writer)
 {
-	struct waiting *done;
+	struct pending *completed;
 
 	pthread_mutex_lock(&writer->mutex);
 	for (;;) {
 		int64_t now = clock_ms();
-		int64_t alarm = expire(&writer->main, now, now + IDLE);
+		int64_t alarm = withdraw_expired(&writer->main, now, now + IDLE);
 		struct timespec then;
 
-		alarm = expire(&writer->second, now, alarm);
-		if (writer->done != NULL || (writer->closed && writer->lent == 0))
+		alarm = withdraw_expired(&writer->second, now, alarm);
+		if (writer->completed != NULL || (writer->closed && writer->pending == 0))
 			break;
 		writer->alarm = writer->expected = alarm;
 		then = clock_timespec(alarm);
-		pthread_cond_timedwait(&writer->collector, &writer->mutex, &then);
+		pthread_cond_timedwait(&writer->taker, &writer->mutex, &then);
 		writer->alarm = 0;
 	}
-	done = writer->done;
-	for (const struct waiting *w = done; w != NULL; w = w->next)
-		writer->lent--;
-	writer->done = NULL;
-	writer->done_last = &writer->done;
-	writer->expected = done != NULL ? clock_ms() : NEVER;
+	completed = writer->completed;
+	for (const struct pending *p = completed; p != NULL; p = p->next)
+		writer->pending--;
+	writer->completed = NULL;
+	writer->completed_last = &writer->completed;
+	/* with one at a time the next call comes after the next request, whenever that is */
+	writer->expected = completed != NULL && !writer->one_at_a_time ? clock_ms() : NEVER;
 	pthread_mutex_unlock(&writer->mutex);
-	return done;
+	return completed;
 }
 
 void
@@ -326,58 +274,11 @@ writer_close(struct writer *writer)
 {
 	pthread_mutex_lock(&writer->mutex);
 	writer->closed = true;
-	pthread_cond_signal(&writer->collector);
+	pthread_cond_signal(&writer->taker);
 	pthread_mutex_unlock(&writer->mutex);
 }
 
-void
-writer_record(struct writer *writer, struct delivery *d)
-{
-	struct waiting w = {.d = d, .pause = PAUSE_FIRST, .reason = REASON_DATABASE};
-
-	sem_init(&w.answered, 0, 0);
-	if (!lend(writer, &w)) {
-		;
-	} else if (!wait_until(&w.answered, last_moment(&w))) {
-		if (withdraw(writer, &w))
-			unavailable(d, w.in_doubt ? REASON_IN_DOUBT : w.reason);
-		else
-			wait_until(&w.answered, NEVER);
-	}
-	(void)atomic_load(&w.posted); /* see answer() */
-	sem_destroy(&w.answered);
-}
-
 /* -- a lane's side -- */
-
-/*
- * Wake the thread that waits: neither the delivery nor w may be touched after this. The
- * semaphore alone would do; the flag says the same in words that thread sanitizers follow, who
- * do not know sem_clockwait().
- */
-static void
-answer(struct waiting *w)
-{
-	atomic_store(&w->posted, true);
-	sem_post(&w->answered);
-}
-
-/* A delivery that has its verdict leaves the lane. Mutex held. */
-static void
-give_back(struct writer *writer, struct waiting *w)
-{
-	if (w->unattended)
-		finish(writer, w);
-	else
-		answer(w);
-}
-
-static void
-refuse(struct writer *writer, struct waiting *w, enum reason reason)
-{
-	unavailable(w->d, w->in_doubt ? REASON_IN_DOUBT : reason);
-	give_back(writer, w);
-}
 
 /* ms, or up to a quarter less, so that processes which fail together do not come back together. */
 static int
@@ -388,7 +289,7 @@ jitter(struct lane *lane, int ms)
 
 /* Until then, or until something happens. Mutex held. */
 static void
-sleep_until(struct lane *lane, int64_t then)
+wait_until(struct lane *lane, int64_t then)
 {
 	struct timespec until = clock_timespec(then);
 
@@ -400,65 +301,64 @@ sleep_until(struct lane *lane, int64_t then)
 }
 
 /*
- * Move what can be tried now from the queue into lane->hand. Mutex held. Returns how
- * many; with 0, *wake is when to look again. What has too little time left stays
- * for its thread to withdraw.
+ * Move what can be tried now from the queue into lane->taken. Mutex held. Returns how many; with 0,
+ * *wake is when to look again. What has too little time left stays, to be withdrawn.
  */
 static size_t
-take(struct lane *lane, int64_t *wake)
+take_batch(struct lane *lane, int64_t *wake)
 {
 	int64_t now = clock_ms();
-	struct waiting **at = &lane->first;
+	struct pending **at = &lane->first;
 	size_t n = 0, bytes = 0;
 
 	*wake = NEVER;
 	while (*at != NULL && n < BATCH_MAX) {
-		struct waiting *w = *at;
+		struct pending *p = *at;
 
-		if (w->d->deadline - now >= LEAST && w->due <= now) {
-			if (n > 0 && (w->alone || bytes + w->d->body_len > BATCH_BYTES))
+		if (p->d->deadline - now >= LEAST && p->due <= now) {
+			if (n > 0 && (p->alone || bytes + p->d->body_len > BATCH_BYTES))
 				break; /* the next batch begins with it */
-			bytes += w->d->body_len;
-			lane->hand[n++] = unqueue(lane, at);
-			if (w->alone)
+			bytes += p->d->body_len;
+			lane->taken[n++] = dequeue(lane, at);
+			if (p->alone)
 				break;
 			continue;
 		}
-		if (w->d->deadline - w->due >= LEAST && w->due > now && w->due < *wake)
-			*wake = w->due;
-		at = &w->next;
+		if (p->d->deadline - p->due >= LEAST && p->due > now && p->due < *wake)
+			*wake = p->due;
+		at = &p->next;
 	}
 	return n;
 }
 
-/* Have w tried again beside the main stream, ms from now. Mutex held. False: that lane is down. */
+/* Queue p in the lane that tries again, for ms from now. Mutex held. False: that lane is down. */
 static bool
-later(struct lane *lane, struct waiting *w, int ms)
+retry_later(struct lane *lane, struct pending *p, int ms)
 {
-	struct lane *beside = lane->writer->beside;
+	struct lane *retries = lane->writer->retries;
 
-	if (beside->down != REASON_NONE)
+	if (retries->down != REASON_NONE)
 		return false;
-	w->due = clock_ms() + ms;
-	queue(beside, w);
+	p->due = clock_ms() + ms;
+	enqueue(retries, p);
 	return true;
 }
 
-/* The n in hand lost their reply. Mutex held. False if asking again is no use. */
+/* The n taken lost their reply: try them again first. Mutex held. False if that is no use. */
 static bool
-ask_again(struct lane *lane, size_t n)
+requeue_in_doubt(struct lane *lane, size_t n)
 {
 	int64_t now = clock_ms();
 	bool worth = false;
 
 	for (size_t i = 0; i < n; i++) {
-		if (lane->hand[i]->in_doubt) /* this was the second time */
+		if (lane->taken[i]->in_doubt) /* this was the second time */
 			return false;
-		worth |= lane->hand[i]->d->deadline - now >= LEAST;
+		worth |= lane->taken[i]->d->deadline - now >= LEAST;
 	}
 	for (size_t i = n; worth && i-- > 0;) {
-		lane->hand[i]->in_doubt = true;
-		queue_first(lane, lane->hand[i]);
+		lane->taken[i]->in_doubt = true;
+		enqueue_first(lane, lane->taken[i]);
 	}
 	return worth;
 }
@@ -478,20 +378,24 @@ reason_of(enum pg_status status)
 	}
 }
 
-/* Refuse all that is queued and all that will come, until a probe connects. Mutex held. */
+/* Refuse all that is queued and all that will come, until a connection succeeds. Mutex held. */
 static void
-go_down(struct lane *lane, enum pg_status status)
+refuse_all(struct lane *lane, enum pg_status status)
 {
 	lane->down = status == PG_SCHEMA ? REASON_SCHEMA : REASON_DATABASE;
 	lane->up = false;
-	while (lane->first != NULL)
-		refuse(lane->writer, unqueue(lane, &lane->first), lane->down);
-	pthread_cond_signal(&lane->writer->collector);
+	while (lane->first != NULL) {
+		struct pending *p = dequeue(lane, &lane->first);
+
+		set_unavailable(p, lane->down);
+		complete(lane->writer, p);
+	}
+	pthread_cond_signal(&lane->writer->taker);
 }
 
 /* A call has ended like this after so many ms. */
 static void
-hangs(struct lane *lane, enum pg_status status, int64_t ms)
+note_hang(struct lane *lane, enum pg_status status, int64_t ms)
 {
 	if (status == PG_OK)
 		lane->hung = 0;
@@ -499,9 +403,9 @@ hangs(struct lane *lane, enum pg_status status, int64_t ms)
 		lane->backoff = lane->hung < 7 ? HUNG_FIRST << (lane->hung - 2) : HUNG_LAST;
 }
 
-/* Commit the n in hand. Mutex not held. */
+/* Send the n taken to the database, count and log the result. Mutex not held. */
 static enum pg_status
-record(struct lane *lane, size_t n)
+record_batch(struct lane *lane, size_t n)
 {
 	struct writer_stats *stats = &lane->writer->stats;
 	int64_t deadline = NEVER, begin, took;
@@ -510,7 +414,7 @@ record(struct lane *lane, size_t n)
 	uint64_t busy = 0;
 
 	for (size_t i = 0; i < n; i++) {
-		lane->batch[i] = lane->hand[i]->d;
+		lane->batch[i] = lane->taken[i]->d;
 		if (lane->batch[i]->deadline < deadline)
 			deadline = lane->batch[i]->deadline;
 	}
@@ -518,7 +422,7 @@ record(struct lane *lane, size_t n)
 	status = pg_record(lane->pg, lane->batch, n, deadline - MARGIN);
 	took = clock_ms() - begin;
 	failure = status == PG_LOCKED ? "locked" : reason_info(reason_of(status))->name;
-	hangs(lane, status, took);
+	note_hang(lane, status, took);
 	for (size_t i = 0; status == PG_OK && i < n; i++)
 		busy += lane->batch[i]->outcome == OUTCOME_BUSY;
 
@@ -547,70 +451,60 @@ record(struct lane *lane, size_t n)
 	return status;
 }
 
-/* Commit the n in hand, and send each where the result sends it. Mutex not held. */
+/* Commit the n taken, and complete each or have it tried again. Mutex not held. */
 static void
-commit(struct lane *lane, size_t n)
+commit_batch(struct lane *lane, size_t n)
 {
-	enum pg_status status = record(lane, n);
-	bool single = n == 1;
-	size_t answers = 0;
-	bool done;
+	enum pg_status status = record_batch(lane, n);
+	bool single = n == 1, wake;
 
-	/* Who waits is woken behind the mutex, or all would run into it: until then they move to
-	 * the front of the hand. */
 	pthread_mutex_lock(&lane->writer->mutex);
-	if (status == PG_LOST && ask_again(lane, n))
+	if (status == PG_LOST && requeue_in_doubt(lane, n))
 		n = 0;
 	for (size_t i = 0; i < n; i++) {
-		struct waiting *w = lane->hand[i];
+		struct pending *p = lane->taken[i];
 		bool busy =
-		    status == PG_LOCKED || (status == PG_OK && w->d->outcome == OUTCOME_BUSY);
+		    status == PG_LOCKED || (status == PG_OK && p->d->outcome == OUTCOME_BUSY);
 		bool suspect = (status == PG_LOCKED || status == PG_DATA) && !single;
-		int pause = busy ? jitter(lane, w->pause) : 0;
+		int pause = busy ? jitter(lane, p->pause) : 0;
 
 		if (busy) {
-			w->pause = w->pause * 2 < PAUSE_LAST ? w->pause * 2 : PAUSE_LAST;
-			w->reason = REASON_BUSY;
+			p->pause = p->pause * 2 < PAUSE_LAST ? p->pause * 2 : PAUSE_LAST;
+			p->reason = REASON_BUSY;
 		}
-		w->alone |= suspect;
-		if ((busy || suspect) && later(lane, w, pause))
+		p->alone |= suspect;
+		if ((busy || suspect) && retry_later(lane, p, pause))
 			continue;
 		if (busy || suspect)
-			unavailable(
-			    w->d, w->in_doubt ? REASON_IN_DOUBT : lane->writer->beside->down);
+			set_unavailable(p, lane->writer->retries->down);
 		else if (status != PG_OK)
-			unavailable(w->d, w->in_doubt ? REASON_IN_DOUBT : reason_of(status));
-		if (w->unattended)
-			finish(lane->writer, w);
-		else
-			lane->hand[answers++] = w;
+			set_unavailable(p, reason_of(status));
+		complete(lane->writer, p);
 	}
-	done = lane->writer->done != NULL;
+	wake = lane->writer->completed != NULL;
 	if (n > 0 && !pg_connected(lane->pg))
-		go_down(lane, status);
+		refuse_all(lane, status);
 	pthread_mutex_unlock(&lane->writer->mutex);
-	if (done)
-		pthread_cond_signal(&lane->writer->collector);
-	for (size_t i = 0; i < answers; i++)
-		answer(lane->hand[i]);
+	if (wake) /* without the mutex, which the thread that wakes takes first */
+		pthread_cond_signal(&lane->writer->taker);
 }
 
-/* It cannot connect: aloud if that is news, each minute, or another matter than before. */
+/* It cannot connect: an error if that is new, has another remedy than before, or each LOG_AGAIN. */
 static void
-complain(struct lane *lane)
+log_connect_failure(struct lane *lane)
 {
 	const char *remedy = pg_remedy(lane->pg); /* the same words are the same pointer */
 	int64_t now = clock_ms();
-	bool known = lane->complained && lane->remedy == remedy && now - lane->told < TELL_AGAIN;
+	bool known = lane->failed && lane->remedy == remedy && now - lane->logged < LOG_AGAIN;
 
 	log_event(known ? LOG_DEBUG : LOG_ERROR, "database", "lane", lane->name, "state", "down",
 	    "error", pg_error(lane->pg), "remedy", remedy, NULL);
 	if (!known)
-		lane->told = now;
+		lane->logged = now;
 	lane->remedy = remedy;
 }
 
-/* Connect, with nothing in hand; if the lane is down, back off before. Mutex held. */
+/* Connect, while it owns nothing; if the lane is down, back off before. Mutex held. */
 static void
 connect_lane(struct lane *lane)
 {
@@ -620,7 +514,7 @@ connect_lane(struct lane *lane)
 	if (lane->down != REASON_NONE) {
 		int64_t then = clock_ms() + jitter(lane, lane->backoff);
 		while (!lane->writer->stop && clock_ms() < then)
-			sleep_until(lane, then);
+			wait_until(lane, then);
 		if (lane->writer->stop)
 			return;
 		if (lane->backoff < BACKOFF_LAST)
@@ -632,8 +526,8 @@ connect_lane(struct lane *lane)
 	if (status == PG_OK)
 		log_event(LOG_INFO, "database", "lane", lane->name, "state", "up", NULL);
 	else
-		complain(lane);
-	lane->complained = status != PG_OK;
+		log_connect_failure(lane);
+	lane->failed = status != PG_OK;
 	pthread_mutex_lock(mutex);
 	if (status == PG_OK) {
 		lane->down = REASON_NONE;
@@ -643,12 +537,12 @@ connect_lane(struct lane *lane)
 		if (lane->backoff > BACKOFF_LAST) /* it does not hang, it is away */
 			lane->backoff = BACKOFF_LAST;
 		lane->hung = 0;
-		go_down(lane, status);
+		refuse_all(lane, status);
 	}
 }
 
 static void *
-run(void *arg)
+lane_thread(void *arg)
 {
 	struct lane *lane = arg;
 	struct writer *writer = lane->writer;
@@ -661,11 +555,11 @@ run(void *arg)
 		if (!pg_connected(lane->pg) &&
 		    (lane->eager || lane->down != REASON_NONE || lane->first != NULL)) {
 			connect_lane(lane);
-		} else if ((n = take(lane, &wake)) == 0) {
-			sleep_until(lane, wake);
+		} else if ((n = take_batch(lane, &wake)) == 0) {
+			wait_until(lane, wake);
 		} else {
 			pthread_mutex_unlock(&writer->mutex);
-			commit(lane, n);
+			commit_batch(lane, n);
 			pthread_mutex_lock(&writer->mutex);
 		}
 	}
@@ -700,7 +594,7 @@ start_lane(struct writer *writer, struct lane *lane, const char *name, const cha
 	lane->backoff = BACKOFF_FIRST;
 	lane->seed = (unsigned)clock_ms() ^ (unsigned)(uintptr_t)lane;
 	init_cond(&lane->work);
-	if (pthread_create(&lane->thread, NULL, run, lane) != 0)
+	if (pthread_create(&lane->thread, NULL, lane_thread, lane) != 0)
 		fatal("the writer's thread cannot be started (fewer threads, or a higher limit of "
 		      "tasks)");
 	snprintf(title, sizeof title, "writer %s", name);
@@ -713,13 +607,14 @@ writer_start(const struct writer_options *options)
 	struct writer *writer = xcalloc(1, sizeof *writer);
 
 	pthread_mutex_init(&writer->mutex, NULL);
-	writer->done_last = &writer->done;
+	writer->completed_last = &writer->completed;
 	writer->expected = writer->second.expected = NEVER;
-	init_cond(&writer->collector);
+	init_cond(&writer->taker);
 	writer->main.eager = true;
-	writer->beside = options->one_at_a_time ? &writer->main : &writer->second;
-	if (writer->beside != &writer->main)
-		start_lane(writer, writer->beside, "second", options->database);
+	writer->one_at_a_time = options->one_at_a_time;
+	writer->retries = options->one_at_a_time ? &writer->main : &writer->second;
+	if (writer->retries != &writer->main)
+		start_lane(writer, writer->retries, "second", options->database);
 	start_lane(writer, &writer->main, "main", options->database);
 	return writer;
 }
@@ -730,7 +625,7 @@ queue_length(const struct lane *lane)
 {
 	uint64_t n = 0;
 
-	for (const struct waiting *w = lane->first; w != NULL; w = w->next)
+	for (const struct pending *p = lane->first; p != NULL; p = p->next)
 		n++;
 	return n;
 }
@@ -747,9 +642,9 @@ writer_stats(struct writer *writer, struct writer_stats *stats)
 }
 
 /*
- * Who is awake is expected at once, again and again: no turn takes longer than a deadline or an
- * attempt to connect. Who sleeps is expected when he wakes by himself, or from the moment on
- * at which somebody calls him; so one that died in his sleep is found as soon as he is needed.
+ * A running thread is expected at once, again and again: no step takes longer than a deadline or an
+ * attempt to connect. A waiting one is expected when it wakes by itself, or from the moment on at
+ * which it is signalled; so a dead waiting thread is detected as soon as it is needed.
  */
 int64_t
 writer_overdue(struct writer *writer)
@@ -771,7 +666,7 @@ static void
 stop_lane(struct lane *lane)
 {
 	pthread_join(lane->thread, NULL);
-	assert(lane->first == NULL); /* who still waits would wait for ever */
+	assert(lane->first == NULL); /* nothing would ever complete it */
 	pthread_cond_destroy(&lane->work);
 	pg_free(lane->pg);
 }
@@ -784,13 +679,13 @@ writer_stop(struct writer *writer)
 	pthread_mutex_lock(&writer->mutex);
 	writer->stop = true;
 	pthread_cond_signal(&writer->main.work);
-	pthread_cond_signal(&writer->beside->work);
+	pthread_cond_signal(&writer->retries->work);
 	pthread_mutex_unlock(&writer->mutex);
 	stop_lane(&writer->main);
-	if (writer->beside != &writer->main)
-		stop_lane(writer->beside);
-	assert(writer->lent == 0);
-	pthread_cond_destroy(&writer->collector);
+	if (writer->retries != &writer->main)
+		stop_lane(writer->retries);
+	assert(writer->pending == 0);
+	pthread_cond_destroy(&writer->taker);
 	pthread_mutex_destroy(&writer->mutex);
 	free(writer);
 }

@@ -1,41 +1,36 @@
+/* SPDX-License-Identifier: MIT */
 /*
- * writer.h - collects waiting deliveries, commits them together, hands back outcomes.
+ * writer.h - collects submitted deliveries, commits them together, gives each its outcome.
  */
 #ifndef WRITER_H
 #define WRITER_H
 
-#include <semaphore.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "delivery.h"
 
 struct writer;
-struct lane;
 
 /*
- * A delivery on loan. owner and next are for who collects it; all else is the writer's.
+ * A delivery that was submitted. owner and next are the caller's, once it is completed; all else is
+ * the writer's.
  */
-struct waiting {
+struct pending {
 	void *owner;
-	struct waiting *next; /* in a queue, or behind it in what writer_collect() returned */
+	struct pending *next; /* in a queue, or in what writer_take_completed() returned */
 
 	struct delivery *d;
-	struct lane *lane;  /* in whose queue it stands; NULL: in hand */
 	int64_t due;        /* clock_ms() before which it is not tried */
 	int pause;          /* ms before the try after that */
 	bool alone;         /* not to be tried together with others */
 	bool in_doubt;      /* a try ended without an answer */
-	enum reason reason; /* what to say when its time is up */
-	bool unattended;    /* nobody waits: it is for writer_collect() */
-	sem_t answered;     /* else who waits does it here … */
-	atomic_bool posted; /* … for this */
+	enum reason reason; /* why it is unavailable, should its time be up */
 };
 
 struct writer_options {
 	const char *database; /* libpq connection string, may be ""; copied */
-	bool one_at_a_time;   /* never more than one is lent: one lane will do */
+	bool one_at_a_time;   /* never more than one is submitted: one lane will do */
 };
 
 /*
@@ -46,28 +41,25 @@ struct writer_options {
 struct writer *writer_start(const struct writer_options *);
 
 /*
- * Lend a delivery and wait for its verdict. Returns when d->outcome is one of
- * RECORDED, DUPLICATE, IGNORED, REVIEW, REJECTED (committed) or UNAVAILABLE
- * (nothing was kept, or it is not known), at d->deadline at the latest. With
- * UNAVAILABLE, d->unavailable says why: DATABASE, IN_DOUBT, BUSY, REFUSED,
- * SCHEMA. Safe from any number of threads, each with its own delivery.
+ * Submit a delivery. It belongs to the writer, with p, until writer_take_completed() returns p; by
+ * then d->outcome is one of RECORDED, DUPLICATE, IGNORED, REVIEW, REJECTED (committed) or
+ * UNAVAILABLE (nothing was kept, or it is not known), and with UNAVAILABLE d->unavailable is one
+ * of DATABASE, IN_DOUBT, BUSY, REFUSED, SCHEMA. Never waits. From any number of threads.
+ *   p      the caller's; need not be initialized
+ *   owner  p->owner, for the caller
+ * False: it is refused at once and stays the caller's; d has its outcome.
  */
-void writer_record(struct writer *, struct delivery *d);
+bool writer_submit(struct writer *, struct pending *p, struct delivery *d, void *owner);
 
 /*
- * The same without waiting: lend a delivery, and w and owner with it, until they come back from
- * writer_collect(). False: it is refused at once, and not lent; d has its verdict.
+ * Wait until some of what was submitted is completed, at its deadline at the latest. Returns all
+ * of it, linked by next, in the order of completion; NULL after writer_close(), when nothing is
+ * pending any more. One thread calls it, again and again. With one_at_a_time this may be the
+ * thread that submits.
  */
-bool writer_lend(struct writer *, struct waiting *w, struct delivery *d, void *owner);
+struct pending *writer_take_completed(struct writer *);
 
-/*
- * Wait until some of what was lent by writer_lend() has its verdict, at its deadline at the latest.
- * Returns all of it, linked by next, the oldest first; NULL after writer_close(), when all
- * has come back. One thread calls it, again and again.
- */
-struct waiting *writer_collect(struct writer *);
-
-/* There will be no more writer_lend(). */
+/* There will be no more writer_submit(). */
 void writer_close(struct writer *);
 
 /* Numbers since the start, for a log line at the stop, for /metrics and for tests. */
@@ -86,16 +78,16 @@ struct writer_stats {
 void writer_stats(struct writer *, struct writer_stats *);
 
 /*
- * For how many milliseconds one of the writer's threads, or the one that collects, has owed a sign
- * of life: 0 if all is quiet, as long as the step under way takes if there is work, and
- * without end if a thread is stuck or gone. A step takes a deadline, or an attempt to
- * connect, at most. If a thread was lost with the lock in its hands this does not return.
+ * For how many milliseconds a lane, or the thread that takes what is completed, has been overdue:
+ * 0 while all wait, the duration of the step under way while there is work, and growing without end
+ * if a thread is stuck or gone. No step takes longer than a deadline or an attempt to connect. If a
+ * thread was lost while it held the lock this does not return.
  */
 int64_t writer_overdue(struct writer *);
 
 /*
- * End the lanes, close their connections, free the writer. Call it after the
- * last writer_record() has returned, and writer_collect() NULL; the writer itself may be NULL.
+ * End the lanes, close their connections, free the writer. Only when nothing is pending any more.
+ * NULL is ignored.
  */
 void writer_stop(struct writer *);
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * config.h - the configuration: what each program is told, with one section per merchant. Its settings
  * are rows of the table in settings.c; a new one is a row there and a field here.
@@ -180,7 +181,7 @@ const char *merchant_unprefixed(const struct merchant *, const struct transfer *
 /* Print every effective setting, secrets masked, as a file that could be read again. */
 void config_print(const struct config *, FILE *);
 
-/* Call report with the name of each setting that was changed and is only read at the program's start. */
+/* Call report with the name of each setting of the reader's program that was changed and is only read at its start. */
 void config_changed(const struct config *old, const struct config *fresh, enum config_reader,
     void (*report)(const char *setting));
 

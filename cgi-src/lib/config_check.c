@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * config_check.c - what the settings of a configuration mean together.
  *

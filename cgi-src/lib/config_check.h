@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * config_check.h - what the settings of a configuration mean together.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * config_file.c - the text of a configuration, by lines, sections and settings.
  *

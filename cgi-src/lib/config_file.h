@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * config_file.h - the text of a configuration: whole files, their lines, sections and settings. What
  * they mean is settings.c's.

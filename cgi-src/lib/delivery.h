@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * delivery.h - a delivery, and what may become of it.
  *
@@ -77,7 +78,7 @@ struct delivery {
 	unsigned char digest[DIGEST_SIZE]; /* SHA-256 of body */
 	const char *faults;       /* why it is rejected, one fault a line; NULL: it is valid */
 	struct transfer transfer; /* all NULL if faults is set */
-	const char *order_ref;    /* the merchant's order key, prefix off; NULL: none. Points
+	const char *order_ref;    /* the order's number, prefix off; NULL: none. Points
 	                                      into transfer */
 	const char
 	    *unprefixed; /* the order's key if it lacks the merchant's prefix, so that order_ref is
@@ -91,7 +92,7 @@ struct delivery {
 	char order_state
 	    [ORDER_STATE_SIZE];   /* its state after the commit; "": there is no such order */
 	enum reason unavailable;  /* why the database has not taken it, if outcome is UNAVAILABLE or
-	                             SPOOLED; else NONE */
+	                             SPOOLED; or, if UNAVAILABLE, the spool; else NONE */
 	char reason[REASON_SIZE]; /* else why, as the database names it; "": nothing to add */
 	int64_t delivery_id;      /* foloosi.deliveries.id; 0: no row was written */
 	bool merchant_known;      /* foloosi.merchants has a row for the merchant */

@@ -1,28 +1,29 @@
+/* SPDX-License-Identifier: MIT */
 /*
- * drain.c - the way back from the spool into PostgreSQL, beside live traffic.
+ * drain.c - from the spool into PostgreSQL, beside live traffic.
  *
  * A delivery in a file is decoded by the same code as a request and recorded by the same
- * call, so it ends as it would have ended; only who sent it is not asked again. The drain has
- * a connection of its own, which is open while there is something to drain, so it
- * stands in nobody's queue and nobody in its; what live traffic keeps is the rate.
+ * call, so it ends as it would have ended; only its credentials are not checked again. The drain has
+ * a connection of its own, which is open while there is something to drain, so neither it nor
+ * live traffic queues behind the other; the rate limits what it takes of the database.
  *
  * A file is removed when its delivery is committed, never before. What comes back busy
- * stays, and has its next turn when all the others had theirs: one stuck order stops no
- * other here either. A batch that is rolled back is tried one at a time, and what
- * is refused even then stays too, for the database may be taught better. If the reply is lost,
- * the same files are tried again: a repeat is recognised by the database.
+ * stays, and has its next turn when all the others had theirs: one locked order holds up no
+ * other. A batch that is rolled back is tried one delivery at a time, and what is refused even then
+ * stays too: the database may accept it after a change. If the reply is lost, the same files are
+ * tried again: a repeat is recognised by the database.
  *
  * To remove a file may take a disk milliseconds, when it gives blocks back (ext4 with discard, say),
- * and a batch has many. They go together: a crew of threads removes the files of one batch
- * while the next is read and committed, and nobody looks into the directory before it is done.
+ * and a batch has many. They are removed together: worker threads remove the files of one batch
+ * while the next is read and committed, and the directory is not read before they are done.
  *
  * If a file cannot be removed (a disk that went read-only), it is not recorded again by this
  * process, which would count a repeat with each pass.
  *
  * A delivery that breaks the connection each time, or at which the server each time says
  * that it cannot (a damaged page of an index, say), would stop all behind it. So after such a
- * failure there is one delivery to a batch until one is through, and the culprit is passed over
- * at last.
+ * failure batches have one delivery until one succeeds, and a delivery that keeps failing is passed
+ * over.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -37,7 +38,6 @@
 #include "drain.h"
 #include "log.h"
 #include "mem.h"
-#include "stats.h"
 
 #define BATCH 64               /* smaller than live batches may be: they share orders' locks */
 #define BATCH_BYTES (4u << 20) /* of bodies */
@@ -48,14 +48,14 @@
 #define LOOK 2000              /* … and, if that takes long, into a large one */
 #define AGAIN_FIRST 200        /* ms before the next turn if something is left, doubled up to … */
 #define AGAIN_LAST 2000
-#define HUNG_FIRST 1000      /* … or, while calls hang, from this to … */
-#define HUNG_LAST 30000      /* … this: each leaves a session in the server */
-#define CATCH_UP 250         /* ms */
-#define REMIND 60000         /* ms between log lines that say what waits */
-#define REMIND_ASIDE 3600000 /* … of what was set aside */
-#define FRUITLESS 20         /* failures in a row after which drain_once() gives up */
-#define CREW 8               /* threads that remove files, while there are many */
-#define PATIENCE 5 /* failures that a single delivery may cause before it is passed over */
+#define HUNG_FIRST 1000   /* … or, while calls hang, from this to … */
+#define HUNG_LAST 30000   /* … this: each leaves a session in the server */
+#define CATCH_UP 250      /* ms */
+#define LOG_AGAIN 60000   /* ms between log lines that say what waits */
+#define LOG_ASIDE 3600000 /* … of what was set aside */
+#define FRUITLESS 20      /* failures in a row after which drain_once() gives up */
+#define REMOVERS_MAX 8    /* threads that remove files, while there are many */
+#define PATIENCE 5        /* failures that a single delivery may cause before it is passed over */
 
 struct item {
 	struct spool_name name;
@@ -67,25 +67,26 @@ struct drain {
 	struct spool *spool;
 	struct pg *pg;
 	int rate;
+	void (*drained)(enum outcome); /* NULL: nothing to call */
 
 	pthread_t thread;
 	pthread_mutex_t mutex;
 	pthread_cond_t wake;
 	atomic_bool stop;
 
-	/* the crew, and what it has to remove; under mutex */
-	pthread_t crew[CREW];
-	size_t crew_count;
+	/* threads that remove files, and what they have to remove; under mutex */
+	pthread_t removers[REMOVERS_MAX];
+	size_t remover_count;
 	struct spool_name removals[BATCH]; /* a ring */
 	size_t removals_first, removals_count;
-	pthread_cond_t removal; /* there is one, or the crew may go */
+	pthread_cond_t removal; /* there is one, or there will be none */
 	pthread_cond_t room;    /* in the ring */
 
 	struct item items[BATCH];
 	size_t at_once;              /* how many to a batch: 1 after a failure */
 	bool hangs;                  /* the last call had no answer in time */
-	bool waiting;                /* the log was told that something is there */
-	bool dismissed;              /* the crew is; under mutex */
+	bool waiting;                /* it was logged that something is there */
+	bool no_more_removals;       /* under mutex */
 	int failures;                /* in a row, with one delivery to a batch */
 	int64_t due;                 /* in µs, of clock_ms(): when the rate allows the next batch */
 	char after[SPOOL_NAME_SIZE]; /* the last name of this pass that had its turn */
@@ -93,19 +94,19 @@ struct drain {
 	struct drain_result result;  /* of this pass; left under mutex */
 	struct spool_name *done; /* committed, and not to be removed; sorted, owned; under mutex */
 	size_t done_count, done_room;
-	size_t done_left;       /* … of those, that are there still */
-	int64_t reminded;       /* clock_ms() of the log's last line about it */
-	int64_t reminded_aside; /* … of its last line about what was set aside */
-	int64_t tidied;         /* … of the last look for what is none of ours */
-	int64_t complained;     /* … of its last line about a file that stays; under mutex */
-	unsigned seed;          /* of rand_r() */
+	size_t done_left;           /* … of those, that are there still */
+	int64_t usage_logged;       /* clock_ms() of the log's last line about it */
+	int64_t usage_logged_aside; /* … of its last line about what was set aside */
+	int64_t tidied;             /* … of the last look for foreign files */
+	int64_t logged;             /* … of its last line about a file that stays; under mutex */
+	unsigned seed;              /* of rand_r() */
 };
 
 /* -- one delivery -- */
 
-/* Fill in what the database is asked, from what the file holds. */
+/* Make the delivery from what the file holds. */
 static void
-prepare(struct item *item)
+decode_item(struct item *item)
 {
 	struct delivery *d = &item->delivery;
 	const struct spooled *s = &item->spooled;
@@ -142,28 +143,28 @@ count_left(struct drain *dr)
 	pthread_mutex_unlock(&dr->mutex);
 }
 
-/* A file stays, for it was acknowledged. Say why, but not for each of many, at each pass. */
+/* A file stays, for it was acknowledged. Log why, but not for each of many, at each pass. */
 static void
-stays(struct drain *dr, const struct spool_name *file, const char *trouble, const char *reason)
+log_left(struct drain *dr, const struct spool_name *file, const char *trouble, const char *reason)
 {
 	int64_t now = clock_ms();
-	bool say;
+	bool due;
 
 	pthread_mutex_lock(&dr->mutex);
 	dr->result.left++;
-	say = now - dr->complained >= REMIND;
-	if (say)
-		dr->complained = now;
+	due = now - dr->logged >= LOG_AGAIN;
+	if (due)
+		dr->logged = now;
 	pthread_mutex_unlock(&dr->mutex);
-	if (say)
+	if (due)
 		log_event(LOG_ERROR, "spool", "trouble", trouble, "reason", reason, "file",
 		    file->text, "remedy", "it stays in the spool and is tried again",
 		    (const char *)NULL);
 }
 
-/* Where a name is among those that are done, or belongs. Mutex held. */
+/* The index of a name in done, or where it has to be inserted. Mutex held. */
 static size_t
-done_at(const struct drain *dr, const char *name)
+find_done(const struct drain *dr, const char *name)
 {
 	size_t from = 0, to = dr->done_count;
 
@@ -180,9 +181,9 @@ done_at(const struct drain *dr, const char *name)
 
 /* Remember one that is committed and cannot be removed. Mutex held. */
 static void
-remember(struct drain *dr, const struct spool_name *file)
+add_done(struct drain *dr, const struct spool_name *file)
 {
-	size_t at = done_at(dr, file->text);
+	size_t at = find_done(dr, file->text);
 
 	if (dr->done_count == dr->done_room) {
 		dr->done_room = dr->done_room == 0 ? 64 : dr->done_room * 2;
@@ -194,15 +195,15 @@ remember(struct drain *dr, const struct spool_name *file)
 	dr->done_left++;
 }
 
-/* Its delivery is committed: its file may go. */
+/* Remove the file of a committed delivery. */
 static void
 remove_file(struct drain *dr, const struct spool_name *file)
 {
 	if (spool_remove(dr->spool, file->text))
 		return;
-	stays(dr, file, "a drained file cannot be removed", strerror(errno));
+	log_left(dr, file, "a drained file cannot be removed", strerror(errno));
 	pthread_mutex_lock(&dr->mutex);
-	remember(dr, file);
+	add_done(dr, file);
 	pthread_mutex_unlock(&dr->mutex);
 }
 
@@ -214,13 +215,13 @@ is_done(struct drain *dr, const struct spool_name *file)
 	bool found;
 
 	pthread_mutex_lock(&dr->mutex);
-	at = done_at(dr, file->text);
+	at = find_done(dr, file->text);
 	found = at < dr->done_count && strcmp(dr->done[at].text, file->text) == 0;
 	pthread_mutex_unlock(&dr->mutex);
 	if (!found)
 		return false;
 	if (!spool_remove(dr->spool, file->text)) {
-		stays(dr, file, "a drained file cannot be removed", strerror(errno));
+		log_left(dr, file, "a drained file cannot be removed", strerror(errno));
 		return true;
 	}
 	pthread_mutex_lock(&dr->mutex);
@@ -230,7 +231,7 @@ is_done(struct drain *dr, const struct spool_name *file)
 	return true;
 }
 
-/* -- the crew -- */
+/* -- the threads that remove -- */
 
 static void *
 remove_files(void *arg)
@@ -240,7 +241,7 @@ remove_files(void *arg)
 
 	pthread_mutex_lock(&dr->mutex);
 	for (;;) {
-		while (dr->removals_count == 0 && !dr->dismissed)
+		while (dr->removals_count == 0 && !dr->no_more_removals)
 			pthread_cond_wait(&dr->removal, &dr->mutex);
 		if (dr->removals_count == 0)
 			break;
@@ -256,33 +257,33 @@ remove_files(void *arg)
 	return NULL;
 }
 
-/* Have a crew for so many files. Where no thread can be made, there is a smaller one, or none. */
+/* Start threads for so many files. Where none can be made, there are fewer, or none. */
 static void
-hire(struct drain *dr, size_t files)
+start_removers(struct drain *dr, size_t files)
 {
-	dr->dismissed = false;
-	while (dr->crew_count < CREW && dr->crew_count < files / CREW &&
-	       pthread_create(&dr->crew[dr->crew_count], NULL, remove_files, dr) == 0)
-		dr->crew_count++;
+	dr->no_more_removals = false;
+	while (dr->remover_count < REMOVERS_MAX && dr->remover_count < files / REMOVERS_MAX &&
+	       pthread_create(&dr->removers[dr->remover_count], NULL, remove_files, dr) == 0)
+		dr->remover_count++;
 }
 
-/* Let the crew finish what it has, and go. */
+/* Have the threads finish what there is, and end. */
 static void
-dismiss(struct drain *dr)
+stop_removers(struct drain *dr)
 {
 	pthread_mutex_lock(&dr->mutex);
-	dr->dismissed = true;
+	dr->no_more_removals = true;
 	pthread_cond_broadcast(&dr->removal);
 	pthread_mutex_unlock(&dr->mutex);
-	while (dr->crew_count > 0)
-		pthread_join(dr->crew[--dr->crew_count], NULL);
+	while (dr->remover_count > 0)
+		pthread_join(dr->removers[--dr->remover_count], NULL);
 }
 
 /* Have a file removed, now or soon. */
 static void
-hand_over(struct drain *dr, const struct spool_name *file)
+remove_soon(struct drain *dr, const struct spool_name *file)
 {
-	if (dr->crew_count == 0) {
+	if (dr->remover_count == 0) {
 		remove_file(dr, file);
 		return;
 	}
@@ -294,9 +295,9 @@ hand_over(struct drain *dr, const struct spool_name *file)
 	pthread_mutex_unlock(&dr->mutex);
 }
 
-/* The database has said what became of it. */
+/* The delivery has its outcome. */
 static void
-finish(struct drain *dr, struct item *item)
+finish_item(struct drain *dr, struct item *item)
 {
 	const struct delivery *d = &item->delivery;
 
@@ -316,8 +317,9 @@ finish(struct drain *dr, struct item *item)
 		return;
 	}
 	dr->result.drained++;
-	stats_count(STATS_DRAINED, outcome_info(d->outcome)->name);
-	hand_over(dr, &item->name);
+	if (dr->drained != NULL)
+		dr->drained(d->outcome);
+	remove_soon(dr, &item->name);
 }
 
 /* -- a batch -- */
@@ -328,9 +330,9 @@ stopping(struct drain *dr)
 	return atomic_load(&dr->stop);
 }
 
-/* So many ms, or until the stop. */
+/* Wait for so many ms, or until the stop. */
 static void
-nap(struct drain *dr, int64_t ms)
+wait_ms(struct drain *dr, int64_t ms)
 {
 	struct timespec until = clock_timespec(clock_ms() + ms);
 	int rc = 0;
@@ -343,7 +345,7 @@ nap(struct drain *dr, int64_t ms)
 
 /* Commit items[from] to items[from + n - 1]. False: the database is away, or failed. */
 static bool
-commit(struct drain *dr, size_t from, size_t n)
+commit_items(struct drain *dr, size_t from, size_t n)
 {
 	struct delivery *batch[BATCH];
 	enum pg_status status;
@@ -359,21 +361,21 @@ commit(struct drain *dr, size_t from, size_t n)
 		dr->at_once = dr->at_once * 2 < BATCH ? dr->at_once * 2 : BATCH;
 		dr->failures = dr->fruitless = 0;
 		for (size_t i = 0; i < n; i++)
-			finish(dr, &dr->items[from + i]);
+			finish_item(dr, &dr->items[from + i]);
 		return true;
 	case PG_LOCKED:
 	case PG_DATA:
 		if (n == 1) {
 			if (status == PG_DATA)
-				stays(dr, &dr->items[from].name, "the database refuses a delivery",
-				    pg_error(dr->pg));
+				log_left(dr, &dr->items[from].name,
+				    "the database refuses a delivery", pg_error(dr->pg));
 			else
 				count_left(dr);
 			dr->failures = 0;
 			return true;
 		}
 		for (size_t i = 0; i < n && !stopping(dr); i++)
-			if (!commit(dr, from + i, 1))
+			if (!commit_items(dr, from + i, 1))
 				return false;
 		return true;
 	case PG_LOST:
@@ -381,7 +383,7 @@ commit(struct drain *dr, size_t from, size_t n)
 		if (n == 1 && ++dr->failures >= PATIENCE) {
 			memcpy(dr->after, dr->items[from].name.text, sizeof dr->after);
 			dr->failures = 0;
-			stays(dr, &dr->items[from].name,
+			log_left(dr, &dr->items[from].name,
 			    "the database fails each time at a delivery", pg_error(dr->pg));
 		}
 		dr->fruitless++;
@@ -394,7 +396,7 @@ commit(struct drain *dr, size_t from, size_t n)
 
 /* Load the next files into items. *taken: how many names that took. Returns how many are filled. */
 static size_t
-load(struct drain *dr, const struct spool_name *names, size_t n, size_t *taken)
+load_items(struct drain *dr, const struct spool_name *names, size_t n, size_t *taken)
 {
 	size_t filled = 0, bytes = 0;
 	const char *fault;
@@ -407,7 +409,7 @@ load(struct drain *dr, const struct spool_name *names, size_t n, size_t *taken)
 			continue;
 		switch (spool_load(dr->spool, item->name.text, &item->spooled, &fault)) {
 		case SPOOL_READ:
-			prepare(item);
+			decode_item(item);
 			bytes += item->spooled.body_len;
 			filled++;
 			break;
@@ -415,7 +417,7 @@ load(struct drain *dr, const struct spool_name *names, size_t n, size_t *taken)
 			spool_set_aside(dr->spool, item->name.text, fault);
 			break;
 		case SPOOL_UNREADABLE:
-			stays(dr, &item->name, "a file cannot be read", strerror(errno));
+			log_left(dr, &item->name, "a file cannot be read", strerror(errno));
 			break;
 		case SPOOL_GONE:
 			break;
@@ -425,8 +427,8 @@ load(struct drain *dr, const struct spool_name *names, size_t n, size_t *taken)
 }
 
 /*
- * Rest until so many are due by the rate. What was lost to a slow disk or a busy machine is caught
- * up, but not more than CATCH_UP of it: that would be a burst.
+ * Wait until so many are due by the rate. What was lost to a slow disk or a busy machine is made up
+ * for, but not more than CATCH_UP of it: that would be a burst.
  */
 static void
 pace(struct drain *dr, size_t n)
@@ -437,15 +439,15 @@ pace(struct drain *dr, size_t n)
 		dr->due = (now - CATCH_UP) * 1000;
 	dr->due += (int64_t)n * 1000000 / dr->rate;
 	if (dr->due / 1000 > now)
-		nap(dr, dr->due / 1000 - now);
+		wait_ms(dr, dr->due / 1000 - now);
 }
 
-/* The next batch of names; *taken: how many had their turn. False as in commit(). */
+/* The next batch of names; *taken: how many had their turn. False as in commit_items(). */
 static bool
-step(struct drain *dr, const struct spool_name *names, size_t n, size_t *taken)
+drain_batch(struct drain *dr, const struct spool_name *names, size_t n, size_t *taken)
 {
-	size_t filled = load(dr, names, n, taken);
-	bool ok = filled == 0 || commit(dr, 0, filled);
+	size_t filled = load_items(dr, names, n, taken);
+	bool ok = filled == 0 || commit_items(dr, 0, filled);
 
 	for (size_t i = 0; i < filled; i++)
 		spooled_free(&dr->items[i].spooled);
@@ -456,9 +458,9 @@ step(struct drain *dr, const struct spool_name *names, size_t n, size_t *taken)
 	return true;
 }
 
-/* Give each file its turn, from where the last pass was broken off. False as in commit(). */
+/* Try each file once, from where the last pass was broken off. False as in commit_items(). */
 static bool
-pass(struct drain *dr)
+drain_pass(struct drain *dr)
 {
 	size_t n = 1;
 
@@ -470,10 +472,10 @@ pass(struct drain *dr)
 		bool ok = true;
 
 		n = spool_list(dr->spool, dr->after, LIST, true, &names);
-		hire(dr, n);
+		start_removers(dr, n);
 		for (; ok && done < n && !stopping(dr); done += taken)
-			ok = step(dr, names + done, n - done, &taken);
-		dismiss(dr);
+			ok = drain_batch(dr, names + done, n - done, &taken);
+		stop_removers(dr);
 		free(names);
 		if (!ok)
 			return false;
@@ -485,48 +487,48 @@ pass(struct drain *dr)
 
 /* -- the thread -- */
 
-/* Tell the log when the spool fills, each minute that it is not empty, and when it is again. */
+/* Log when the spool fills, each minute that it is not empty, and when it is empty again. */
 static void
-remind(struct drain *dr, const struct spool_usage *usage)
+log_usage(struct drain *dr, const struct spool_usage *usage)
 {
 	int64_t now = clock_ms();
 
-	if (usage->files > 0 && (!dr->waiting || now - dr->reminded >= REMIND)) {
+	if (usage->files > 0 && (!dr->waiting || now - dr->usage_logged >= LOG_AGAIN)) {
 		log_event(LOG_WARNING, "spool", "state", "waiting", "files",
 		    log_number((int64_t)usage->files), "bytes", log_number((int64_t)usage->bytes),
 		    "oldest_s", log_number(spool_age_s(usage->oldest)), (const char *)NULL);
 		dr->waiting = true;
-		dr->reminded = now;
+		dr->usage_logged = now;
 	} else if (usage->files == 0 && dr->waiting) {
 		log_event(LOG_INFO, "spool", "state", "empty", (const char *)NULL);
 		dr->waiting = false;
 	}
-	if (usage->aside > 0 && now - dr->reminded_aside >= REMIND_ASIDE) {
+	if (usage->aside > 0 && now - dr->usage_logged_aside >= LOG_ASIDE) {
 		log_event(LOG_WARNING, "spool", "state", "aside", "files",
 		    log_number((int64_t)usage->aside), "remedy",
 		    "look into spool_dir/aside; they count for the spool's limits until they "
 		    "are removed",
 		    (const char *)NULL);
-		dr->reminded_aside = now;
+		dr->usage_logged_aside = now;
 	}
 }
 
-/* Drain, if that is ours to do. Returns false if it is, and something is left. */
+/* Drain, if no other process does. False: something is left. */
 static bool
-turn(struct drain *dr)
+take_turn(struct drain *dr)
 {
 	bool done;
 
 	if (!spool_lock(dr->spool))
 		return true;
 	dr->hangs = false;
-	done =
-	    pg_connect(dr->pg, clock_ms() + CONNECT) == PG_OK && pass(dr) && dr->result.left == 0;
+	done = pg_connect(dr->pg, clock_ms() + CONNECT) == PG_OK && drain_pass(dr) &&
+	       dr->result.left == 0;
 	spool_unlock(dr->spool);
 	return done;
 }
 
-/* An empty spool has no passes, and what is none of ours would lie there unseen. */
+/* An empty spool has no passes: look for foreign files apart. */
 static void
 tidy(struct drain *dr)
 {
@@ -541,7 +543,7 @@ tidy(struct drain *dr)
 }
 
 static void *
-run(void *arg)
+drain_thread(void *arg)
 {
 	struct drain *dr = arg;
 	int64_t again = AGAIN_FIRST, last;
@@ -551,17 +553,17 @@ run(void *arg)
 		struct spool_usage usage = spool_count(dr->spool);
 
 		looked = clock_ms() - begin;
-		if (usage.unread) { /* the log has said so; what waits is neither known nor gone */
-			nap(dr, AGAIN_LAST);
+		if (usage.unread) { /* it was logged; what waits is neither known nor gone */
+			wait_ms(dr, AGAIN_LAST);
 			continue;
 		}
-		remind(dr, &usage);
+		log_usage(dr, &usage);
 		if (usage.files == 0) {
 			pg_close(dr->pg);
-			if (clock_ms() - dr->tidied >= REMIND)
+			if (clock_ms() - dr->tidied >= LOG_AGAIN)
 				tidy(dr);
 			again = AGAIN_FIRST;
-		} else if (turn(dr)) {
+		} else if (take_turn(dr)) {
 			again = AGAIN_FIRST;
 			pause = AGAIN_FIRST;
 		} else {
@@ -571,15 +573,15 @@ run(void *arg)
 			last = dr->hangs ? HUNG_LAST : AGAIN_LAST;
 			again = again * 2 < last ? again * 2 : last;
 		}
-		/* Looking into a large directory costs, and holds up those who write into it. */
+		/* Reading a large directory takes time, and holds up threads that write into it. */
 		looked = 20 * looked < LOOK ? 20 * looked : LOOK;
-		nap(dr, pause > looked ? pause : looked);
+		wait_ms(dr, pause > looked ? pause : looked);
 	}
 	return NULL;
 }
 
 static struct drain *
-make(const struct drain_options *options)
+drain_new(const struct drain_options *options)
 {
 	struct drain *dr = xcalloc(1, sizeof *dr);
 	pthread_condattr_t attributes;
@@ -587,9 +589,10 @@ make(const struct drain_options *options)
 	dr->spool = options->spool;
 	dr->pg = pg_new(PG_HANDLER, options->database);
 	dr->rate = options->rate;
+	dr->drained = options->drained;
 	dr->at_once = BATCH;
-	dr->complained = dr->tidied = -REMIND;
-	dr->reminded_aside = -REMIND_ASIDE;
+	dr->logged = dr->tidied = -LOG_AGAIN;
+	dr->usage_logged_aside = -LOG_ASIDE;
 	dr->seed = (unsigned)clock_ms() ^ (unsigned)(uintptr_t)dr;
 	pthread_mutex_init(&dr->mutex, NULL);
 	pthread_condattr_init(&attributes);
@@ -602,7 +605,7 @@ make(const struct drain_options *options)
 }
 
 static void
-unmake(struct drain *dr)
+drain_free(struct drain *dr)
 {
 	for (size_t i = 0; i < BATCH; i++)
 		transfer_free(&dr->items[i].delivery.transfer);
@@ -618,9 +621,9 @@ unmake(struct drain *dr)
 struct drain *
 drain_start(const struct drain_options *options)
 {
-	struct drain *dr = make(options);
+	struct drain *dr = drain_new(options);
 
-	if (pthread_create(&dr->thread, NULL, run, dr) != 0)
+	if (pthread_create(&dr->thread, NULL, drain_thread, dr) != 0)
 		fatal("the spool's thread cannot be started (fewer threads, or a higher limit of "
 		      "tasks)");
 	return dr;
@@ -636,25 +639,25 @@ drain_stop(struct drain *dr)
 	pthread_cond_signal(&dr->wake);
 	pthread_mutex_unlock(&dr->mutex);
 	pthread_join(dr->thread, NULL);
-	unmake(dr);
+	drain_free(dr);
 }
 
 /*
  * A pass to its end, however often it is broken off: a delivery that breaks it is passed over in
- * the end, and whoever starts anew each time would always fail at the same. False: the database
- * is away, or takes nothing.
+ * the end, where a new pass each time would always fail at the same. False: the database is away,
+ * or takes nothing.
  */
 static bool
-insist(struct drain *dr)
+finish_pass(struct drain *dr)
 {
 	while (pg_connect(dr->pg, clock_ms() + CONNECT) == PG_OK) {
 		int before = dr->fruitless;
 
-		if (pass(dr))
+		if (drain_pass(dr))
 			return dr->fruitless == 0 || dr->result.drained > 0;
 		if (dr->fruitless == before || dr->fruitless >= FRUITLESS)
 			return false;
-		nap(dr, AGAIN_FIRST);
+		wait_ms(dr, AGAIN_FIRST);
 	}
 	return false;
 }
@@ -662,20 +665,20 @@ insist(struct drain *dr)
 enum drained
 drain_once(const struct drain_options *options, struct drain_result *result, char **error)
 {
-	struct drain *dr = make(options);
+	struct drain *dr = drain_new(options);
 	enum drained drained = DRAIN_ELSEWHERE;
 
 	*error = NULL;
 	*result = (struct drain_result){0};
 	if (spool_lock(dr->spool)) {
 		drained = DRAIN_DONE;
-		if (!insist(dr)) {
+		if (!finish_pass(dr)) {
 			drained = DRAIN_FAILED;
 			*error = pg_complaint(dr->pg);
 		}
 		*result = dr->result;
 		spool_unlock(dr->spool);
 	}
-	unmake(dr);
+	drain_free(dr);
 	return drained;
 }

@@ -1,5 +1,6 @@
+/* SPDX-License-Identifier: MIT */
 /*
- * drain.h - the way back from the spool into PostgreSQL, beside live traffic.
+ * drain.h - from the spool into PostgreSQL, beside live traffic.
  */
 #ifndef DRAIN_H
 #define DRAIN_H
@@ -11,9 +12,10 @@
 struct drain;
 
 struct drain_options {
-	struct spool *spool;  /* borrowed, until the drain has stopped */
-	const char *database; /* libpq connection string; copied */
-	int rate;             /* deliveries a second, at most */
+	struct spool *spool;           /* borrowed, until the drain has stopped */
+	const char *database;          /* libpq connection string; copied */
+	int rate;                      /* deliveries a second, at most */
+	void (*drained)(enum outcome); /* called for each one recorded; NULL: nothing to call */
 };
 
 /*
@@ -22,7 +24,7 @@ struct drain_options {
  * ends another. Fatal when there can be no thread. The caller ends it with drain_stop().
  */
 struct drain *drain_start(const struct drain_options *);
-void drain_stop(struct drain *); /* NULL is ignored; waits for a batch that is on its way */
+void drain_stop(struct drain *); /* NULL is ignored; waits for a batch under way */
 
 enum drained {
 	DRAIN_DONE,      /* each file had its turn */

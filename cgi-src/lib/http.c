@@ -1,27 +1,28 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * http.c - a request and an answer, whatever brought them.
  *
  * The hard part is to use libfcgi for the protocol's records and for nothing else, and never
- * to be kept by a peer:
+ * to wait for a peer without a limit:
  *
  * - Its accept loop cannot be stopped in a program with threads, gives up a thread at
- *   EMFILE, and knows no time limit. So we accept, and hand FCGX_Accept_r() a connection
- *   that is open already: with ipcFd set and keepConnection on it believes that it goes
- *   on with a kept connection. The listening socket has a receive timeout, so that accept
- *   comes back twice a second to be told to stop, without signals.
+ *   EMFILE, and has no time limit. So this file accepts, and gives FCGX_Accept_r() a connection
+ *   that is open already: with ipcFd set and keepConnection on it goes on as with a kept
+ *   connection. The listening socket has a receive timeout, so that accept returns twice a
+ *   second and the stop needs no signals.
  * - It reads what the body left on a kept connection as the next request. A body that
  *   looks like FastCGI records would then be a forged request. So no connection is ever
  *   used twice, also when the web server asks for it (fastcgi_keep_conn); that would pin a
  *   thread to each idle connection besides.
  * - It reads with read(), as long as that takes. Nearly every request is smaller than its buffer
- *   and all there when we accept it: is_whole_request() has a look. Then its first read takes all,
+ *   and all there when it is accepted: is_whole_request() checks. Then its first read takes all,
  *   nothing can block, and a request costs five calls: accept, recv, read, write, close.
- * - Any other may keep us waiting. Before that we say so (http_on_wait()), so that somebody else
- *   accepts meanwhile. Then reads wait for SO_RCVTIMEO at most. libfcgi takes a timeout for an
- *   error and never resumes, so the limit is set to what the whole body may still take
- *   before each wait. It has a duplicate of the connection, which it closes when it sees fit.
- *   Ours stays open until let_go(), so http_hang_up() can shut it down from another thread
- *   and never meets a descriptor that means something else by now.
+ * - For any other the thread may have to wait. Before that it calls the hook of http_on_wait(), so
+ *   that another thread accepts meanwhile. Then reads wait for SO_RCVTIMEO at most. libfcgi takes
+ *   a timeout for an error and never resumes, so before each wait the limit is set to what the
+ *   whole body may still take. libfcgi has a duplicate of the connection, which it closes by
+ *   itself. The original stays open until close_connection(), so http_stop_reading() can shut it
+ *   down from another thread and never meets a descriptor that was closed and opened again.
  * - A body that ends early ends like one that is whole. Whole is only what libfcgi saw the
  *   end of without an error, and what is as long as CONTENT_LENGTH says, if that says a number
  *   (for chunked bodies web servers send none, or an empty one).
@@ -48,13 +49,13 @@
 #include "log.h"
 #include "mem.h"
 
-#define ACCEPT_WAIT_MS 500      /* how often an idle thread comes back to be told to stop */
+#define ACCEPT_WAIT_MS 500      /* after which an idle thread looks for the stop */
 #define HEAD_WAIT_MS 2000       /* a read of the parameters: a web server sends them at once */
 #define SEND_WAIT_MS 2000       /* a write of the answer: it fits into the socket's buffer */
-#define LINGER_MS 500           /* for the peer to see an answer given before its body's end */
-#define LATE_MS 2               /* a peer that has said nothing for so long is one to wait for */
-#define PRESSURE_WAIT_MS 50     /* no descriptor or memory left: somebody must end first */
-#define PRESSURE_LOG_MS 10000   /* and the log says so at most this often */
+#define LINGER_MS 500           /* for the peer to read an answer given before its body's end */
+#define LATE_MS 2               /* a peer that has sent nothing for so long is late */
+#define PRESSURE_WAIT_MS 50     /* no descriptor or memory left: another request must end first */
+#define PRESSURE_LOG_MS 10000   /* and that is logged at most this often */
 #define PIECE 8192              /* bytes at a time; no more than libfcgi's buffer holds */
 #define BUFFER_KEPT (1UL << 20) /* bytes: a larger body buffer is given back */
 #define TEMPORARY_SUFFIX ".new" /* of the socket path until it is ready */
@@ -64,21 +65,21 @@ struct http_request {
 	bool answered;     /* plain CGI has one request */
 	int listen_fd;     /* borrowed */
 	FCGX_Request fcgx; /* with the connection, or a duplicate of fd */
-	int fd;      /* the connection if its peer may be late, else -1. Written under crowd.lock */
-	char **envp; /* NAME=value …, of the request in hand */
+	int fd; /* the connection if its peer may be late, else -1. Written under requests.lock */
+	char **envp;               /* NAME=value …, of the current request */
 	int64_t arrival;           /* clock_ms() */
 	bool whole;                /* the body was read to its end */
 	unsigned char *body;       /* owned, reused */
 	size_t body_cap;           /* its size in bytes */
-	struct http_request *next; /* in the crowd */
+	struct http_request *next; /* in the list of requests */
 };
 
-/* Every request object of a socket, for http_hang_up(). */
+/* Every request object of a socket, for http_stop_reading(). */
 static struct {
 	pthread_mutex_t lock;
 	struct http_request *first;
-	bool hung_up;
-} crowd = {.lock = PTHREAD_MUTEX_INITIALIZER};
+	bool reading_stopped;
+} requests = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* What http_listen() bound, for http_unlisten(). */
 static struct {
@@ -102,7 +103,7 @@ http_init(void)
 	/* It has taken these two for its own accept loop, which does not run here. */
 	sigaction(SIGTERM, &term, NULL);
 	sigaction(SIGUSR1, &usr1, NULL);
-	/* The peer may be gone when we answer: that is an error of write(), not of ours. */
+	/* The peer may be gone before the answer: that is an error of write(). */
 	sigaction(SIGPIPE, &ignore, NULL);
 }
 
@@ -133,13 +134,13 @@ http_request_new(int listen_fd)
 
 	if (FCGX_InitRequest(&q->fcgx, -1, 0) != 0) /* -1: libfcgi has nothing to accept from */
 		fatal("libfcgi does not make a request");
-	/* A socket that we inherited may be set to anything. */
+	/* An inherited socket may be set to anything. */
 	fcntl(listen_fd, F_SETFL, fcntl(listen_fd, F_GETFL) & ~O_NONBLOCK);
 	set_wait(listen_fd, SO_RCVTIMEO, ACCEPT_WAIT_MS);
-	pthread_mutex_lock(&crowd.lock);
-	q->next = crowd.first;
-	crowd.first = q;
-	pthread_mutex_unlock(&crowd.lock);
+	pthread_mutex_lock(&requests.lock);
+	q->next = requests.first;
+	requests.first = q;
+	pthread_mutex_unlock(&requests.lock);
 	return q;
 }
 
@@ -177,7 +178,7 @@ is_whole_request(const unsigned char *bytes, size_t len)
 	return false;
 }
 
-/* Is all of the request there already? Who has said nothing yet has a moment to do so. */
+/* Is all of the request there already? A peer that has sent nothing yet has LATE_MS to do so. */
 static bool
 is_all_there(int fd)
 {
@@ -190,9 +191,9 @@ is_all_there(int fd)
 	return len > 0 && is_whole_request(bytes, (size_t)len);
 }
 
-/* Take hold of a connection whose peer may keep us waiting. False, with errno: it cannot be done. */
+/* Prepare a connection whose peer may be late. False, with errno: it cannot be done. */
 static bool
-hold(struct http_request *q, int fd)
+keep_late_connection(struct http_request *q, int fd)
 {
 	if ((q->fcgx.ipcFd = fcntl(fd, F_DUPFD_CLOEXEC, 0)) < 0)
 		return false;
@@ -201,17 +202,17 @@ hold(struct http_request *q, int fd)
 	/* Both, always: a TCP connection inherits the listening socket's timeout. */
 	set_wait(fd, SO_RCVTIMEO, HEAD_WAIT_MS);
 	set_wait(fd, SO_SNDTIMEO, SEND_WAIT_MS);
-	pthread_mutex_lock(&crowd.lock);
+	pthread_mutex_lock(&requests.lock);
 	q->fd = fd;
-	if (crowd.hung_up)
+	if (requests.reading_stopped)
 		shutdown(fd, SHUT_RD);
-	pthread_mutex_unlock(&crowd.lock);
+	pthread_mutex_unlock(&requests.lock);
 	return true;
 }
 
-/* Close the connection, if libfcgi has not, and what we have of it. */
+/* Close the connection: libfcgi's descriptor, if it has not, and the original. */
 static void
-let_go(struct http_request *q)
+close_connection(struct http_request *q)
 {
 	int fd = q->fd;
 
@@ -220,9 +221,9 @@ let_go(struct http_request *q)
 	q->fcgx.ipcFd = -1;
 	if (fd < 0)
 		return;
-	pthread_mutex_lock(&crowd.lock);
+	pthread_mutex_lock(&requests.lock);
 	q->fd = -1;
-	pthread_mutex_unlock(&crowd.lock);
+	pthread_mutex_unlock(&requests.lock);
 	close(fd);
 }
 
@@ -232,42 +233,42 @@ http_request_free(struct http_request *q)
 	if (q == NULL)
 		return;
 	if (!q->cgi) {
-		let_go(q);
+		close_connection(q);
 		FCGX_Free(&q->fcgx, 0);
-		pthread_mutex_lock(&crowd.lock);
-		for (struct http_request **p = &crowd.first; *p != NULL; p = &(*p)->next)
+		pthread_mutex_lock(&requests.lock);
+		for (struct http_request **p = &requests.first; *p != NULL; p = &(*p)->next)
 			if (*p == q) {
 				*p = q->next;
 				break;
 			}
-		pthread_mutex_unlock(&crowd.lock);
+		pthread_mutex_unlock(&requests.lock);
 	}
 	free(q->body);
 	free(q);
 }
 
 void
-http_hang_up(void)
+http_stop_reading(void)
 {
-	pthread_mutex_lock(&crowd.lock);
-	crowd.hung_up = true;
-	for (struct http_request *q = crowd.first; q != NULL; q = q->next)
+	pthread_mutex_lock(&requests.lock);
+	requests.reading_stopped = true;
+	for (struct http_request *q = requests.first; q != NULL; q = q->next)
 		if (q->fd >= 0)
 			shutdown(q->fd, SHUT_RD);
-	pthread_mutex_unlock(&crowd.lock);
+	pthread_mutex_unlock(&requests.lock);
 }
 
 /* What a failed accept means for the loop around it. */
 static enum http_accepted
 not_accepted(int error)
 {
-	static _Atomic int64_t last_said = -PRESSURE_LOG_MS;
+	static _Atomic int64_t last_logged = -PRESSURE_LOG_MS;
 	int64_t now, then;
 
 	switch (error) {
 	case EAGAIN: /* ACCEPT_WAIT_MS are over */
 	case EINTR:
-	case ECONNABORTED: /* the peer was here and left */
+	case ECONNABORTED: /* the peer closed it before */
 		return HTTP_NOTHING;
 	case EBADF:
 	case EINVAL:
@@ -276,9 +277,9 @@ not_accepted(int error)
 		return HTTP_CLOSED;
 	default: /* EMFILE, ENFILE, ENOMEM, ENOBUFS …: it passes, and a thread less would not help */
 		now = clock_ms();
-		then = atomic_load(&last_said);
+		then = atomic_load(&last_logged);
 		if (now - then >= PRESSURE_LOG_MS &&
-		    atomic_compare_exchange_strong(&last_said, &then, now))
+		    atomic_compare_exchange_strong(&last_logged, &then, now))
 			log_event(LOG_ERROR, "accept_failed", "error", strerrorname_np(error),
 			    "remedy",
 			    error == EMFILE ? "raise the limit of open files (LimitNOFILE)" : NULL,
@@ -312,7 +313,7 @@ http_accept(struct http_request *q)
 	q->arrival = clock_ms();
 	if (is_all_there(fd)) {
 		q->fcgx.ipcFd = fd;
-	} else if (!hold(q, fd)) {
+	} else if (!keep_late_connection(q, fd)) {
 		error = errno;
 		close(fd);
 		return not_accepted(error);
@@ -321,13 +322,13 @@ http_accept(struct http_request *q)
 	q->fcgx.keepConnection = 1;
 	if (FCGX_Accept_r(&q->fcgx) != 0) {
 		q->fcgx.ipcFd = -1; /* it has closed that */
-		let_go(q);
+		close_connection(q);
 		return HTTP_NOTHING;
 	}
 	/* It takes parameters that broke off for all there are. */
 	if (FCGX_GetError(q->fcgx.in) != 0) {
 		FCGX_Free(&q->fcgx, 0);
-		let_go(q);
+		close_connection(q);
 		return HTTP_NOTHING;
 	}
 	q->envp = q->fcgx.envp;
@@ -372,9 +373,9 @@ http_param_count(const struct http_request *q, const char *name)
 	return count;
 }
 
-/* Does the announced length say a number? It goes to *length. */
+/* The announced length. False: none, or no number. */
 static bool
-announced(const struct http_request *q, size_t *length)
+announced_length(const struct http_request *q, size_t *length)
 {
 	const char *text = http_param(q, "CONTENT_LENGTH");
 	size_t digits = text == NULL ? 0 : strspn(text, "0123456789");
@@ -411,29 +412,29 @@ read_piece(struct http_request *q, unsigned char *into, size_t size, int64_t unt
 		return n;
 	}
 
-	/* Take what libfcgi holds. If it holds nothing, one byte makes it read once from
+	/* Take what libfcgi has read. If that is nothing, one byte makes it read once from
 	 * the connection: asked for more, it would wait for more. */
 	FCGX_Stream *in = q->fcgx.in;
-	size_t held = (size_t)(in->stop - in->rdNext);
+	size_t buffered = (size_t)(in->stop - in->rdNext);
 
 	if (q->fd < 0) {
-		held = size; /* all is there */
-	} else if (held == 0) {
+		buffered = size; /* all is there */
+	} else if (buffered == 0) {
 		set_wait(q->fd, SO_RCVTIMEO, wait);
-		held = 1;
+		buffered = 1;
 	}
-	int n = FCGX_GetStr((char *)into, (int)(held < size ? held : size), in);
+	int n = FCGX_GetStr((char *)into, (int)(buffered < size ? buffered : size), in);
 	return n > 0 ? n : FCGX_GetError(in) != 0 ? -1 : 0;
 }
 
 enum http_body
 http_read_body(struct http_request *q, size_t limit, int64_t until,
-    void (*see)(void *arg, const void *bytes, size_t len), void *arg, const unsigned char **body,
+    void (*update)(void *arg, const void *bytes, size_t len), void *arg, const unsigned char **body,
     size_t *len)
 {
 	unsigned char beyond[PIECE];
 	size_t got = 0, length = 0, left = SIZE_MAX;
-	bool known = announced(q, &length);
+	bool known = announced_length(q, &length);
 	ssize_t n;
 
 	if (known)
@@ -454,7 +455,7 @@ http_read_body(struct http_request *q, size_t limit, int64_t until,
 		}
 		if ((n = read_piece(q, into, room, until, &left)) <= 0)
 			break;
-		see(arg, into, (size_t)n);
+		update(arg, into, (size_t)n);
 		got += (size_t)n;
 	}
 	q->whole = n == 0;
@@ -469,7 +470,7 @@ http_read_body(struct http_request *q, size_t limit, int64_t until,
 
 /*
  * A peer that still sends its body would find the connection reset and might lose the
- * answer. So say that no more comes, and swallow what it sends until it has seen that.
+ * answer. So send that no more comes, and discard what arrives until it has closed, too.
  * For plain CGI too: mod_cgid has one socket for both directions.
  */
 static void
@@ -519,11 +520,11 @@ http_finish(struct http_request *q, int status, const char *title, const char *h
 	} else {
 		FCGX_PutStr(head, (int)strlen(head), q->fcgx.out);
 		FCGX_PutStr(body, (int)len, q->fcgx.out);
-		q->fcgx.keepConnection = 1; /* the closing is ours */
+		q->fcgx.keepConnection = 1; /* this file closes it */
 		FCGX_Finish_r(&q->fcgx);
 		if (!q->whole && q->fd >= 0) /* else all of it was read at once */
 			linger(q->fd);
-		let_go(q);
+		close_connection(q);
 	}
 	q->envp = NULL;
 	free(head);
@@ -600,7 +601,8 @@ http_detect(int *fd)
 static bool
 group_id(const char *name, gid_t *gid)
 {
-	struct group *found = getgrnam(name); /* before any thread: the static buffer is ours */
+	struct group *found =
+	    getgrnam(name); /* before any thread: the static buffer is not shared yet */
 	char *end;
 	unsigned long number;
 
@@ -637,12 +639,12 @@ http_listen(const char *path, unsigned mode, const char *group, char **error)
 		goto out;
 	}
 	memcpy(address.sun_path, temporary, strlen(temporary) + 1);
-	unlink(temporary); /* left by one that was killed just here */
+	unlink(temporary); /* left by a process that was killed just here */
 	if ((fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) < 0) {
 		*error = xasprintf("cannot make a socket: %s", strerror(errno));
 		goto out;
 	}
-	old_umask = umask(0777); /* nobody connects before group and mode are right */
+	old_umask = umask(0777); /* no client connects before group and mode are right */
 	rc = bind(fd, (struct sockaddr *)&address, sizeof address);
 	umask(old_umask);
 	if (rc != 0) {
@@ -685,7 +687,7 @@ http_unlisten(void)
 
 	if (bound.path == NULL)
 		return;
-	/* Our inode lives as long as our socket, so its number cannot be another's. */
+	/* The inode lives as long as the socket, so its number cannot be another's. */
 	if (lstat(bound.path, &there) == 0 && there.st_dev == bound.dev &&
 	    there.st_ino == bound.ino)
 		unlink(bound.path);

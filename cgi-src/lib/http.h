@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * http.h - a request and an answer, whatever brought them: FastCGI (threads of
  * one process, or one process a request under mod_fcgid) or plain CGI. http.c is
@@ -10,21 +11,21 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What brought us to life; see http_detect(). */
+/* How this process was started; see http_detect(). */
 enum http_way {
 	HTTP_WAY_CGI,     /* one request in the environment and on stdin */
 	HTTP_WAY_FCGID,   /* a listening socket on fd 0, one request at a time: mod_fcgid */
 	HTTP_WAY_FASTCGI, /* a listening socket, many threads */
 };
 
-struct http_request; /* one a thread, reused */
+struct http_request; /* one request at a time; used again for the next */
 
 /* Once, before any thread: SIGPIPE, FCGX_Init. */
 void http_init(void);
 
 /*
  * Have hook() called by a thread that is about to wait for a peer that is late, which may
- * take long. For who accepts in only some of his threads. Once, before any request.
+ * take long. For programs that accept in only some of their threads. Once, before any request.
  */
 void http_on_wait(void (*hook)(void));
 
@@ -62,14 +63,14 @@ enum http_body {
 };
 /*
  * Read the body to its end, whatever its size, keep at most limit bytes of it, and
- * show every piece to see() as it arrives.
+ * pass every piece to update() as it arrives.
  *   until   clock_ms(): a body that is not complete by then is cut short. Too large
  *           comes first: a body that was cut off beyond limit is too large
  *   *body   the bytes kept; belongs to the request and lives until the next http_accept()
  *   *len    how many bytes arrived, which may be more than were kept
  */
 enum http_body http_read_body(struct http_request *, size_t limit, int64_t until,
-    void (*see)(void *arg, const void *bytes, size_t len), void *arg, const unsigned char **body,
+    void (*update)(void *arg, const void *bytes, size_t len), void *arg, const unsigned char **body,
     size_t *len);
 
 /*
@@ -83,16 +84,16 @@ void http_finish(struct http_request *, int status, const char *title, const cha
     const char *type, const char *body, size_t len);
 
 /*
- * Nobody may keep us waiting any longer: let every peer that has not yet sent its
- * whole request find it cut short now. For the stop; from any thread.
+ * For the stop: every peer that has not yet sent its whole request finds it cut short now. From any
+ * thread.
  */
-void http_hang_up(void);
+void http_stop_reading(void);
 
 /*
- * Which way was chosen for us: fd 0 a listening socket (spawn-fcgi, mod_fcgid,
+ * How this process was started: fd 0 a listening socket (spawn-fcgi, mod_fcgid,
  * StandardInput=socket), LISTEN_FDS (a service manager, fd 3), else CGI if the
  * environment has GATEWAY_INTERFACE or REQUEST_METHOD. Returns the listening fd in *fd,
- * or -1. HTTP_WAY_FASTCGI with *fd -1 means: nothing was inherited, bind by yourself.
+ * or -1. HTTP_WAY_FASTCGI with *fd -1 means: nothing was inherited, the caller binds one.
  */
 enum http_way http_detect(int *fd);
 
@@ -106,7 +107,7 @@ enum http_way http_detect(int *fd);
 int http_listen(const char *path, unsigned mode, const char *group, char **error);
 
 /*
- * Remove the path that http_listen() bound, if it still leads to our socket, so that
+ * Remove the path that http_listen() bound, if it still leads to that socket, so that
  * no new connection comes. What waits already can still be accepted, and without
  * waiting: http_accept() no longer blocks on it.
  */

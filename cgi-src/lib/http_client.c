@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * http_client.c - requests by HTTP, and mails by SMTP, to servers of others.
  *

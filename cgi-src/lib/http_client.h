@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * http_client.h - requests by HTTP, and mails by SMTP, to servers of others. http_client.c alone
  * calls libcurl.

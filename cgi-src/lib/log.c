@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * log.c - one line an event.
  *
@@ -133,7 +134,8 @@ log_event(enum log_level level, const char *event, ...)
 
 	/* UTC: several machines' logs must sort together. */
 	gmtime_r(&second, &utc);
-	put(&l, head, strftime(head, sizeof head, "%Y-%m-%dT%H:%M:%S", &utc));
+	size_t len = strftime(head, sizeof head, "%Y-%m-%dT%H:%M:%S", &utc);
+	put(&l, head, len);
 	put(&l, head,
 	    (size_t)snprintf(head, sizeof head,
 		".%03dZ level=%s event=", (int)(now % 1000000 / 1000), log_level_names[level]));

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * mail.h - the text of a mail to a customer: templates, addresses, RFC 5322. Bytes in, bytes
  * out; push.c and http_client.c send it.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * money.c - exact decimal text and ISO 4217 codes.
  *

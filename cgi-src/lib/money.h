@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * money.h - exact decimal text and ISO 4217 codes. An amount is never a double:
  * it stays text from the wire to the numeric column.

@@ -1,8 +1,9 @@
+/* SPDX-License-Identifier: MIT */
 /*
- * notify.c - tells the service manager how we are.
+ * notify.c - tells the service manager the state of this process.
  *
  * One datagram a message, so libsystemd and what it brings along stay away: the protocol is a
- * stable one, and sd_notify(3) itself shows how it is spoken without the library.
+ * stable one, and sd_notify(3) itself shows it without the library.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -18,9 +19,9 @@
 #include "mem.h"
 #include "notify.h"
 
-/* Where to, and the length of that address; 0: nowhere. */
+/* The manager's address and its length; 0: there is none. */
 static socklen_t
-manager(struct sockaddr_un *address)
+manager_address(struct sockaddr_un *address)
 {
 	const char *path = getenv("NOTIFY_SOCKET");
 	size_t len = path == NULL ? 0 : strlen(path);
@@ -39,14 +40,14 @@ notify_wanted(void)
 {
 	struct sockaddr_un address;
 
-	return manager(&address) > 0;
+	return manager_address(&address) > 0;
 }
 
 void
 notify(const char *state)
 {
 	struct sockaddr_un address;
-	socklen_t len = manager(&address);
+	socklen_t len = manager_address(&address);
 	int fd;
 
 	if (len == 0 || (fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)) < 0)

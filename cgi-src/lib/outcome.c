@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * outcome.c - the tables of what may become of a request, and of why it may be unavailable.
  *
@@ -54,7 +55,7 @@ static const struct reason_info reasons[] = {
 	"The database did not confirm in time, so it is not known whether this was recorded. "
 	"Send it again: a repeat does no harm."},
     [REASON_BUSY] = {"busy", 2, true,
-	"The order is locked by somebody else. Nothing was kept: send it again."},
+	"The order is locked by another session. Nothing was kept: send it again."},
     [REASON_REFUSED] = {"refused", 30, false,
 	"The database refused this delivery. Nothing was kept: send it again."},
     [REASON_SCHEMA] = {"schema", 30, false,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pg.c - a connection to PostgreSQL: connecting, one exchange, and what an error means.
  *
@@ -25,7 +26,7 @@
 #define CONNECT_TIMEOUT_S "5" /* where no deadline is given, as libpq's connect_timeout */
 
 /*
- * Who connects, and the versions of the schema, foloosi.schema_version(), whose functions it
+ * The name of each connection, and the versions of the schema, foloosi.schema_version(), whose functions it
  * calls. oldest 0: it does not ask for the version.
  */
 static const struct {
@@ -167,8 +168,8 @@ pg_explain(struct pg *pg, const char *format, ...)
 
 /*
  * For the log. The server's message is repeated only where it speaks of the server and not of
- * values: class 22 and its like quote the data, and what has a context was said in a function,
- * perhaps by a merchant's trigger.
+ * values: class 22 and its like quote the data, and what has a context comes from a function,
+ * perhaps from a merchant's trigger.
  */
 static void
 explain_to_log(struct pg *pg, const char *sqlstate, const PGresult *r)
@@ -193,12 +194,15 @@ static void
 write_lines(char *to, size_t size, const char *sqlstate, const PGresult *r)
 {
 	static const struct {
-		int code;
 		const char *before;
+		int code;
 		bool quotes; /* may quote a row */
-	} fields[] = {{PG_DIAG_MESSAGE_PRIMARY, "", false},
-	    {PG_DIAG_MESSAGE_DETAIL, "\n  detail: ", true},
-	    {PG_DIAG_CONTEXT, "\n  context: ", true}, {PG_DIAG_MESSAGE_HINT, "\n  hint: ", false}};
+	} fields[] = {
+	    {"", PG_DIAG_MESSAGE_PRIMARY, false},
+	    {"\n  detail: ", PG_DIAG_MESSAGE_DETAIL, true},
+	    {"\n  context: ", PG_DIAG_CONTEXT, true},
+	    {"\n  hint: ", PG_DIAG_MESSAGE_HINT, false},
+	};
 	bool of_data = strncmp(sqlstate, "22", 2) == 0 || strncmp(sqlstate, "23", 2) == 0;
 	size_t len = 0;
 
@@ -261,7 +265,7 @@ pg_complaint(const struct pg *pg)
 /*
  * Wait until the connection is readable or writable, as events says, or until the
  * deadline. Returns what poll() saw, 0 at the deadline. Once the deadline has passed the
- * answer is 0 whatever has arrived: a server that dribbles cannot hold us.
+ * answer is 0 whatever has arrived: a server that sends byte by byte cannot hold us.
  */
 static int
 wait_for_socket(const struct pg *pg, short events, int64_t deadline)
@@ -317,7 +321,7 @@ pg_finish(struct pg *pg, int64_t deadline, PGresult **answer)
 
 	*answer = NULL;
 
-	/* Read while sending: a server that has something to say before it has read
+	/* Read while sending: a server that has something to send before it has read
 	 * everything must not wait for us while we wait for it. */
 	while ((unsent = PQflush(pg->conn)) == 1) {
 		int got = wait_for_socket(pg, POLLIN | POLLOUT, deadline);
@@ -394,7 +398,7 @@ pg_new(enum pg_program program, const char *conninfo)
 	return pg;
 }
 
-/* Never waits: the connection is non-blocking, so the end is sent or left unsaid. */
+/* Never waits: the connection is non-blocking. */
 void
 pg_close(struct pg *pg)
 {
@@ -410,7 +414,7 @@ pg_free(struct pg *pg)
 	pg_close(pg);
 	explicit_bzero(pg->conninfo, strlen(pg->conninfo));
 	free(pg->conninfo);
-	free(pg->buffer.bytes);
+	text_free(&pg->parameters);
 	free(pg);
 }
 
@@ -434,10 +438,10 @@ names_service(const char *conninfo)
 }
 
 /*
- * Start to connect, or with complete: do it, with our defaults where the operator said nothing. libpq lets a
- * later word win over an earlier one, so what the connection string says replaces the
- * defaults before it. An earlier word would win over the environment and over a
- * service file, though, so none is set against these.
+ * Start to connect, or with complete: connect. Our defaults count where the operator set nothing.
+ * In libpq a later keyword replaces an earlier one, so the connection string replaces the defaults
+ * before it. An earlier one would replace the environment and a service file, though, so none is
+ * set against these.
  */
 static PGconn *
 start_connection(const struct pg *pg, bool complete)
@@ -479,14 +483,14 @@ start_connection(const struct pg *pg, bool complete)
 	values[n++] = programs[pg->program].name;
 	keywords[n] = "dbname"; /* a whole connection string is allowed here */
 	values[n++] = pg->conninfo;
-	keywords[n] = "client_encoding"; /* last: transfers are UTF-8, nothing may say otherwise */
+	keywords[n] = "client_encoding"; /* last: transfers are UTF-8, whatever else is set */
 	values[n++] = "UTF8";
 	keywords[n] = values[n] = NULL;
 	return complete ? PQconnectdbParams(keywords, values, 1)
 			: PQconnectStartParams(keywords, values, 1);
 }
 
-/* Bring a connection that was started to its end. False: pg_error() says why. */
+/* Bring a connection that was started to its end. False: pg_error() has the reason. */
 static bool
 complete_connection(struct pg *pg, int64_t deadline)
 {

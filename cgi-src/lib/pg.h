@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pg.h - a connection to PostgreSQL, for all programs. What is asked over it stands in pg_record.h
  * (the handler), pg_query.h (worker and foloosictl) and pg_script.h (foloosictl migrate). Only

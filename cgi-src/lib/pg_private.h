@@ -1,5 +1,6 @@
+/* SPDX-License-Identifier: MIT */
 /*
- * pg_private.h - what lib/pg*.c share, and nobody else includes.
+ * pg_private.h - what lib/pg*.c share. No other file includes it.
  */
 #ifndef PG_PRIVATE_H
 #define PG_PRIVATE_H
@@ -8,6 +9,7 @@
 #include <stdint.h>
 
 #include "pg.h"
+#include "text.h"
 
 #define PG_ERROR_SIZE 4096
 #define PG_FOREVER INT64_MAX /* a deadline */
@@ -26,11 +28,7 @@ struct pg {
 	int version;               /* of the schema, from pg_check_version() on; 0: not known */
 	bool warned;               /* a warning came that is about the commit; pg_record.c */
 
-	/* pg_record.c: encoded parameters, grown on demand and kept. */
-	struct pg_buffer {
-		char *bytes; /* owned */
-		size_t len, cap;
-	} buffer;
+	struct text parameters; /* encoded; pg_record.c */
 
 	/* pg_query.c */
 	bool for_person; /* nothing is logged; pg_error() is the server's whole sentence */
@@ -52,7 +50,7 @@ enum pg_status pg_open(struct pg *, int64_t deadline);
 
 /*
  * Bring a statement that PQsend… has taken to its end. On PG_OK *answer is its one result, for
- * PQclear(); on anything else it is NULL and pg_error() says why. The connection stays open.
+ * PQclear(); on anything else it is NULL and pg_error() has the reason. The connection stays open.
  */
 enum pg_status pg_finish(struct pg *, int64_t deadline, struct pg_result **answer);
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pg_query.c - one statement at a time, for foloosi-worker and foloosictl.
  *
@@ -139,57 +140,33 @@ pg_rows_free(struct pg_rows *rows)
 
 /* -- arrays -- */
 
-static void
-put(struct pg_array *a, char c)
-{
-	if (a->len == a->cap) {
-		a->cap = a->cap * 2 + 64;
-		a->text = xrealloc(a->text, a->cap);
-	}
-	a->text[a->len++] = c;
-}
-
 void
-pg_array_add(struct pg_array *a, const char *element)
+pg_array_add(struct text *array, const char *element)
 {
-	if (a->len > 0 && a->text[a->len - 1] == '\0')
-		a->len -= 2; /* pg_array_text() closed it */
-	put(a, a->len == 0 ? '{' : ',');
+	if (array->len > 0 && array->bytes[array->len - 1] == '}')
+		array
+		    ->len--; /* pg_array_text() closed it; an element ends in a quote, or is NULL */
+	if (array->len != 1)
+		text_add_char(array, array->len == 0 ? '{' : ',');
 	if (element == NULL) {
-		for (const char *p = "NULL"; *p != '\0'; p++)
-			put(a, *p);
+		text_add(array, "NULL");
 		return;
 	}
-	put(a, '"');
+	text_add_char(array, '"');
 	for (; *element != '\0'; element++) {
 		if (*element == '"' || *element == '\\')
-			put(a, '\\');
-		put(a, *element);
+			text_add_char(array, '\\');
+		text_add_char(array, *element);
 	}
-	put(a, '"');
+	text_add_char(array, '"');
 }
 
 const char *
-pg_array_text(struct pg_array *a)
+pg_array_text(struct text *array)
 {
-	if (a->len == 0)
-		put(a, '{');
-	if (a->text[a->len - 1] != '\0') {
-		put(a, '}');
-		put(a, '\0');
-	}
-	return a->text;
-}
-
-void
-pg_array_clear(struct pg_array *a)
-{
-	a->len = 0;
-}
-
-void
-pg_array_free(struct pg_array *a)
-{
-	free(a->text);
-	*a = (struct pg_array){0};
+	if (array->len == 0)
+		text_add_char(array, '{');
+	if (array->bytes[array->len - 1] != '}')
+		text_add_char(array, '}');
+	return array->bytes;
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pg_query.h - one statement at a time, for foloosi-worker and foloosictl.
  */
@@ -8,6 +9,7 @@
 #include <stddef.h>
 
 #include "pg.h"
+#include "text.h"
 
 /* A person reads what fails: nothing is logged, and pg_error() is the server's whole sentence with its hint. */
 void pg_for_person(struct pg *);
@@ -35,7 +37,7 @@ struct pg_rows {
 enum pg_status pg_query(
     struct pg *, const char *sql, size_t n, const char *const *values, struct pg_rows *rows);
 
-/* Did the server say no? Then it rolled back, and the connection is in order. */
+/* Did the server refuse it? Then it rolled back, and the connection is in order. */
 static inline bool
 pg_refused(enum pg_status status)
 {
@@ -49,14 +51,13 @@ const char *pg_column_name(const struct pg_rows *, int column);
 bool pg_column_is_number(const struct pg_rows *, int column);
 void pg_rows_free(struct pg_rows *);
 
-/* An array in text form, {"a",NULL}, grown by pg_array_add(). Begin with {0}, end with pg_array_free(). */
-struct pg_array {
-	char *text;
-	size_t len, cap;
-};
-void pg_array_add(struct pg_array *, const char *element); /* NULL: the SQL null */
-const char *pg_array_text(struct pg_array *);              /* lives until the next pg_array_add() */
-void pg_array_clear(struct pg_array *);
-void pg_array_free(struct pg_array *);
+/*
+ * An array of text in text form, {"a",NULL}, in a growing text that begins as {0} or cleared.
+ * element: copied; NULL: the SQL null.
+ */
+void pg_array_add(struct text *, const char *element);
+
+/* Close the array: a parameter for pg_query(), until something is added to it or it is cleared. */
+const char *pg_array_text(struct text *);
 
 #endif

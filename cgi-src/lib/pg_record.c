@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pg_record.c - record a batch in PostgreSQL; with a deadline, see pg.c.
  *
@@ -13,7 +14,7 @@
  *   3. no warning came that is about the commit itself, and
  *   4. every delivery was answered exactly once, in words that we know.
  * Whatever else happens after the first byte was sent is PG_LOST, "perhaps", unless the
- * server said in so many words that it rolled back.
+ * server answered plainly that it rolled back.
  *
  * One parameter is one array.
  */
@@ -48,10 +49,10 @@ static const char record_10_sql[] = /* of a schema older than UNPREFIXED_SINCE *
 
 /*
  * What a 2xx promises depends on two settings that a role may have been given; see pg_connect().
- * The empty batch has the server prepare its session before a batch holds locks, and tells
+ * The empty batch has the server prepare its session before a batch holds locks, and shows
  * now, not at the first delivery, that we may not call it.
  */
-static const char hello_sql[] =
+static const char ready_sql[] =
     "select foloosi.schema_version(), current_setting('synchronous_commit') <> 'off',"
     " current_setting('client_min_messages') <> 'error',"
     " (select count(*) from foloosi.record_deliveries('{}', '{}', '{}', '{}', '{}', '{}', '{}',"
@@ -112,7 +113,7 @@ struct piece {
 
 /* Close what must not be used again, and pass the status on. */
 static enum pg_status
-settle(struct pg *pg, enum pg_status status)
+close_after(struct pg *pg, enum pg_status status)
 {
 	if (status == PG_LOST || status == PG_DOWN || status == PG_SCHEMA)
 		pg_close(pg);
@@ -121,7 +122,7 @@ settle(struct pg *pg, enum pg_status status)
 
 /* Is a statement committed, or plainly rolled back? See above. */
 static enum pg_status
-confirm(struct pg *pg, enum pg_status status)
+confirm_commit(struct pg *pg, enum pg_status status)
 {
 	if (status == PG_LOST)
 		return PG_LOST;
@@ -139,9 +140,9 @@ confirm(struct pg *pg, enum pg_status status)
 
 /* Ask what keeps nothing, so that nothing is in doubt: PG_OK, PG_DOWN or PG_SCHEMA. */
 static enum pg_status
-ask(struct pg *pg, const char *sql, int64_t deadline, PGresult **answer)
+ask_harmless(struct pg *pg, const char *sql, int64_t deadline, PGresult **answer)
 {
-	enum pg_status status = confirm(pg, pg_ask(pg, sql, deadline, answer));
+	enum pg_status status = confirm_commit(pg, pg_ask(pg, sql, deadline, answer));
 
 	if (status != PG_OK) {
 		PQclear(*answer);
@@ -150,11 +151,11 @@ ask(struct pg *pg, const char *sql, int64_t deadline, PGresult **answer)
 	return status == PG_OK || status == PG_SCHEMA ? status : PG_DOWN;
 }
 
-/* Ask whether this is our schema, in a version that we know. On PG_OK *answer is that of hello_sql. */
+/* Ask whether this is our schema, in a version that we know. On PG_OK *answer is that of ready_sql. */
 static enum pg_status
-ask_hello(struct pg *pg, int64_t deadline, PGresult **answer)
+ask_ready(struct pg *pg, int64_t deadline, PGresult **answer)
 {
-	enum pg_status status = ask(pg, hello_sql, deadline, answer);
+	enum pg_status status = ask_harmless(pg, ready_sql, deadline, answer);
 	PGresult *r = *answer;
 
 	if (status == PG_OK)
@@ -173,10 +174,10 @@ ask_hello(struct pg *pg, int64_t deadline, PGresult **answer)
 
 /* Ask it of a new session, whose settings may be an operator's choice, but not an unknown one. */
 static enum pg_status
-greet(struct pg *pg, int64_t deadline)
+check_session(struct pg *pg, int64_t deadline)
 {
 	PGresult *r;
-	enum pg_status status = ask_hello(pg, deadline, &r);
+	enum pg_status status = ask_ready(pg, deadline, &r);
 
 	if (status != PG_OK)
 		return status;
@@ -199,8 +200,8 @@ pg_connect(struct pg *pg, int64_t deadline)
 	enum pg_status status = PG_OK;
 
 	if (!pg_connected(pg) && (status = pg_open(pg, deadline)) == PG_OK)
-		status = greet(pg, deadline);
-	return settle(pg, status);
+		status = check_session(pg, deadline);
+	return close_after(pg, status);
 }
 
 enum pg_status
@@ -211,9 +212,9 @@ pg_ping(struct pg *pg, int64_t deadline)
 
 	if (!pg_connected(pg))
 		return pg_connect(pg, deadline);
-	status = ask_hello(pg, deadline, &r);
+	status = ask_ready(pg, deadline, &r);
 	PQclear(r);
-	return settle(pg, status);
+	return close_after(pg, status);
 }
 
 /* -- the figures -- */
@@ -245,41 +246,27 @@ pg_monitor(struct pg *pg, int64_t deadline, struct pg_fact **facts, size_t *n)
 	if (!pg_connected(pg))
 		status = pg_open(pg, deadline);
 	if (status == PG_OK)
-		status = ask(pg, monitor_sql, deadline, &r);
+		status = ask_harmless(pg, monitor_sql, deadline, &r);
 	if (status == PG_OK && PQnfields(r) == 4) {
 		*facts = xcalloc((size_t)PQntuples(r), sizeof **facts);
 		for (int row = 0; row < PQntuples(r); row++)
 			*n += read_fact(r, row, &(*facts)[*n]);
 	}
 	PQclear(r);
-	return settle(pg, status);
+	return close_after(pg, status);
 }
 
 /* -- a batch on its way -- */
 
-/* Room for len more bytes; returns where they go. */
-static char *
-grow(struct pg_buffer *b, size_t len)
-{
-	if (b->cap - b->len < len) {
-		b->cap = (b->len + len) * 2;
-		b->bytes = xrealloc(b->bytes, b->cap);
-	}
-	b->len += len;
-	return b->bytes + b->len - len;
-}
-
 /* A 32 bit integer in network order, which is how PostgreSQL's binary forms have it. */
 static void
-put_int(struct pg_buffer *b, size_t value)
+put_int(struct text *b, size_t value)
 {
-	char *p = grow(b, 4);
+	unsigned char bytes[] = {(unsigned char)(value >> 24), (unsigned char)(value >> 16),
+	    (unsigned char)(value >> 8), (unsigned char)value};
 
 	assert(value <= UINT32_MAX);
-	p[0] = (char)(value >> 24 & 0xff);
-	p[1] = (char)(value >> 16 & 0xff);
-	p[2] = (char)(value >> 8 & 0xff);
-	p[3] = (char)(value & 0xff);
+	text_add_bytes(b, bytes, sizeof bytes);
 }
 
 #define NULL_LENGTH UINT32_MAX /* -1: this element is null */
@@ -289,7 +276,7 @@ put_int(struct pg_buffer *b, size_t value)
  * element types whose own binary form is their bytes. So nothing is ever quoted.
  */
 static void
-put_array(struct pg_buffer *b, size_t element_type, const struct piece *pieces, size_t n)
+put_array(struct text *b, size_t element_type, const struct piece *pieces, size_t n)
 {
 	size_t nulls = 0;
 
@@ -307,7 +294,7 @@ put_array(struct pg_buffer *b, size_t element_type, const struct piece *pieces, 
 		}
 		assert(pieces[i].len <= INT32_MAX);
 		put_int(b, pieces[i].len);
-		memcpy(grow(b, pieces[i].len), pieces[i].at, pieces[i].len);
+		text_add_bytes(b, pieces[i].at, pieces[i].len);
 	}
 }
 
@@ -316,20 +303,21 @@ put_array(struct pg_buffer *b, size_t element_type, const struct piece *pieces, 
  * and worth no code here. money.c lets digits and one dot through and nothing else.
  */
 static void
-put_number_array(struct pg_buffer *b, const struct piece *pieces, size_t n)
+put_number_array(struct text *b, const struct piece *pieces, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
 		struct piece number = pieces[i].at != NULL ? pieces[i] : (struct piece){"NULL", 4};
 		assert(pieces[i].at == NULL ||
+		       /* cppcheck-suppress assertWithSideEffect ; strspn() has none */
 		       (number.len > 0 && strspn(number.at, "0123456789.") == number.len));
-		*grow(b, 1) = i == 0 ? '{' : ',';
-		memcpy(grow(b, number.len), number.at, number.len);
+		text_add_char(b, i == 0 ? '{' : ',');
+		text_add_bytes(b, number.at, number.len);
 	}
-	memcpy(grow(b, 2), "}", 2); /* with the NUL that ends a text parameter */
+	text_add_bytes(b, "}", 2); /* with the NUL that ends a text parameter */
 }
 
 static struct piece
-text(const char *s)
+text_piece(const char *s)
 {
 	return (struct piece){s, s != NULL ? strlen(s) : 0};
 }
@@ -342,21 +330,21 @@ piece_of(const struct delivery *d, int parameter, const void *ordinal)
 	case P_ORDINAL:
 		return (struct piece){ordinal, 4};
 	case P_MERCHANT:
-		return text(d->merchant);
+		return text_piece(d->merchant);
 	case P_ORDER_REF:
-		return text(d->order_ref);
+		return text_piece(d->order_ref);
 	case P_DIGEST:
 		return (struct piece){d->digest, DIGEST_SIZE};
 	case P_BODY: /* an empty body is a body */
 		return (struct piece){d->body_len > 0 ? (const void *)d->body : "", d->body_len};
 	case P_FAULTS:
-		return text(d->faults);
+		return text_piece(d->faults);
 	case P_SOURCE:
-		return text(d->source);
+		return text_piece(d->source);
 	case P_UNPREFIXED:
-		return text(d->unprefixed);
+		return text_piece(d->unprefixed);
 	default:
-		return text(d->transfer.field[parameter - P_TRANSFER]);
+		return text_piece(d->transfer.field[parameter - P_TRANSFER]);
 	}
 }
 
@@ -376,11 +364,11 @@ type_of(int parameter)
 	}
 }
 
-/* Encode the batch and hand it to libpq. Ordinals run from 1. False: the connection is broken. */
+/* Encode the batch and pass it to libpq. Ordinals run from 1. False: the connection is broken. */
 static bool
 send_batch(struct pg *pg, struct delivery *const *batch, size_t n)
 {
-	struct pg_buffer *b = &pg->buffer;
+	struct text *b = &pg->parameters;
 	struct piece pieces[BATCH_MAX];
 	unsigned char ordinals[BATCH_MAX][4];
 	size_t start_of[PARAMETERS + 1];
@@ -394,7 +382,7 @@ send_batch(struct pg *pg, struct delivery *const *batch, size_t n)
 		ordinals[i][2] = (unsigned char)((i + 1) >> 8);
 		ordinals[i][3] = (unsigned char)(i + 1);
 	}
-	b->len = 0;
+	text_clear(b);
 	for (int p = 0; p < parameters; p++) {
 		for (size_t i = 0; i < n; i++)
 			/* an older schema takes a key without the prefix for the order's */
@@ -416,7 +404,7 @@ send_batch(struct pg *pg, struct delivery *const *batch, size_t n)
 	}
 	start_of[parameters] = b->len;
 	assert(b->len <= INT32_MAX);
-	for (int p = 0; p < parameters; p++) { /* the buffer stays where it is from here on */
+	for (int p = 0; p < parameters; p++) { /* the text stays where it is from here on */
 		values[p] = b->bytes + start_of[p];
 		lengths[p] = (int)(start_of[p + 1] - start_of[p]);
 	}
@@ -426,21 +414,21 @@ send_batch(struct pg *pg, struct delivery *const *batch, size_t n)
 
 /* -- and its answer -- */
 
-/* Copy a text column into a member of a delivery, which has room: see understand(). */
+/* Copy a text column into a member of a delivery, which has room: see read_outcomes(). */
 static void
-copy(char *to, const PGresult *r, int row, int column)
+copy_column(char *to, const PGresult *r, int row, int column)
 {
 	memcpy(to, PQgetvalue(r, row, column), (size_t)PQgetlength(r, row, column) + 1);
 }
 
 static bool
-fits(const PGresult *r, int row, int column, size_t size)
+column_fits(const PGresult *r, int row, int column, size_t size)
 {
 	return (size_t)PQgetlength(r, row, column) < size;
 }
 
 static bool
-is_word_of_database(enum outcome outcome)
+is_of_database(enum outcome outcome)
 {
 	return (outcome >= OUTCOME_RECORDED && outcome <= OUTCOME_REJECTED) ||
 	       outcome == OUTCOME_BUSY;
@@ -452,7 +440,7 @@ is_word_of_database(enum outcome outcome)
  * row that makes sense.
  */
 static bool
-understand(const PGresult *r, struct delivery *const *batch, size_t n)
+read_outcomes(const PGresult *r, struct delivery *const *batch, size_t n)
 {
 	bool seen[BATCH_MAX] = {false};
 
@@ -461,19 +449,19 @@ understand(const PGresult *r, struct delivery *const *batch, size_t n)
 	for (int row = 0; row < PQntuples(r); row++) {
 		unsigned long ordinal = strtoul(PQgetvalue(r, row, C_ORDINAL), NULL, 10);
 		if (ordinal < 1 || ordinal > n || seen[ordinal - 1] ||
-		    !is_word_of_database(outcome_from_name(PQgetvalue(r, row, C_OUTCOME))) ||
-		    !fits(r, row, C_ORDER_REF, ORDER_REF_SIZE) ||
-		    !fits(r, row, C_ORDER_STATE, ORDER_STATE_SIZE) ||
-		    !fits(r, row, C_REASON, REASON_SIZE))
+		    !is_of_database(outcome_from_name(PQgetvalue(r, row, C_OUTCOME))) ||
+		    !column_fits(r, row, C_ORDER_REF, ORDER_REF_SIZE) ||
+		    !column_fits(r, row, C_ORDER_STATE, ORDER_STATE_SIZE) ||
+		    !column_fits(r, row, C_REASON, REASON_SIZE))
 			return false;
 		seen[ordinal - 1] = true;
 	}
 	for (int row = 0; row < PQntuples(r); row++) {
 		struct delivery *d = batch[strtoul(PQgetvalue(r, row, C_ORDINAL), NULL, 10) - 1];
 		d->outcome = outcome_from_name(PQgetvalue(r, row, C_OUTCOME));
-		copy(d->order, r, row, C_ORDER_REF);
-		copy(d->order_state, r, row, C_ORDER_STATE);
-		copy(d->reason, r, row, C_REASON);
+		copy_column(d->order, r, row, C_ORDER_REF);
+		copy_column(d->order_state, r, row, C_ORDER_STATE);
+		copy_column(d->reason, r, row, C_REASON);
 		d->delivery_id = strtoll(PQgetvalue(r, row, C_DELIVERY_ID), NULL, 10);
 		d->merchant_known = strcmp(PQgetvalue(r, row, C_MERCHANT_KNOWN), "t") == 0;
 	}
@@ -490,15 +478,15 @@ pg_record(struct pg *pg, struct delivery *const *batch, size_t n, int64_t deadli
 	assert(pg_connected(pg));
 	pg->warned = false;
 	if (send_batch(pg, batch, n))
-		status = confirm(pg, pg_finish(pg, deadline, &r));
+		status = confirm_commit(pg, pg_finish(pg, deadline, &r));
 	else
 		pg_explain(pg, "the connection broke"); /* libpq's words might quote the data */
-	if (status == PG_OK && !understand(r, batch, n)) {
+	if (status == PG_OK && !read_outcomes(r, batch, n)) {
 		pg_explain(pg,
 		    "record_deliveries() answered in words that this program does not know: "
 		    "run foloosictl migrate or upgrade foloosi-webhook");
 		status = PG_SCHEMA;
 	}
 	PQclear(r);
-	return settle(pg, status);
+	return close_after(pg, status);
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pg_record.h - what the handler asks PostgreSQL: record a batch, is the database ready, its figures.
  * Every call keeps its deadline, clock_ms(), whatever the server, the network or a standby does.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pg_script.c - texts of several statements, for foloosictl migrate.
  *
@@ -35,7 +36,7 @@ end_copy(PGconn *conn, ExecStatusType status)
 			PQfreemem(line);
 }
 
-/* The server says of lock_not_available no more than that. */
+/* The server's message for lock_not_available has no hint of its own. */
 static void
 add_lock_hint(struct pg *pg)
 {
@@ -102,9 +103,9 @@ enum piece {
 };
 
 /*
- * What the server's parser says of the first len bytes of a text, with words before them. The words
- * behind them can only be a statement of their own: two are refused, but not for their syntax.
- * Nothing is run.
+ * What the server's parser makes of the first len bytes of a text, with words before them. What is
+ * appended can only be a statement of its own: two statements are refused, but not for their
+ * syntax, so without a position. Nothing is run.
  */
 static enum piece
 parse(PGconn *conn, const char *before, const char *text, size_t len, long *position)
@@ -139,7 +140,7 @@ line_of_statement(PGconn *conn, const char *text, unsigned n)
 		if (piece != PIECE_UNFINISHED)
 			begin = p + 1;
 	}
-	/* comments before it are skipped: the server stumbles over its first word */
+	/* the position of the syntax error is that of its first word, behind comments */
 	parse(conn, no_comment, begin, strlen(begin), &position);
 	for (const char *p = text; p < begin; p++)
 		line += *p == '\n';
@@ -153,8 +154,8 @@ pg_script_line(struct pg *pg, const char *text)
 		return line_of(text, pg->position);
 	if (PQstatus(pg->conn) != CONNECTION_OK)
 		return 0;
-	/* out of the failed transaction; and the server's log need not have each guess, where we
-	 * may say so */
+	/* leave the failed transaction; a superuser can also keep the attempts out of the server's
+	 * log */
 	PQclear(PQexec(pg->conn, "rollback; set log_min_messages = panic"));
 	return line_of_statement(pg->conn, text, pg->done);
 }

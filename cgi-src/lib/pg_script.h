@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pg_script.h - texts of several statements, for foloosictl migrate. A program that faces the
  * internet is not linked with it.
@@ -9,12 +10,13 @@
 
 #include "pg.h"
 
-/* Hand each warning and notice of the server, with its detail and hint on lines of their own, to a function. */
+/* Call a function with each warning and notice of the server: its detail and hint are lines of their own. */
 void pg_script_on_warning(struct pg *, void (*warning)(const char *text));
 
 /*
  * Run a text to its end or to its first error, over an open connection. Outside a transaction
- * block the text is one transaction. COPY from or to the client is an error.
+ * block the text is one transaction. COPY from or to the client is an error. Returns PG_OK, PG_LOST,
+ * or what the error means; pg_error() has it.
  */
 enum pg_status pg_script(struct pg *, const char *text);
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * program.c - what foloosi-webhook and foloosi-worker do alike.
  */

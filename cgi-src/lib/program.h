@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * program.h - what foloosi-webhook and foloosi-worker do alike: common options, the configuration at
  * the start and at SIGHUP, standard files, signals.

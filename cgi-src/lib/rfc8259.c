@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * rfc8259.c - is this text JSON, exactly?
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * rfc8259.h - is this text JSON, exactly?
  *

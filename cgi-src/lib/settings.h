@@ -1,7 +1,8 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * settings.h - the settings of the configuration: one table of them, one table of their types.
  *
- * A new setting is a row of the first table and a field of config.h's structs; nothing else changes.
+ * A new setting is a row of the first table and a field of config.h's structs; no other code changes.
  * A new kind of value is a row of the second. Both are in settings.c.
  */
 #ifndef SETTINGS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * spool.c - durable files that hold deliveries while PostgreSQL is away.
  *
@@ -12,7 +13,7 @@
  *     aside/                                                    for a person to look at
  *
  * The request id is random, so names are unique in all processes. The size is in the name
- * because counting a hundred thousand files is a matter of course then.
+ * because a hundred thousand files are counted quickly then.
  *
  * A file, integers in network order:
  *
@@ -27,20 +28,15 @@
  *
  * The order key is that of the configuration at the arrival, so that what is drained is what
  * would have been recorded, even if the merchant has left the configuration meanwhile.
- * No token, no credentials: what is here was let in already.
+ * No token, no credentials: what is here has authenticated.
  *
  * The directory is flushed once for all threads that wait for it (flush_directory()), because a
  * hundred of them come at a time when a database goes away.
  *
- * A disk may hang, and then it holds who asks, in the kernel, for as long as it likes. So no request
- * touches the disk: it leaves a struct job to a hand, a thread of the spool's own, and waits no
- * longer than its deadline. A job that was not begun by then is taken back; one that is in
- * a hand becomes the hand's. Should the disk go on and the file be whole after all, it is recorded
- * some time though nobody was told so, which does no harm. Until a hand comes back the
- * disk counts as hung, and who comes is refused at once.
+ * Writing is done by the threads of spool_io.c, because a disk may hang.
  *
- * Who drains is settled by flock() on the directory: it ends with the process, however that
- * ends. The limits are counted, not locked: several processes see each other's files
+ * Which process drains is decided by flock() on the directory: it ends with the process, however
+ * that ends. The limits are counted, not locked: several processes see each other's files
  * with the next count, so they may go over by what they keep in about a second.
  */
 #include <dirent.h>
@@ -62,6 +58,7 @@
 #include "log.h"
 #include "mem.h"
 #include "spool.h"
+#include "spool_io.h"
 
 #define MAGIC "FWSPOOL1"
 #define MAGIC_UNPREFIXED "FWSPOOL2" /* the order's key is one that lacks the prefix */
@@ -74,18 +71,15 @@
 #define TEMPORARY ".tmp-"
 #define SUFFIX ".delivery"
 #define ASIDE "aside"
-#define STALE_S 600       /* a temporary file this old was left by a crash */
-#define FILE_ROOM 1024    /* bytes: a file's, nearly always */
-#define DISK_ROOM 65536   /* bytes: with less its disk is as good as full */
-#define COMPLAIN_MS 10000 /* between two log lines about one trouble */
-#define HANDS 64          /* threads at the disk at a time; its journal writes for many at once */
-#define IDLE_MS INT64_C(10000) /* after which a hand goes */
-#define FAREWELL_MS 2000       /* at the end, for hands that are still at the disk */
+#define STALE_S 600        /* a temporary file this old was left by a crash */
+#define FILE_ROOM 1024     /* bytes: a file's, nearly always */
+#define DISK_ROOM 65536    /* bytes: with less its disk is as good as full */
+#define LOG_AGAIN_MS 10000 /* between two log lines about one trouble */
 
 enum trouble {
 	TROUBLE_FULL,
 	TROUBLE_LATE,
-	TROUBLE_NO_HAND,
+	TROUBLE_NO_THREAD,
 	TROUBLE_WRITE,
 	TROUBLE_READ,
 	TROUBLE_ASIDE,
@@ -98,24 +92,11 @@ static const struct {
     [TROUBLE_FULL] = {"full",
 	"bring the database back, look into spool_dir/aside, or raise the limit"},
     [TROUBLE_LATE] = {"the disk does not answer", "look at the disk of spool_dir"},
-    [TROUBLE_NO_HAND] = {"no thread can be made",
+    [TROUBLE_NO_THREAD] = {"no thread can be made",
 	"raise the limit of tasks (TasksMax, RLIMIT_NPROC)"},
     [TROUBLE_WRITE] = {"cannot be written to", "look at the disk and the owner of spool_dir"},
     [TROUBLE_READ] = {"cannot be read", "look at spool_dir"},
     [TROUBLE_ASIDE] = {"cannot set a file aside", "look at spool_dir/aside"},
-};
-
-/* A delivery on its way to the disk. Owned by who waits for it, or, if he left, by the hand. */
-struct job {
-	struct job *next; /* in the queue */
-	unsigned char *bytes;
-	size_t len;
-	char name[SPOOL_NAME_SIZE];
-
-	/* under the mutex */
-	pthread_cond_t changed;
-	bool begun, done, abandoned;
-	enum reason kept;
 };
 
 struct spool {
@@ -123,20 +104,12 @@ struct spool {
 	int dir;
 	size_t max_bytes, max_files;
 
-	pthread_mutex_t mutex;
+	struct spool_io *io;   /* owned */
+	pthread_mutex_t mutex; /* see the lock order in handler/main.c */
 
-	/* What is there: what the last count saw, what came since it began, what is on its way. */
+	/* What is there: at the last count, kept since it began, being written. */
 	bool counted;
-	struct spool_usage seen, aside, since, coming;
-
-	/* the hands */
-	struct job *first;  /* the queue, oldest first */
-	struct job **last;  /* where the next one is hung in */
-	size_t hands, idle; /* threads, and those of them that wait for a job */
-	bool hangs;         /* somebody gave up waiting, and no hand has come back since */
-	bool closing;
-	pthread_cond_t work; /* something was queued, or the spool closes */
-	pthread_cond_t gone; /* a hand has */
+	struct spool_usage seen, aside, since, writing;
 
 	/* flush_directory() */
 	pthread_cond_t flushed;
@@ -145,7 +118,7 @@ struct spool {
 	uint64_t flushed_upto; /* of them, those that a flush has covered … */
 	uint64_t failed_upto;  /* … and those that one has failed */
 
-	int64_t complained[TROUBLE__MAX]; /* clock_ms() of the last log line */
+	int64_t logged[TROUBLE__MAX]; /* clock_ms() of the last log line */
 };
 
 /* -- names -- */
@@ -156,9 +129,9 @@ make_name(char name[SPOOL_NAME_SIZE], int64_t arrived, const char *id, size_t le
 	snprintf(name, SPOOL_NAME_SIZE, "%016" PRId64 "-%.16s-%zu" SUFFIX, arrived, id, len);
 }
 
-/* Is this a name of ours, and what does it say? */
+/* Arrival and size from a file's name. False: it is a foreign file's. */
 static bool
-understand_name(const char *name, int64_t *arrived, size_t *bytes)
+parse_name(const char *name, int64_t *arrived, size_t *bytes)
 {
 	const char *id = name + 17, *size = name + 34;
 	size_t digits;
@@ -253,7 +226,7 @@ spool_parse(unsigned char *bytes, size_t len, struct spooled *s)
 	if (memcmp(digest, bytes + len - AUTH_DIGEST_SIZE, AUTH_DIGEST_SIZE) != 0)
 		return "its checksum is wrong";
 
-	/* From here on a fault is nobody's accident. All the same nothing is taken on trust. */
+	/* The checksum is right, so a fault from here on is on purpose. */
 	merchant = get_int(bytes + 32, 4);
 	order = get_int(bytes + 36, 4);
 	body = get_int(bytes + 40, 4);
@@ -287,11 +260,11 @@ spooled_free(struct spooled *s)
 	s->bytes = NULL;
 }
 
-/* -- to open and close -- */
+/* -- open and close -- */
 
 /* What is wrong with a directory; NULL: nothing. Owned by the caller. */
 static char *
-refuse(const char *path, int dir)
+fault_of_directory(const char *path, int dir)
 {
 	struct stat st;
 
@@ -306,8 +279,8 @@ refuse(const char *path, int dir)
 				 "%u; chown it",
 		    path, (unsigned)st.st_uid, (unsigned)geteuid());
 	if ((st.st_mode & 077) != 0)
-		return xasprintf("spool_dir = %s has mode %04o, and whoever may write into it "
-				 "forges payments; chmod 700 %s",
+		return xasprintf("spool_dir = %s has mode %04o, and a user who may write into it "
+				 "can forge payments; chmod 700 %s",
 		    path, (unsigned)st.st_mode & 07777, path);
 	if (faccessat(dir, ".", R_OK | W_OK | X_OK, AT_EACCESS) != 0)
 		return xasprintf("spool_dir = %s cannot be written to: %s", path, strerror(errno));
@@ -317,13 +290,15 @@ refuse(const char *path, int dir)
 	return NULL;
 }
 
+static enum reason write_file(void *, const char *, const unsigned char *, size_t);
+
 struct spool *
 spool_open(const struct spool_options *options, char **error)
 {
 	int dir = open(options->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct spool *s;
 
-	if ((*error = refuse(options->directory, dir)) != NULL) {
+	if ((*error = fault_of_directory(options->directory, dir)) != NULL) {
 		if (dir >= 0)
 			close(dir);
 		return NULL;
@@ -334,64 +309,47 @@ spool_open(const struct spool_options *options, char **error)
 	s->max_bytes = options->max_bytes;
 	s->max_files = options->max_files;
 	for (int t = 0; t < TROUBLE__MAX; t++)
-		s->complained[t] = -COMPLAIN_MS;
-	s->last = &s->first;
+		s->logged[t] = -LOG_AGAIN_MS;
+	s->io = spool_io_new(write_file, s);
 	pthread_mutex_init(&s->mutex, NULL);
 	pthread_cond_init(&s->flushed, NULL);
-	pthread_cond_init(&s->work, NULL);
-	pthread_cond_init(&s->gone, NULL);
 	return s;
 }
 
 void
 spool_close(struct spool *s)
 {
-	struct timespec end = clock_timespec(clock_ms() + FAREWELL_MS);
-	bool stuck;
-	int rc = 0;
-
-	if (s == NULL)
+	if (s == NULL || !spool_io_close(s->io))
 		return;
-	pthread_mutex_lock(&s->mutex);
-	s->closing = true;
-	pthread_cond_broadcast(&s->work);
-	while (s->hands > 0 && rc != ETIMEDOUT)
-		rc = pthread_cond_clockwait(&s->gone, &s->mutex, CLOCK_MONOTONIC, &end);
-	stuck = s->hands > 0;
-	pthread_mutex_unlock(&s->mutex);
-	if (stuck)
-		return; /* a hand that comes back still needs all of it */
 	close(s->dir);
-	pthread_cond_destroy(&s->gone);
-	pthread_cond_destroy(&s->work);
 	pthread_cond_destroy(&s->flushed);
 	pthread_mutex_destroy(&s->mutex);
 	free(s->path);
 	free(s);
 }
 
-/* An error line, but not one a delivery. Keeps errno. */
+/* Log a trouble, but not with each delivery. Keeps errno. */
 static void
-complain(struct spool *s, enum trouble trouble, const char *reason)
+log_trouble(struct spool *s, enum trouble trouble, const char *reason)
 {
 	int64_t now = clock_ms();
-	bool say;
+	bool due;
 
 	pthread_mutex_lock(&s->mutex);
-	say = now - s->complained[trouble] >= COMPLAIN_MS;
-	if (say)
-		s->complained[trouble] = now;
+	due = now - s->logged[trouble] >= LOG_AGAIN_MS;
+	if (due)
+		s->logged[trouble] = now;
 	pthread_mutex_unlock(&s->mutex);
-	if (say)
+	if (due)
 		log_event(LOG_ERROR, "spool", "trouble", troubles[trouble].text, "reason", reason,
 		    "remedy", troubles[trouble].remedy, (const char *)NULL);
 }
 
-/* -- to look into the directory -- */
+/* -- what is in the directory -- */
 
 /* The directory's entries from the start; NULL with errno. The caller closes it. */
 static DIR *
-entries(const struct spool *s, const char *path)
+open_entries(const struct spool *s, const char *path)
 {
 	int fd = openat(s->dir, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
@@ -409,12 +367,12 @@ spool_age_s(int64_t arrived)
 	return age > 0 ? age : 0;
 }
 
-/* What was set aside. A name that says no size is a foreign one's. */
+/* What was set aside. A name without a size is a foreign file's. */
 static struct spool_usage
 count_aside(const struct spool *s)
 {
 	struct spool_usage found = {0};
-	DIR *d = entries(s, ASIDE);
+	DIR *d = open_entries(s, ASIDE);
 	const struct dirent *e;
 	struct stat st;
 
@@ -425,7 +383,7 @@ count_aside(const struct spool *s)
 		if (*e->d_name == '.')
 			continue;
 		found.files++;
-		if (understand_name(e->d_name, &arrived, &bytes))
+		if (parse_name(e->d_name, &arrived, &bytes))
 			found.bytes += bytes;
 		/* NOLINTNEXTLINE(clang-analyzer-unix.StdCLibraryFunctions): an open DIR has a descriptor */
 		else if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
@@ -447,8 +405,8 @@ spool_count(struct spool *s)
 	before = s->since;
 	pthread_mutex_unlock(&s->mutex);
 
-	if ((d = entries(s, ".")) == NULL) {
-		complain(s, TROUBLE_READ, strerror(errno));
+	if ((d = open_entries(s, ".")) == NULL) {
+		log_trouble(s, TROUBLE_READ, strerror(errno));
 		found = spool_usage(s);
 		found.unread = true;
 		return found;
@@ -457,7 +415,7 @@ spool_count(struct spool *s)
 		int64_t arrived;
 		size_t bytes;
 
-		if (!understand_name(e->d_name, &arrived, &bytes))
+		if (!parse_name(e->d_name, &arrived, &bytes))
 			continue;
 		found.files++;
 		found.bytes += bytes;
@@ -497,14 +455,12 @@ spool_trouble(struct spool *s)
 	struct spool_usage usage = spool_usage(s);
 	struct statvfs disk;
 	struct stat st;
-	bool hangs;
 
 	pthread_mutex_lock(&s->mutex);
-	hangs = s->hangs;
 	usage.files += s->aside.files;
 	usage.bytes += s->aside.bytes;
 	pthread_mutex_unlock(&s->mutex);
-	if (hangs)
+	if (spool_io_hangs(s->io))
 		return "hangs";
 	if (usage.files >= s->max_files || usage.bytes + FILE_ROOM > s->max_bytes)
 		return "full";
@@ -523,7 +479,7 @@ by_name(const void *a, const void *b)
 	return strcmp(((const struct spool_name *)a)->text, ((const struct spool_name *)b)->text);
 }
 
-/* Remove a temporary file that nobody can be writing any more. If somebody is, his rename fails. */
+/* Remove a temporary file that is too old to be being written; if it is, its rename fails. */
 static void
 remove_stale(struct spool *s, const char *name)
 {
@@ -560,12 +516,12 @@ spool_list(struct spool *s, const char *after, size_t max, bool tidy, struct spo
 	DIR *d;
 
 	*names = NULL;
-	if ((d = entries(s, ".")) == NULL) {
-		complain(s, TROUBLE_READ, strerror(errno));
+	if ((d = open_entries(s, ".")) == NULL) {
+		log_trouble(s, TROUBLE_READ, strerror(errno));
 		return 0;
 	}
 	while ((e = readdir(d)) != NULL) {
-		if (!understand_name(e->d_name, &arrived, &bytes)) {
+		if (!parse_name(e->d_name, &arrived, &bytes)) {
 			if (tidy)
 				tidy_up(s, e->d_name);
 			continue;
@@ -584,21 +540,21 @@ spool_list(struct spool *s, const char *after, size_t max, bool tidy, struct spo
 	return n < max ? n : max;
 }
 
-/* -- to keep -- */
+/* -- keep -- */
 
-/* Room for a file of len bytes? If so it is taken until release(). */
+/* Is there room for a file of len bytes? If so it is reserved until release(). */
 static bool
 reserve(struct spool *s, size_t len)
 {
 	bool room;
 
 	pthread_mutex_lock(&s->mutex);
-	room =
-	    s->seen.files + s->aside.files + s->since.files + s->coming.files < s->max_files &&
-	    s->seen.bytes + s->aside.bytes + s->since.bytes + s->coming.bytes + len <= s->max_bytes;
+	room = s->seen.files + s->aside.files + s->since.files + s->writing.files < s->max_files &&
+	       s->seen.bytes + s->aside.bytes + s->since.bytes + s->writing.bytes + len <=
+		   s->max_bytes;
 	if (room) {
-		s->coming.files++;
-		s->coming.bytes += len;
+		s->writing.files++;
+		s->writing.bytes += len;
 	}
 	pthread_mutex_unlock(&s->mutex);
 	return room;
@@ -608,17 +564,17 @@ static void
 release(struct spool *s, size_t len, bool kept)
 {
 	pthread_mutex_lock(&s->mutex);
-	s->coming.files--;
-	s->coming.bytes -= len;
+	s->writing.files--;
+	s->writing.bytes -= len;
 	s->since.files += kept;
 	s->since.bytes += kept ? len : 0;
 	pthread_mutex_unlock(&s->mutex);
 }
 
 /*
- * Have the disk know of a name that was given. Whoever comes first flushes for all who have
- * come; those who come meanwhile need the next one, for theirs may be too young. After a failure
- * the kernel may forget what it could not write, so a later success proves nothing for those.
+ * Make a rename durable. The first thread flushes for all that have renamed by then; a rename during
+ * the flush needs the next one. After a failure the kernel may forget what it could not write, so
+ * a later success proves nothing for those.
  */
 static bool
 flush_directory(struct spool *s)
@@ -671,7 +627,7 @@ write_all(int fd, const unsigned char *bytes, size_t len)
 
 /* False with errno: nothing was kept. */
 static bool
-store(struct spool *s, const char *name, const unsigned char *bytes, size_t len)
+write_durably(struct spool *s, const char *name, const unsigned char *bytes, size_t len)
 {
 	char temporary[SPOOL_NAME_SIZE + sizeof TEMPORARY];
 	int fd, error;
@@ -702,10 +658,11 @@ store(struct spool *s, const char *name, const unsigned char *bytes, size_t len)
 	return ok;
 }
 
-/* A hand's work on a job: the only place where a delivery meets the disk. */
+/* Called by the threads of spool_io.c: the only function in which a delivery meets the disk. */
 static enum reason
-work(struct spool *s, const struct job *job)
+write_file(void *arg, const char *name, const unsigned char *bytes, size_t len)
 {
+	struct spool *s = arg;
 	bool counted, kept;
 
 	pthread_mutex_lock(&s->mutex);
@@ -713,172 +670,37 @@ work(struct spool *s, const struct job *job)
 	pthread_mutex_unlock(&s->mutex);
 	if (!counted)
 		spool_count(s);
-	if (!reserve(s, job->len)) {
-		complain(s, TROUBLE_FULL, "spool_max_files or spool_max_bytes is reached");
+	if (!reserve(s, len)) {
+		log_trouble(s, TROUBLE_FULL, "spool_max_files or spool_max_bytes is reached");
 		return REASON_SPOOL_FULL;
 	}
-	kept = store(s, job->name, job->bytes, job->len);
+	kept = write_durably(s, name, bytes, len);
 	if (!kept)
-		complain(s, TROUBLE_WRITE, strerror(errno));
-	release(s, job->len, kept);
+		log_trouble(s, TROUBLE_WRITE, strerror(errno));
+	release(s, len, kept);
 	return kept ? REASON_NONE : REASON_SPOOL_FAILED;
-}
-
-static void
-free_job(struct job *job)
-{
-	pthread_cond_destroy(&job->changed);
-	free(job->bytes);
-	free(job);
-}
-
-/* Take the oldest job out of the queue. Mutex held. */
-static struct job *
-begin(struct spool *s)
-{
-	struct job *job = s->first;
-
-	s->first = job->next;
-	if (s->first == NULL)
-		s->last = &s->first;
-	job->begun = true;
-	return job;
-}
-
-/* The job has its result. Mutex held. */
-static void
-end(struct spool *s, struct job *job, enum reason kept)
-{
-	s->hangs = false;
-	job->kept = kept;
-	job->done = true;
-	if (job->abandoned)
-		free_job(job);
-	else
-		pthread_cond_signal(&job->changed);
-}
-
-/* Wait for a job. False: there was none for long, or there will be none. Mutex held. */
-static bool
-await_job(struct spool *s)
-{
-	struct timespec until = clock_timespec(clock_ms() + IDLE_MS);
-	int rc = 0;
-
-	s->idle++;
-	while (s->first == NULL && !s->closing && rc != ETIMEDOUT)
-		rc = pthread_cond_clockwait(&s->work, &s->mutex, CLOCK_MONOTONIC, &until);
-	s->idle--;
-	return s->first != NULL;
-}
-
-static void *
-hand(void *arg)
-{
-	struct spool *s = arg;
-
-	pthread_mutex_lock(&s->mutex);
-	while (await_job(s)) {
-		struct job *job = begin(s);
-		enum reason kept;
-
-		pthread_mutex_unlock(&s->mutex);
-		kept = work(s, job);
-		pthread_mutex_lock(&s->mutex);
-		end(s, job, kept);
-	}
-	s->hands--;
-	pthread_cond_signal(&s->gone);
-	pthread_mutex_unlock(&s->mutex);
-	return NULL;
-}
-
-/* See that somebody takes what was queued. Returns 0, or why nobody ever will. Mutex held. */
-static int
-call_a_hand(struct spool *s)
-{
-	pthread_attr_t attributes;
-	pthread_t id;
-	int rc = 0;
-
-	if (s->idle > 0)
-		pthread_cond_signal(&s->work);
-	if (s->idle == 0 && s->hands < HANDS) {
-		pthread_attr_init(&attributes);
-		pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-		rc = pthread_create(&id, &attributes, hand, s);
-		pthread_attr_destroy(&attributes);
-		s->hands += rc == 0;
-	}
-	return s->hands > 0 ? 0 : rc;
-}
-
-/* Take back a job that nobody has begun. Mutex held. */
-static void
-withdraw(struct spool *s, const struct job *job)
-{
-	struct job **at = &s->first;
-
-	while (*at != job)
-		at = &(*at)->next;
-	*at = job->next;
-	if (s->last == &job->next)
-		s->last = at;
-}
-
-/*
- * Leave the job to a hand, and wait for it. Mutex held. The job is freed, now or by the hand.
- * *error: why there can be no hand, or 0.
- */
-static enum reason
-have_done(struct spool *s, struct job *job, int64_t until, int *error)
-{
-	struct timespec then = clock_timespec(until);
-	enum reason kept = REASON_SPOOL_LATE;
-	int rc = 0;
-
-	*s->last = job;
-	s->last = &job->next;
-	*error = call_a_hand(s);
-	while (*error == 0 && !job->done && rc != ETIMEDOUT)
-		rc = pthread_cond_clockwait(&job->changed, &s->mutex, CLOCK_MONOTONIC, &then);
-	if (job->begun && !job->done) {
-		s->hangs = true;
-		job->abandoned = true;
-		return REASON_SPOOL_LATE;
-	}
-	if (job->done)
-		kept = job->kept;
-	else
-		withdraw(s, job);
-	free_job(job);
-	return *error == 0 ? kept : REASON_SPOOL_FAILED;
 }
 
 enum reason
 spool_keep(struct spool *s, const struct delivery *d, int64_t arrived, int64_t until)
 {
-	enum reason kept = REASON_SPOOL_LATE;
-	struct job *job = xcalloc(1, sizeof *job);
-	int error = 0;
+	char name[SPOOL_NAME_SIZE];
+	enum reason reason;
+	unsigned char *bytes;
+	size_t len;
+	int error;
 
-	pthread_cond_init(&job->changed, NULL);
-	job->bytes = encode(d, arrived, &job->len);
-	make_name(job->name, arrived, d->request_id, job->len);
-	pthread_mutex_lock(&s->mutex);
-	if (s->hangs)
-		free_job(job);
-	else
-		kept = have_done(s, job, until, &error);
-	pthread_mutex_unlock(&s->mutex);
-	if (kept == REASON_SPOOL_LATE)
-		complain(s, TROUBLE_LATE, "nothing was kept before the deadline");
+	bytes = encode(d, arrived, &len);
+	make_name(name, arrived, d->request_id, len);
+	reason = spool_io_write(s->io, name, bytes, len, until, &error);
+	if (reason == REASON_SPOOL_LATE)
+		log_trouble(s, TROUBLE_LATE, "nothing was kept before the deadline");
 	if (error != 0)
-		complain(s, TROUBLE_NO_HAND, strerror(error));
-	return kept;
+		log_trouble(s, TROUBLE_NO_THREAD, strerror(error));
+	return reason;
 }
 
-/* -- the way back -- */
+/* -- for the drain -- */
 
 bool
 spool_lock(struct spool *s)
@@ -962,14 +784,14 @@ spool_set_aside(struct spool *s, const char *name, const char *reason)
 	int n = 0;
 
 	if (mkdirat(s->dir, ASIDE, 0700) != 0 && errno != EEXIST) {
-		complain(s, TROUBLE_ASIDE, strerror(errno));
+		log_trouble(s, TROUBLE_ASIDE, strerror(errno));
 		return;
 	}
 	snprintf(to, sizeof to, ASIDE "/%.240s", name);
 	while (fstatat(s->dir, to, &st, AT_SYMLINK_NOFOLLOW) == 0 && n < 1000)
 		snprintf(to, sizeof to, ASIDE "/%.240s.%d", name, ++n);
 	if (renameat(s->dir, name, s->dir, to) != 0)
-		complain(s, TROUBLE_ASIDE, strerror(errno));
+		log_trouble(s, TROUBLE_ASIDE, strerror(errno));
 	else
 		log_event(LOG_ERROR, "spool", "trouble", "a file was set aside", "reason", reason,
 		    "file", to, "remedy", "look at it; it was not recorded", (const char *)NULL);

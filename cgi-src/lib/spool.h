@@ -1,7 +1,8 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * spool.h - durable files that hold deliveries while PostgreSQL is away.
  *
- * spool.c knows files and nothing of the database; drain.c brings them back. Everything
+ * spool.c knows files and nothing of the database; drain.c records them there. Everything
  * here is safe from several threads, and several processes may share a directory.
  */
 #ifndef SPOOL_H
@@ -13,7 +14,7 @@
 
 #include "delivery.h"
 
-#define SPOOL_NAME_SIZE 64 /* of a file's name, with the NUL; longer ones are not ours */
+#define SPOOL_NAME_SIZE 64 /* of a file's name, with the NUL; a longer name is a foreign file's */
 
 struct spool;
 
@@ -25,11 +26,11 @@ struct spool_options {
 
 /*
  * Open a spool. Returns an owned object for spool_close(), or NULL, and then a malloc'ed
- * sentence with the remedy in *error: there must be a directory that is ours alone (root
- * may open anybody's), because whoever writes into it forges payments.
+ * sentence with the remedy in *error: there must be a directory that only this user may use (root
+ * may open any), because a user who may write into it can forge payments.
  */
 struct spool *spool_open(const struct spool_options *, char **error);
-/* NULL is ignored. What hangs at the disk is left there after two seconds. */
+/* NULL is ignored. Threads that hang at the disk are left after two seconds, and all that they need. */
 void spool_close(struct spool *);
 
 /*
@@ -43,9 +44,9 @@ void spool_close(struct spool *);
  */
 enum reason spool_keep(struct spool *, const struct delivery *, int64_t arrived, int64_t until);
 
-/* -- the way back: for one process at a time, the one that has spool_lock() -- */
+/* -- for the drain: one process at a time, the one that has spool_lock() -- */
 
-/* Become the one. False: another process is, or the directory is gone. Ends with the process. */
+/* False: another process has it, or the directory is gone. Ends with the process. */
 bool spool_lock(struct spool *);
 void spool_unlock(struct spool *);
 
@@ -98,7 +99,7 @@ struct spooled {
 enum spool_read {
 	SPOOL_READ,      /* *spooled is filled */
 	SPOOL_GONE,      /* there is no such file any more */
-	SPOOL_TORN,      /* it is none of ours, or not all of it: for spool_set_aside() */
+	SPOOL_TORN,      /* it is no spool file, or not all of one: for spool_set_aside() */
 	SPOOL_UNREADABLE /* it cannot be read now; errno says why */
 };
 

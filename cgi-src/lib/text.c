@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * text.c - text that grows, strings of JSON, UTF-8.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * transfer.c - bytes in, struct transfer out.
  *
@@ -274,14 +275,4 @@ transfer_free(struct transfer *t)
 {
 	text_free(&t->text);
 	*t = (struct transfer){0};
-}
-
-enum transfer_field
-transfer_field_from_name(const char *name)
-{
-	int i;
-
-	for (i = 0; i < TRANSFER__MAX && strcmp(name, fields[i].name) != 0; i++)
-		;
-	return (enum transfer_field)i;
 }

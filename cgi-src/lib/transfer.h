@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * transfer.h - the decoded data.transfer object of the provider's page.
  *
@@ -110,11 +111,5 @@ void transfer_add_faults(
 
 /* Free what *t owns and zero it. Safe on a zeroed struct. */
 void transfer_free(struct transfer *t);
-
-/*
- * The field with this name in the payload, as the configuration's order_key
- * names it ("optional1", "payment_reference", …); TRANSFER__MAX if there is none.
- */
-enum transfer_field transfer_field_from_name(const char *name);
 
 #endif

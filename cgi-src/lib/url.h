@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * url.h - what kind of URL the configuration has. No name is looked up.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * main.c - foloosi-worker: what happens after the commit. Options, signals, the loop.
  *
@@ -15,7 +16,7 @@
  * at any time, and several may run at once, here or on other machines.
  *
  * SIGTERM and SIGINT: nothing new is taken; what is under way is waited for and reported (no
- * longer than event_timeout, or smtp_timeout). SIGHUP does the same, and the worker goes on with the
+ * longer than event_timeout, or smtp_timeout, and REPORT_MS). SIGHUP does the same, and the worker goes on with the
  * new configuration.
  *
  * Each turn of the main thread's loop feeds the service manager's watchdog (notify.h).
@@ -96,6 +97,8 @@ parse_options(int argc, char **argv)
 			break;
 		case OPTION_MERCHANT:
 			o.days.merchant = optarg;
+			break;
+		default: /* program_option() ends the program */
 			break;
 		}
 	if (optind < argc && strcmp(argv[optind], "reconcile") == 0) {

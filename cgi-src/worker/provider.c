@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * provider.c - what the provider's API says of transactions.
  *
@@ -10,6 +11,20 @@
 #include "mem.h"
 #include "money.h"
 #include "provider.h"
+
+void
+provider_get(
+    const struct provider *p, struct http_client *client, const struct http_client_request *r)
+{
+	struct http_client_request request = *r;
+	char *secret = xasprintf("secret_key: %s", p->secret);
+
+	request.headers = (const char *const[]){secret, "Accept: application/json", NULL};
+	request.keep = true;
+	http_client_submit(client, &request);
+	explicit_bzero(secret, strlen(secret));
+	free(secret);
+}
 
 static bool
 is_empty(const struct json *v)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * provider.h - what the provider's API says of transactions: its transaction-detail, and its list.
  */
@@ -8,6 +9,14 @@
 #include <stddef.h>
 
 #include "config.h"
+#include "http_client.h"
+
+/*
+ * Submit a GET to the provider, with its secret. The request has url, time-out, done and context, and
+ * perhaps a limit for the answer; its body is kept.
+ */
+void provider_get(
+    const struct provider *, struct http_client *, const struct http_client_request *);
 
 /* What the provider says of one transaction. */
 struct provider_answer {

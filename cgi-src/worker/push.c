@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * push.c - events to the merchants' endpoints, and by mail to their customers.
  *
@@ -113,7 +114,7 @@ struct endpoint {
 	int under_way;   /* events without an answer */
 	int64_t take_at; /* clock_ms(): the next query for events */
 
-	struct pg_array report[A__MAX];
+	struct text report[A__MAX];
 	int reported;      /* rows of the report */
 	int refusals;      /* of the report by the database, in a row */
 	int64_t report_at; /* clock_ms(): when it is sent at the latest */
@@ -239,7 +240,7 @@ push_free(struct push *p)
 		return;
 	for (struct endpoint *e = p->endpoints; e < p->endpoints + p->count; e++) {
 		for (int a = 0; a < A__MAX; a++)
-			pg_array_free(&e->report[a]);
+			text_free(&e->report[a]);
 		free(e->consumer);
 		free(e->site);
 	}
@@ -315,7 +316,7 @@ send_report(struct endpoint *e)
 	}
 	/* Reported; or the consumer was dropped, or something is wrong for longer: the leases run out. */
 	for (int a = 0; a < A__MAX; a++)
-		pg_array_clear(&e->report[a]);
+		text_clear(&e->report[a]);
 	e->reported = e->refusals = 0;
 }
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * push.h - events to the merchants' endpoints, and by mail to their customers.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * reconcile.c - "foloosi-worker reconcile": the provider's list of transactions against ours.
  *
@@ -200,21 +201,16 @@ static void
 ask_provider(struct question *q)
 {
 	struct run *r = q->run;
-	char *secret = xasprintf("secret_key: %s", r->merchant->provider.secret);
-	const char *headers[] = {secret, "Accept: application/json", NULL};
 
 	q->state = ASKED;
 	r->under_way++;
 	r->ask_at = clock_ms() + 60000 / r->merchant->provider.per_minute;
-	http_client_submit(r->client, &(struct http_client_request){.url = q->url,
-					  .headers = headers,
-					  .timeout_ms = TIMEOUT_MS,
-					  .keep = true,
-					  .answer_max = ANSWER_MAX,
-					  .done = on_answer,
-					  .context = q});
-	explicit_bzero(secret, strlen(secret));
-	free(secret);
+	provider_get(&r->merchant->provider, r->client,
+	    &(struct http_client_request){.url = q->url,
+		.timeout_ms = TIMEOUT_MS,
+		.answer_max = ANSWER_MAX,
+		.done = on_answer,
+		.context = q});
 }
 
 /* Ask all questions, side by side, until each is ANSWERED or UNREADABLE or the run is stopped. */
@@ -352,8 +348,8 @@ ask_about_findings(struct run *r, struct finding *findings, size_t count)
 static void
 record_findings(struct run *r, const struct finding *findings, size_t count)
 {
-	struct pg_array numbers = {0}, statuses = {0}, amounts = {0}, currencies = {0},
-			orders = {0}, faults = {0};
+	struct text numbers = {0}, statuses = {0}, amounts = {0}, currencies = {0}, orders = {0},
+		    faults = {0};
 	struct pg_rows rows;
 	bool busy = count > 0;
 
@@ -387,12 +383,12 @@ record_findings(struct run *r, const struct finding *findings, size_t count)
 		    run_may_wait(r, RETRY_MS, "another session holds an order of a transaction"))
 			run_wait(r, RETRY_MS);
 	}
-	pg_array_free(&numbers);
-	pg_array_free(&statuses);
-	pg_array_free(&amounts);
-	pg_array_free(&currencies);
-	pg_array_free(&orders);
-	pg_array_free(&faults);
+	text_free(&numbers);
+	text_free(&statuses);
+	text_free(&amounts);
+	text_free(&currencies);
+	text_free(&orders);
+	text_free(&faults);
 }
 
 /* Find the rows that differ from the database's. Returns how many this run had not seen. */
@@ -400,7 +396,7 @@ static size_t
 compare_rows(struct run *r, const struct provider_row *rows, size_t count, struct finding *findings,
     size_t *found)
 {
-	struct pg_array numbers = {0}, statuses = {0}, amounts = {0}, currencies = {0};
+	struct text numbers = {0}, statuses = {0}, amounts = {0}, currencies = {0};
 	struct pg_rows compared;
 	const struct provider_row **sent = xcalloc(count, sizeof(struct provider_row *));
 	size_t n = 0, fresh = 0;
@@ -432,10 +428,10 @@ compare_rows(struct run *r, const struct provider_row *rows, size_t count, struc
 		}
 	pg_rows_free(&compared);
 	free(sent);
-	pg_array_free(&numbers);
-	pg_array_free(&statuses);
-	pg_array_free(&amounts);
-	pg_array_free(&currencies);
+	text_free(&numbers);
+	text_free(&statuses);
+	text_free(&amounts);
+	text_free(&currencies);
 	return fresh;
 }
 

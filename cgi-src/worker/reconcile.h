@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * reconcile.h - "foloosi-worker reconcile": the provider's list of transactions against ours.
  */

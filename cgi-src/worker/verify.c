@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * verify.c - questions to the provider about transactions (verify = callback).
  *
@@ -147,8 +148,7 @@ ask_provider(struct asker *a, const char *transaction, const char *number, const
 {
 	struct question *q = xcalloc(1, sizeof *q);
 	const struct provider *p = &a->merchant->provider;
-	const char *headers[3] = {NULL, "Accept: application/json", NULL};
-	char *url, *secret;
+	char *url;
 
 	*q = (struct question){
 	    .asker = a, .transaction = strtoll(transaction, NULL, 10), .attempt = atoi(attempt)};
@@ -158,16 +158,10 @@ ask_provider(struct asker *a, const char *transaction, const char *number, const
 		return;
 	}
 	url = provider_detail_url(p, number);
-	headers[0] = secret = xasprintf("secret_key: %s", p->secret);
 	a->under_way++;
-	http_client_submit(a->verify->client, &(struct http_client_request){.url = url,
-						  .headers = headers,
-						  .timeout_ms = TIMEOUT_MS,
-						  .keep = true,
-						  .done = on_http_answer,
-						  .context = q});
-	explicit_bzero(secret, strlen(secret));
-	free(secret);
+	provider_get(p, a->verify->client,
+	    &(struct http_client_request){
+		.url = url, .timeout_ms = TIMEOUT_MS, .done = on_http_answer, .context = q});
 	free(url);
 }
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * verify.h - questions to the provider about transactions (verify = callback).
  */

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- after_restore(): what PostgreSQL cannot know after it was restored from a backup or to an earlier
 -- point in time: that later numbers were given away already. An endpoint recognises an event that
 -- comes twice by its number; a number that is used again would make it drop a new event.

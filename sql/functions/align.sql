@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- align_orders(): after each fact and act, an order is brought in line with what is known of its money.
 --
 -- Deliveries, persons, the provider's word and refunds all end here. The order in which the facts came plays no part, but for

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- A transaction gets its order from a person, or loses it again.
 
 create or replace function foloosi.lock_transaction(p_id bigint, p_order_ref text default null) returns foloosi.transactions

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- Taking deliveries off the list of what waits for a person.
 
 create or replace function foloosi.dismiss_attention(id bigint, note text default null) returns void

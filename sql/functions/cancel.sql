@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- Time cancels: orders that failed and were not paid since, and registered orders that nobody pays.
 --
 -- Paid money is never cancelled because a webhook was late. So nothing is cancelled for a while where payments may wait

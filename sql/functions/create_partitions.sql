@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- Months of foloosi.bodies.
 
 create or replace function foloosi.create_partitions(months int default 12) returns int

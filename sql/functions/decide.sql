@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- decide(): the order rules. This is the heart of the schema; the rows themselves are in rules.sql.
 --
 -- It reads and decides, and writes nothing (but draws ids). First the facts: one read for a

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- erase_customer(): a data-protection request. One customer's personal fields, and the raw bytes that
 -- hold them, go; amounts, orders and the ledger of digests stay.
 --

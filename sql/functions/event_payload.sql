@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- What the merchant's systems read of an event.
 
 create or replace function foloosi.event_payload(event foloosi.events) returns jsonb

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- Events out: every consumer gets every event at least once, those of one order in their order.
 --
 -- The hard part is that ids are drawn before they are committed: a consumer that only remembers

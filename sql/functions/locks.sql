@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- Locks of orders and transactions, taken before anything is read.
 --
 -- A delivery needs its order, its transaction (by number and by reference, as either

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- Mails to customers: the one thing that foloosi-worker may learn of a person is where to mail.
 --
 -- A merchant's mails are a consumer of events like its endpoints (events.sql). This function hands

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- Merchants' policy.
 
 create or replace function foloosi.set_merchant(

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- Where the money is: what was captured, what is known to have gone back, and what is left.
 --
 -- Everything here is computed anew from all facts, whatever their order. A refund is a row of foloosi.refunds;

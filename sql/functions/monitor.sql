@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- What a monitoring system asks the database, for /metrics of foloosi-webhook.
 --
 -- It is asked every few seconds, for ever, so it reads nothing that grows with the payments: what

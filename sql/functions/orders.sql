@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- What persons, and the merchant's shop, say about orders: register_order, resolve_order. Each function waits for the locks that
 -- a delivery of the order takes, so it never crosses one under way.
 

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- What persons say about money that goes back: settle, withdraw, reopen, record_refund.
 --
 -- Each waits for the locks that a delivery of the transaction takes, writes its fact, and brings the order in line.

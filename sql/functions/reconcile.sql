@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- Reconciliation: the provider's list of transactions against ours.
 --
 --   begin_reconciliation -> for each page: compare_transactions, record_reconciled -> end_reconciliation

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- record_deliveries(): the one function that the handler knows.
 --
 --   arrays -> elements -> try_locks -> cut into segments -> for each: decide, write -> bodies

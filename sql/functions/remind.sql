@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- Open paybacks are not forgotten: after the merchant's remind_after their event comes again.
 --
 -- A reminder is by time, never by a delivery: repeats open nothing and emit nothing, as the rules have it.

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- A delivery once more, by a person: for good (replay_transfer), or only to see what it would do
 -- (explain_delivery). replay_delivery() in record_deliveries.sql is the short way for what the database or a trigger refused.
 --

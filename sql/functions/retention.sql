@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- Retention: old bytes and personal fields go; the ledger of digests, which makes a repeat a repeat,
 -- and the books stay for ever. A repeat of bytes that are gone is found by its digest as ever.
 --

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- The order rules as data: one row each. decide() finds the number of the first that matches and joins this
 -- view; explain, the README's table and foloosi-sql(7) are made of the same rows.
 --

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- Function: foloosi.schema_version()
 --
 --   The version of this schema, so that a program refuses to work on one that

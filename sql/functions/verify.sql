@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- Verification by call-back (verify = callback): which transactions the provider is to be asked
 -- about, and what its word does.
 --

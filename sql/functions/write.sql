@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- write(): make decided deliveries true. One statement a table, skipped when it has
 -- nothing to do; all in the caller's transaction.
 

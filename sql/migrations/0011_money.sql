@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- 0011: where the money is. Refunds are rows, orders can be refunded, and time cancels.
 --
 -- Deliveries wait until all is done: what one wrote between the statements below and the new functions

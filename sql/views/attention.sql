@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- Everything that waits for a person, in one list.
 create or replace view foloosi.attention as
     select 'order' as kind, o.id, o.merchant, o.order_ref, o.reason,

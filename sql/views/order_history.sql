@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- Every change of an order with its cause. A view and not a table: the deliveries and the
 -- decisions already say what they changed, and a third copy would cost each payment a row.
 create or replace view foloosi.order_history as

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: MIT
 """make bench, bench-quick, bench-growth: how fast, next to what a merchant could take instead.
 
 bench.py full     everything; writes tests/bench/RESULTS.md and throughput.svg        < 15 minutes
@@ -9,7 +10,7 @@ All servers are private and on this machine: they share its cores with the load 
 so what counts is the ratio of two lines of one run. Everything is interleaved (A B C A B C) and
 the medians are given, with the smallest and the largest value.
 
-Each measurement begins with empty tables and a checkpoint, for otherwise whoever comes later
+Each measurement begins with empty tables and a checkpoint, for otherwise the later one
 would have the larger tables. What grown tables cost is what `growth` is for. After each one
 it is counted that every 200 has its rows; a measurement with a failed request is an error.
 """
@@ -38,7 +39,7 @@ ROUNDS = int(os.environ.get("ROUNDS") or 3)
 LOAD = os.getloadavg()[0]
 TICKS = os.sysconf("SC_CLK_TCK")
 
-# Who has 10 million deliveries (15 GB) has more memory than that: a quarter of 4 GB, the manual's advice.
+# A machine with 10 million deliveries (15 GB) has more memory than that: a quarter of 4 GB, the manual's advice.
 GROWN = {"shared_buffers": "1GB"}
 SCRIPTS = {"one": "record_deliveries, one event", "scalar": "scalar procedure, one event", "set64": "record_deliveries, sets of 64"}
 WARM = 2  # seconds of pgbench that do not count: each of its sessions connects, compiles and plans in them

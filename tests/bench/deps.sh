@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # What only the bench needs: `make bench-deps`, after `make deps`. The packages by the rules of
 # tests/deps.sh (no service is left running), Fastify and pg below $B, where the bench looks for them.
 set -eu

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: MIT
 """From the commit to the merchant's endpoint: how long an event takes, at a steady rate.
 
     B=build tests/bench/events.py [RATE [SECONDS [WORKERS]]]

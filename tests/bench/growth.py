@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """make bench-growth: what grown tables cost.
 
 Two databases in one cluster, each with a handler of its own behind one nginx; one of them has

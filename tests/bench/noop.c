@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * noop.c - a FastCGI program that does nothing: it reads the body and answers 200.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pace.c - an open-loop load generator: requests begin when their time has come, whatever
  * became of the ones before.
@@ -192,7 +193,7 @@ main(int argc, char **argv)
 {
 	double rate, seconds, at = 0;
 	size_t connections, total = 0, next = 0;
-	struct connection *crew;
+	struct connection *all;
 	int64_t *schedule, begin, end;
 
 	if (argc != 7)
@@ -218,12 +219,12 @@ main(int argc, char **argv)
 		schedule[total++] = (int64_t)(at * 1e9);
 	}
 	latencies = calloc(total + connections, sizeof *latencies);
-	crew = calloc(connections, sizeof *crew);
+	all = calloc(connections, sizeof *all);
 	idle = calloc(connections, sizeof *idle);
 	if ((epoll = epoll_create1(EPOLL_CLOEXEC)) < 0)
 		err(1, "epoll_create1");
 	for (size_t i = 0; i < connections; i++)
-		connect_it(&crew[i]);
+		connect_it(&all[i]);
 
 	begin = now() + 10000000;
 	end = begin + (int64_t)(seconds * 1e9 + GRACE);

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Throughput and p99 against connections. bench.py gives data, out, names and one.
 set terminal svg size 860,350 font "sans-serif,12" background "white"
 set output out

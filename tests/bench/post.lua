@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- wrk: deliveries like the provider's sample, each another one.
 --
 --	wrk ... -s post.lua URL -- payload.json random      every id random: the worst for every index

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- What one would write without sets: one event a call, in plain plpgsql. The other way to commit
 -- one by one; the bench takes the better of the two.
 --

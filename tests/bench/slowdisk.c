@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * slowdisk.c - LD_PRELOAD: each fdatasync() and fsync() takes SLOWDISK_US microseconds more.
  *

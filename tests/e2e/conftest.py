@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The stack of the end-to-end tests, once a session: real servers, private to this run.
 
 `front` is a parameter: the same test through nginx, through Apache in its three ways, and on the

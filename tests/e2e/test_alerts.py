@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """prometheus/: the alert rules fire when they should and not a little before; rules and dashboard speak of metrics that exist."""
 import json
 import re
@@ -116,16 +117,16 @@ def test_rules_and_dashboard_are_valid(tmp_path):
 
 def test_every_metric_exists():
     """What rules and dashboard ask for is in a real answer, with the labels by which they ask."""
-    house = OperationsSite(scratch())
+    site = OperationsSite(scratch())
     try:
-        house.start()
-        house.postgres.query("select foloosi.add_consumer('erp')")
-        assert house.fronts["bare"].send(Request(house.path(), body=encode(transfer()))).outcome == "recorded"
-        stack.wait_for("the facts", lambda: any(s.startswith("foloosi_events_backlog") for s in house.metrics()))
-        facts = {m for m, in house.query("select distinct metric from foloosi.monitor()")}
-        real = parse(house.get("/metrics").body.decode())
+        site.start()
+        site.postgres.query("select foloosi.add_consumer('erp')")
+        assert site.fronts["bare"].send(Request(site.path(), body=encode(transfer()))).outcome == "recorded"
+        stack.wait_for("the facts", lambda: any(s.startswith("foloosi_events_backlog") for s in site.metrics()))
+        facts = {m for m, in site.query("select distinct metric from foloosi.monitor()")}
+        real = parse(site.get("/metrics").body.decode())
     finally:
-        house.close()
+        site.close()
     names = {re.match("[a-z_]+", s)[0] for s in real}
     labels = {name: {k for s in real if s.startswith(name + "{") for k in re.findall(r'(\w+)="', s)} | {"instance", "job"} for name in names}
     text = ALERTS.read_text()

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The table of answers, line by line and in its order, through every front."""
 import base64
 import gzip

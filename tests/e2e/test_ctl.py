@@ -1,6 +1,7 @@
+# SPDX-License-Identifier: MIT
 """foloosictl as an operator uses it: against a real database with some hundred orders, hostile texts among them.
 
-What a stranger chose must neither be obeyed by a terminal nor stand in a command that one is told to paste; what is
+Texts from outside must neither control a terminal nor be part of a command that an operator pastes; what is
 said to change nothing must change nothing; what is listed must be all of it, once.
 """
 import decimal
@@ -27,7 +28,7 @@ HOSTILE = [
     "\x1b[2J\x1b]0;owned\x07", "'; drop table orders; --", "$(reboot)", "漢字の注文", "e\u0301clair", "\u202etxt.exe",
     "\u009b31mred", "tab\tand\nline", "a" * 255, "😀😀", "-rf", "--help", "%s%n", "\\x41", "100",
 ]
-# what a terminal obeys, or an eye is deceived by
+# what controls a terminal, or misleads a reader
 HARMFUL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 BOOKS = ["deliveries", "transactions", "orders", "other_transactions", "paybacks", "events", "bodies", "rejections", "decisions"]
 PERSONAL = ["customer@example.com", "555534533", "1111"]
@@ -268,7 +269,7 @@ def test_resolve(shop):
 
 
 def test_what_was_done_before_is_an_error(shop):
-    """A remedy from a list of yesterday does nothing, and says who was there first."""
+    """An outdated remedy does nothing, and says by whom and when the case was closed."""
     shop.query("select foloosi.record_delivery('shop', 'success', 'TWICE', 'TW-' || n, amount => 11, currency => 'AED') from generate_series(1, 2) n")
     shop.query("select foloosi.record_delivery('shop', 'chargeback', 'TWICE', 'TW-1', amount => 11, currency => 'AED')")
     waiting = {w["kind"]: w["id"] for w in shop.json("attention") if w["order_ref"] == "TWICE"}
@@ -281,6 +282,11 @@ def test_what_was_done_before_is_an_error(shop):
     recorded = shop.json("deliveries", "--order", "TWICE", "--outcome", "recorded")[0]["id"]
     assert "does not wait for a person" in shop.ctl("attention", "dismiss", recorded, code=1)
     assert "nothing with the id" in shop.ctl("attention", "dismiss", 999999999, code=1)
+    shop.query("select foloosi.add_consumer('idle', 'shop')")
+    assert "none of these events waits" in shop.ctl("events", "discard", "idle", 999999999, code=1)
+    assert "none of these events waits" in shop.ctl("events", "retry", "idle", 999999999, code=1)
+    assert shop.ctl("events", "retry", "idle") == "0 events will be handed out again\n"
+    shop.ctl("events", "drop", "idle")
 
 
 def test_a_wrong_word_is_said(shop):

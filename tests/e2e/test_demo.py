@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """make demo and make demo-stop, in a copy of the tree: what is printed fits a terminal, and a stop finds what runs."""
 import json
 import os

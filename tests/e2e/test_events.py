@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Events by pull: every consumer gets every event at least once, those of an order in their order.
 
 Writers and consumers are sessions of their own, as in life: what is held open, rolled back or
@@ -14,8 +15,6 @@ import pytest
 
 from support import stack
 from support.site import scratch
-
-README = (stack.ROOT / "README.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +227,7 @@ def test_ids_that_were_rolled_back_block_nobody_and_are_forgotten(pg, name):
 
 
 def test_a_gap_is_kept_while_anybody_runs_who_may_fill_it(pg, name):
-    """An idle transaction with a number that is older than the gap: nobody can know what it drew."""
+    """An idle transaction with a number that is older than the gap: what it drew is not known."""
     with consumer(pg) as c, pg.connect() as idle, pg.connect() as w:
         with idle.transaction():
             idle.execute("select pg_current_xact_id()")

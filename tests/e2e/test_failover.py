@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Primary and synchronous standby: nothing acknowledged is lost when the primary dies, and a commit that the
 standby did not confirm is never acknowledged."""
 import contextlib
@@ -103,7 +104,7 @@ def test_a_standby_that_never_confirms(own):
 
 
 def test_a_cancelled_wait_is_never_acknowledged(own):
-    """The server says success then, and warns: committed here, nowhere else."""
+    """The server says success then, and warns: committed here and nowhere else."""
     own.settle()
     results = []
     with frozen(own.standby.pid):
@@ -166,8 +167,18 @@ def test_sessions_that_wait_are_few(own):
     stack.wait_for("the waiting sessions", lambda: own.waiting() == 0)
 
 
-def test_failover_under_load(own):
-    """The last test: afterwards the standby is the primary."""
+@pytest.fixture
+def losing():
+    """One whose primary a test may kill."""
+    site = FailoverSite(scratch())
+    try:
+        yield site.start()
+    finally:
+        site.close()
+
+
+def test_failover_under_load(losing):
+    own = losing
     own.settle()
     with Load(own, own.doors["spool"], senders=8) as spooling, Load(own, own.doors["plain"], senders=8) as plain:
         time.sleep(1)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Peers that mean harm: slow, half-open or silent at the web servers, and anything at all at the FastCGI socket."""
 import os
 import random
@@ -37,7 +38,7 @@ def head(site, length):
 @pytest.mark.parametrize("name", ["nginx", "apache-proxy"])
 @pytest.mark.parametrize("how", ["no byte", "slow headers", "slow bodies"])
 def test_a_crowd_that_does_not_go_on(own, name, how):
-    """As slowhttptest has them: the web server holds them, and who sends all of his request is served."""
+    """As slowhttptest has them: the web server holds them, and a whole request is served."""
     front = own.front(name)
     body = encode(transfer())
     said = {"no byte": b"", "slow headers": head(own, len(body)), "slow bodies": head(own, len(body)) + b"\r\n" + body[:5]}[how]
@@ -66,7 +67,7 @@ def speak(site, said, leave=True):
         while s.recv(65536):
             pass
     except OSError:
-        pass  # it has hung up, which is its right
+        pass  # it may close the connection
     finally:
         s.close()
 

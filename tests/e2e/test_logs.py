@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """No log of any server holds a token, a body or anything personal, whatever goes wrong.
 
 Values that cannot be mistaken are sent along every way that there is, good and bad; then every
@@ -155,7 +156,7 @@ def test_no_log_holds_a_secret(own):
         assert fronts[0].send(Request(own.path(), body=encode(planted()))).status == 503
         c.execute("rollback")
 
-    # What a person types, and the database refuses. (Whoever logs every statement has these too.)
+    # What a person types, and the database refuses. (A server that logs every statement has these too.)
     own.query("alter system reset log_min_duration_statement")
     own.query("select pg_reload_conf()")
     time.sleep(0.3)

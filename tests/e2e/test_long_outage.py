@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """PostgreSQL is down for a minute under load: nothing but 2xx, and all of it is in the database soon after."""
 import re
 import subprocess

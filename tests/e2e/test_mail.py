@@ -1,4 +1,5 @@
-"""Mails to customers, over real SMTP: aiosmtpd on loopback, which refuses, greylists and hangs as told.
+# SPDX-License-Identifier: MIT
+"""Mails to customers, over real SMTP: aiosmtpd on loopback, which refuses, greylists and hangs as the test wants.
 
 What arrives is read by Python's own parser of mail, which notes every defect.
 """
@@ -91,15 +92,15 @@ class Office:
 
 
 @pytest.fixture(scope="module")
-def house():
-    house = WorkerSite()
+def site():
+    site = WorkerSite()
     for name, text in (("paid.txt", PAID), ("cancelled.txt", CANCELLED)):
-        (house.home / name).write_text(text)
-        (house.home / name).chmod(0o644)
+        (site.home / name).write_text(text)
+        (site.home / name).chmod(0o644)
     try:
-        yield house
+        yield site
     finally:
-        house.close()
+        site.close()
 
 
 @pytest.fixture
@@ -112,14 +113,14 @@ def office():
 class Shop:
     """A merchant that mails, and one worker or more."""
 
-    def __init__(self, house, office, workers=1, merchant=None, **settings):
-        self.house, self.office = house, office
-        self.name = house.merchant()
-        self.settings = {"mail_from": "orders@shop.example", "mail_name": "Le Café: \"Shop\"", "mail_success": house.home / "paid.txt",
-                         "mail_cancel": house.home / "cancelled.txt", **(merchant or {})}
+    def __init__(self, site, office, workers=1, merchant=None, **settings):
+        self.site, self.office = site, office
+        self.name = site.merchant()
+        self.settings = {"mail_from": "orders@shop.example", "mail_name": "Le Café: \"Shop\"", "mail_success": site.home / "paid.txt",
+                         "mail_cancel": site.home / "cancelled.txt", **(merchant or {})}
         settings = {"smtp_url": office.url, "smtp_tls": "no", **settings}
-        self.workers = [house.worker({self.name: self.settings}, **settings) for _ in range(workers)]
-        until("the consumer", lambda: house.pg.query("select 1 from foloosi.consumers where consumer = %s", [self.consumer]))
+        self.workers = [site.worker({self.name: self.settings}, **settings) for _ in range(workers)]
+        until("the consumer", lambda: site.pg.query("select 1 from foloosi.consumers where consumer = %s", [self.consumer]))
 
     @property
     def consumer(self):
@@ -134,15 +135,15 @@ class Shop:
         sql = ("select outcome from foloosi.record_delivery(%(merchant)s, %(status)s, transaction_no => %(no)s,"
                f" customer_email => %(address)s, {names})")
         arguments = {"merchant": self.name, "status": status, "no": f"MNO-{n}", "address": address, **fields}
-        c.execute(sql, arguments) if c else self.house.pg.query(sql, arguments)
+        c.execute(sql, arguments) if c else self.site.pg.query(sql, arguments)
         return fields["order_ref"], address
 
     def left(self):
-        return self.house.left(self.name)
+        return self.site.left(self.name)
 
     def done(self):
         """Has the worker seen everything, and is nothing left?"""
-        return self.house.pg.query(
+        return self.site.pg.query(
             "select 1 from foloosi.consumers c where c.consumer = %s and c.position >= (select max(id) from foloosi.events)"
             " and not exists (select from foloosi.dispatches d where d.consumer_id = c.id)", [self.consumer]) != []
 
@@ -157,8 +158,8 @@ class Shop:
 
 
 @pytest.fixture
-def shop(house, office):
-    shop = Shop(house, office)
+def shop(site, office):
+    shop = Shop(site, office)
     yield shop
     shop.close()
 
@@ -176,7 +177,7 @@ def test_a_customer_is_told(shop):
     assert [a.addr_spec for a in letter.To.addresses] == [address]
     assert letter.subject == f"Заказ {order} is paid"
     assert letter.mail.get_content_type() == "text/plain" and letter.mail.get_content_charset() == "utf-8"
-    (no, event, at), = shop.house.pg.query("select t.transaction_no, e.id, e.created_at from foloosi.events e join foloosi.transactions t"
+    (no, event, at), = shop.site.pg.query("select t.transaction_no, e.id, e.created_at from foloosi.events e join foloosi.transactions t"
                                            " on t.id = e.transaction_id where e.order_ref = %s", [order])
     fields = {"{amount}": "100.50", "{currency}": "AED", "{optional2}": "Online Class", "{transaction_no}": no, "{{": "{"}
     body = PAID.split("\n\n", 1)[1]
@@ -190,7 +191,7 @@ def test_a_customer_is_told(shop):
 
 
 def test_both_kinds_in_order(shop):
-    with shop.house.pg.connect() as c, c.transaction():
+    with shop.site.pg.connect() as c, c.transaction():
         order, address = shop.pay("failed", c=c, transaction_message="Карта отклонена")
         shop.pay("success", address=address, c=c, order_ref=order)
         shop.pay("success", address=address, c=c, order_ref=order)  # payback.due: none of the customer's business
@@ -199,8 +200,8 @@ def test_both_kinds_in_order(shop):
     assert shop.office.to(address)[0].body == "Sorry. Карта отклонена\n"
 
 
-def test_only_what_has_a_template(house, office):
-    shop = Shop(house, office, merchant={"mail_cancel": []})
+def test_only_what_has_a_template(site, office):
+    shop = Shop(site, office, merchant={"mail_cancel": []})
     shop.pay("failed")
     _, address = shop.pay()
     until("the mail", lambda: office.letters and shop.done())
@@ -209,19 +210,19 @@ def test_only_what_has_a_template(house, office):
     shop.close()
 
 
-def test_off_by_default(house, office):
-    merchant = house.merchant()
+def test_off_by_default(site, office):
+    merchant = site.merchant()
     endpoint = Endpoint()
-    worker = house.worker({merchant: {"event_url": endpoint.url(), "event_secret": SECRETS[0]}}, smtp_url=office.url, smtp_tls="no")
-    house.known(merchant)
-    house.deliver(merchant)
+    worker = site.worker({merchant: {"event_url": endpoint.url(), "event_secret": SECRETS[0]}}, smtp_url=office.url, smtp_tls="no")
+    site.known(merchant)
+    site.deliver(merchant)
     until("the event", lambda: endpoint.requests)
-    assert house.pg.query("select consumer from foloosi.consumers where merchant = %s and consumer like '%%mail%%'", [merchant]) == []
+    assert site.pg.query("select consumer from foloosi.consumers where merchant = %s and consumer like '%%mail%%'", [merchant]) == []
     assert office.letters == [] and worker.stop() == 0
     endpoint.close()
 
 
-# -- who may be mailed -----------------------------------------------------------------------
+# -- which addresses -----------------------------------------------------------------------
 
 
 HOSTILE = ["a@b.c\r\nBcc: victim@example.com", "a@b.c\nDATA\n", "victim@example.com, other@example.com", "victim@example.com,other@example.com",
@@ -232,7 +233,7 @@ HOSTILE = ["a@b.c\r\nBcc: victim@example.com", "a@b.c\nDATA\n", "victim@example.
 
 
 def test_hostile_addresses_are_not_mailed(shop):
-    with shop.house.pg.connect() as c:
+    with shop.site.pg.connect() as c:
         for address in HOSTILE:
             shop.pay(address=address, c=c)
         shop.pay(address=None, c=c)
@@ -241,7 +242,7 @@ def test_hostile_addresses_are_not_mailed(shop):
     assert len(shop.office.letters) == 1
     assert shop.log().count("the transaction's address is not valid") == len(HOSTILE)
     assert shop.log().count("the transaction has no address") == 1
-    assert shop.house.attention(shop.name) == []
+    assert shop.site.attention(shop.name) == []
 
 
 @pytest.mark.parametrize("around", ["%s ", " %s", "%s\r\n", "\u00a0%s\u3000"])
@@ -261,16 +262,16 @@ def test_amounts_have_their_currencys_decimals(shop, amount, currency, shown):
 
 
 @pytest.mark.parametrize("field", ["order_ref", "optional2", "transaction_no"])
-def test_hostile_fields_stay_where_they_are(house, office, field):
-    (house.home / f"all-{field}.txt").write_text(f"Subject: {{{field}}}\n\n{{{field}}}\n")
-    (house.home / f"all-{field}.txt").chmod(0o644)
-    shop = Shop(house, office, merchant={"mail_success": house.home / f"all-{field}.txt"})
+def test_hostile_fields_stay_where_they_are(site, office, field):
+    (site.home / f"all-{field}.txt").write_text(f"Subject: {{{field}}}\n\n{{{field}}}\n")
+    (site.home / f"all-{field}.txt").chmod(0o644)
+    shop = Shop(site, office, merchant={"mail_success": site.home / f"all-{field}.txt"})
     for value in ["x\r\nBcc: victim@example.com", "x\r\n\r\n<html>", "\r\n.\r\nMAIL FROM:<a@b.c>", "=?UTF-8?Q?x=0D=0ABcc:_v?=", "y" * 120 + "\n.\n", "🎉" * 30, "\x01\x1b[2J", "{amount}"]:
         value = value.replace("x", f"x{next(numbers)}", 1)
         before = len(office.letters)
         if field == "transaction_no":
             value = value[:60]
-            shop.house.pg.query("select outcome from foloosi.record_delivery(%s, 'success', %s, %s, amount => 1, currency => 'AED', customer_email => 'c@example.com')",
+            shop.site.pg.query("select outcome from foloosi.record_delivery(%s, 'success', %s, %s, amount => 1, currency => 'AED', customer_email => 'c@example.com')",
                                 [shop.name, f"H-{next(numbers)}", value])
         else:
             shop.pay(address="c@example.com", **{field: value})
@@ -295,10 +296,10 @@ def test_5xx_waits_for_a_person_at_once(shop):
     _, good = shop.pay()
     until("the other", lambda: shop.office.to(good))
     until("the report", lambda: [(r[1], r[2], r[3], r[4]) for r in shop.left()] == [("dead", 1, 550, "SMTP 550")])
-    (kind, ref, reason, detail, remedy), = shop.house.attention(shop.name)
+    (kind, ref, reason, detail, remedy), = shop.site.attention(shop.name)
     assert (kind, ref, reason) == ("event", order, "SMTP 550") and shop.consumer in remedy and "@" not in detail + remedy
     shop.office.rcpt = None
-    again = subprocess.run([stack.built("foloosictl"), "events", "retry", shop.consumer, "--database", shop.house.pg.conninfo("foloosi_operator")],
+    again = subprocess.run([stack.built("foloosictl"), "events", "retry", shop.consumer, "--database", shop.site.pg.conninfo("foloosi_operator")],
                            capture_output=True, text=True)
     assert (again.returncode, again.stdout) == (0, "1 events will be handed out again\n"), again.stderr
     until("the dead letter", lambda: shop.office.to("nobody@example.com") and shop.done())
@@ -317,22 +318,22 @@ def test_what_fails_is_tried_again_with_the_same_mail(shop, where, reply, status
     shop.office.rcpt = None
     shop.office.data = lambda letter: seen.append(letter.bytes)
     if status >= 500:
-        shop.house.pg.query("select foloosi.retry_events(%s)", [shop.consumer])
-    until("the mail", lambda: shop.house.hurry(shop.name) or shop.office.to(address))
+        shop.site.pg.query("select foloosi.retry_events(%s)", [shop.consumer])
+    until("the mail", lambda: shop.site.hurry(shop.name) or shop.office.to(address))
     assert len(set(seen)) == 1
     until("the report", shop.done)
 
 
-def test_nobody_listens_then_somebody_does(house, office):
+def test_nobody_listens_then_somebody_does(site, office):
     port = office.port
     office.close()
-    shop = Shop(house, office)
+    shop = Shop(site, office)
     orders = [shop.pay() for _ in range(6)]
     until("the reports", lambda: [r[4] for r in shop.left()].count("nobody listens there, or the network is down") >= 5)
-    until("the circuit", lambda: house.consumer(shop.name)[2])
-    assert house.attention(shop.name) == []  # not yet
+    until("the circuit", lambda: site.consumer(shop.name)[2])
+    assert site.attention(shop.name) == []  # not yet
     office = Office(port)
-    until("the mails", lambda: house.hurry(shop.name) or all(office.to(a) for _, a in orders))
+    until("the mails", lambda: site.hurry(shop.name) or all(office.to(a) for _, a in orders))
     until("the report", shop.done)
     assert len(office.letters) == 6
     shop.office = office
@@ -340,7 +341,7 @@ def test_nobody_listens_then_somebody_does(house, office):
     office.close()
 
 
-def test_a_slow_mail_server_holds_up_no_endpoint(house, office):
+def test_a_slow_mail_server_holds_up_no_endpoint(site, office):
     """libcurl waits for the reply to a mail's end within its call: the thread of HTTP must not notice."""
     gate = threading.Event()
 
@@ -350,8 +351,8 @@ def test_a_slow_mail_server_holds_up_no_endpoint(house, office):
 
     office.data = slow
     endpoint = Endpoint()
-    shop = Shop(house, office, merchant={"event_url": endpoint.url(), "event_secret": SECRETS[0]})
-    until("the consumers", lambda: len(house.consumer(shop.name)) == 2)
+    shop = Shop(site, office, merchant={"event_url": endpoint.url(), "event_secret": SECRETS[0]})
+    until("the consumers", lambda: len(site.consumer(shop.name)) == 2)
     order, address = shop.pay()
     more = [shop.pay()[0] for _ in range(3)]
     until("the events", lambda: {order, *more} <= set(endpoint.orders()))
@@ -366,15 +367,15 @@ def test_a_slow_mail_server_holds_up_no_endpoint(house, office):
 
 
 @pytest.fixture(scope="module")
-def certificate(house):
-    key, certificate = house.home / "key.pem", house.home / "cert.pem"
+def certificate(site):
+    key, certificate = site.home / "key.pem", site.home / "cert.pem"
     subprocess.run([stack.program("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "2",
                     "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
     certificate.chmod(0o644)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    (house.home / "smtp.auth").write_text("robot:pass:wörd\n")
-    stack.give(house.home / "smtp.auth", "www-data", mode=0o600)
+    (site.home / "smtp.auth").write_text("robot:pass:wörd\n")
+    stack.give(site.home / "smtp.auth", "www-data", mode=0o600)
     return context, certificate
 
 
@@ -386,11 +387,11 @@ def authenticator(accepted):
     return check
 
 
-def test_starttls_and_a_password(house, certificate):
+def test_starttls_and_a_password(site, certificate):
     context, ca = certificate
     tries = []
     office = Office(tls_context=context, require_starttls=True, auth_required=True, authenticator=authenticator(tries))
-    shop = Shop(house, office, smtp_tls="yes", smtp_ca_file=ca, smtp_auth_file=house.home / "smtp.auth")
+    shop = Shop(site, office, smtp_tls="yes", smtp_ca_file=ca, smtp_auth_file=site.home / "smtp.auth")
     _, address = shop.pay()
     until("the mail", lambda: office.to(address))
     assert tries and all(ok for _, ok in tries)
@@ -398,53 +399,53 @@ def test_starttls_and_a_password(house, certificate):
     office.close()
 
 
-def test_smtps(house, certificate):
+def test_smtps(site, certificate):
     context, ca = certificate
     office = Office(ssl_context=context)
-    shop = Shop(house, office, smtp_tls="yes", smtp_ca_file=ca, smtp_url=office.url.replace("smtp:", "smtps:"))
+    shop = Shop(site, office, smtp_tls="yes", smtp_ca_file=ca, smtp_url=office.url.replace("smtp:", "smtps:"))
     _, address = shop.pay()
     until("the mail", lambda: office.to(address))
     shop.close()
     office.close()
 
 
-def test_no_tls_no_mail(house, office, certificate):
-    shop = Shop(house, office, smtp_tls="yes", smtp_auth_file=house.home / "smtp.auth")
+def test_no_tls_no_mail(site, office, certificate):
+    shop = Shop(site, office, smtp_tls="yes", smtp_auth_file=site.home / "smtp.auth")
     shop.pay()
     until("the report", lambda: [r[4] for r in shop.left()] == ["the server does not offer STARTTLS"])
     assert office.letters == []
     shop.close()
 
 
-def test_an_unknown_certificate_is_refused(house, certificate):
+def test_an_unknown_certificate_is_refused(site, certificate):
     office = Office(tls_context=certificate[0], require_starttls=True)
-    shop = Shop(house, office, smtp_tls="yes")
+    shop = Shop(site, office, smtp_tls="yes")
     shop.pay()
     until("the report", lambda: [r[4] for r in shop.left()] == ["TLS: the certificate is not valid, or the handshake failed"])
     shop.close()
     office.close()
 
 
-def test_a_wrong_password_is_no_fault_of_the_mail(house, certificate):
+def test_a_wrong_password_is_no_fault_of_the_mail(site, certificate):
     office = Office(auth_required=True, auth_require_tls=False, authenticator=lambda *_: AuthResult(success=False, handled=False))
-    shop = Shop(house, office, smtp_auth_file=house.home / "smtp.auth")
+    shop = Shop(site, office, smtp_auth_file=site.home / "smtp.auth")
     shop.pay()
     until("the report", lambda: [(r[1], r[4]) for r in shop.left()] == [("waiting", "the server refuses user or password")])
     shop.close()
     office.close()
 
 
-def test_what_commits_while_it_is_handed_out_is_mailed(house, office):
+def test_what_commits_while_it_is_handed_out_is_mailed(site, office):
     """An event that commits after the question began and before it is answered."""
-    shop = Shop(house, office)
+    shop = Shop(site, office)
     gate = 4711
-    with house.pg.connect() as c:
+    with site.pg.connect() as c:
         c.execute("alter function foloosi.feed rename to feed_at_once")
         c.execute(f"""create function foloosi.feed(p_id int, n int) returns int language plpgsql as $$
             begin perform pg_advisory_xact_lock({gate}); return foloosi.feed_at_once(p_id, n); end $$""")
         try:
             c.execute("select pg_advisory_lock(%s)", [gate])
-            until("the question", lambda: house.pg.query("select 1 from pg_locks where locktype = 'advisory' and not granted and objid = %s", [gate]))
+            until("the question", lambda: site.pg.query("select 1 from pg_locks where locktype = 'advisory' and not granted and objid = %s", [gate]))
             _, address = shop.pay()
             c.execute("select pg_advisory_unlock(%s)", [gate])
             until("the mail", lambda: office.to(address))
@@ -458,16 +459,16 @@ def test_what_commits_while_it_is_handed_out_is_mailed(house, office):
 # -- once ------------------------------------------------------------------------------------
 
 
-def test_once_by_several_workers(house, office):
-    shop = Shop(house, office, workers=3)
-    with house.pg.connect() as c:
+def test_once_by_several_workers(site, office):
+    shop = Shop(site, office, workers=3)
+    with site.pg.connect() as c:
         paid = [shop.pay(c=c) for _ in range(60)]
     until("the mails", shop.done)
     assert sorted(x.recipients for x in office.letters) == sorted([a] for _, a in paid)
     shop.close()
 
 
-def test_sigterm_waits_for_the_mail(house, office):
+def test_sigterm_waits_for_the_mail(site, office):
     entered = threading.Event()
 
     async def slow(_):
@@ -475,7 +476,7 @@ def test_sigterm_waits_for_the_mail(house, office):
         await asyncio.sleep(1)
 
     office.data = slow
-    shop = Shop(house, office)
+    shop = Shop(site, office)
     _, address = shop.pay()
     assert entered.wait(20)
     assert shop.workers[0].stop() == 0
@@ -491,8 +492,8 @@ def test_a_server_that_takes_no_leave_holds_up_no_stop(shop):
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
-def test_killed_at_random(house, office, seed):
-    """Nobody goes without a mail; the second ones are as many as a kill can leave in doubt, and the same."""
+def test_killed_at_random(site, office, seed):
+    """Every customer gets a mail; there are as many second ones as a kill can leave in doubt, and they are the same."""
     r = random.Random(seed)
 
     async def moody(_):
@@ -500,12 +501,12 @@ def test_killed_at_random(house, office, seed):
         return "451 not now" if r.random() < 0.1 else None
 
     office.data = moody
-    shop = Shop(house, office, workers=2)
+    shop = Shop(site, office, workers=2)
     paid, kills = [], 0
     for _ in range(8):
-        with house.pg.connect() as c:
+        with site.pg.connect() as c:
             paid += [shop.pay(r.choice(["success", "failed"]), c=c) for _ in range(5)]
-        house.hurry(shop.name)
+        site.hurry(shop.name)
         time.sleep(r.random() * 0.1)
         if r.random() < 0.5:
             kills += 1
@@ -515,9 +516,9 @@ def test_killed_at_random(house, office, seed):
             victim.start()
 
     def done():  # leases of the dead run out after minutes: here at once, but for those that are younger than a mail may take
-        house.pg.query("update foloosi.dispatches d set due_at = now() from foloosi.consumers c where c.id = d.consumer_id and c.consumer = %s"
+        site.pg.query("update foloosi.dispatches d set due_at = now() from foloosi.consumers c where c.id = d.consumer_id and c.consumer = %s"
                        " and (d.state = 'waiting' or d.due_at < now() + interval '145 seconds')", [shop.consumer])
-        house.hurry(shop.name)
+        site.hurry(shop.name)
         return shop.done()
 
     until("every mail", done, 60)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """foloosictl migrate and sql/install.sql, on a PostgreSQL of their own.
 
 Roles belong to a whole cluster, so what is said about the first run in a cluster
@@ -573,7 +574,7 @@ def settings(cluster):
 
 
 def test_settings_of_the_roles(fresh_cluster):
-    """First by one who may create roles and nothing else, who is told what to ask for."""
+    """First by a role that may create roles and nothing else; the message says what to ask for."""
     with fresh_cluster.connect(dbname="postgres") as c:
         c.execute("create role maker login createrole")
     db = fresh_cluster.create_database_with("owner maker")

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """
 PostgreSQL against the reference model (model.py): the same story is told to both, and every
 row and every answer is compared; ids and timestamps aside.
@@ -98,7 +99,7 @@ def stories(steps, max_size):
 
 
 def within(policies, steps):
-    """Steps of shops that exist; and who could read something once can read it ever after."""
+    """Steps of shops that exist; and what could be read once can be read ever after."""
     read, kept = set(), []
     for who, (name, arguments) in steps:
         who %= len(policies)
@@ -353,7 +354,7 @@ def test_random_facts(db, capsys):
 
 
 def test_many_at_once(db):
-    """Several handlers and a shop at work on three hot orders: nothing fails, nothing is lost, nobody is paid twice."""
+    """Several handlers and a shop at work on three hot orders: nothing fails, nothing is lost, nothing is paid twice."""
     threads, transactions = 6, 240 if LONG else 120
     merchant = db.merchant(Shop())
     refs = ["A", "B", "C"]

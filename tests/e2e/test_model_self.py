@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """
 The reference model against hand-written cases, one for each row of the order rules and
 for each sentence under them. No database: this says what we believe, in examples, so
@@ -21,7 +22,7 @@ def transfer(status, order="A", no=None, ref=None, amount=100, currency="AED", d
 
 
 def send(shop, *args, **kwargs):
-    """The verdict of one delivery as a tuple: outcome, reason, order, its state."""
+    """The outcome of one delivery as a tuple: outcome, reason, order, its state."""
     v = shop.deliver(transfer(*args, **kwargs))
     return v["outcome"], v["reason"], v["order_ref"], v["order_state"]
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Packets between the handler and PostgreSQL are lost: each lives in a network namespace that the test makes.
 
 Two namespaces, a veth pair between them. What drops the packets is a rule of iptables on each side, or the link that is

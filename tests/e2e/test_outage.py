@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """PostgreSQL away, frozen, cut off or locked: 503 with Retry-After in time, then on as before."""
 import statistics
 import threading
@@ -6,7 +7,7 @@ import time
 import pytest
 
 from support import stack
-from support.answers import DEADLINE, is_unavailable
+from support.answers import DEADLINE, SLACK, is_unavailable
 from support.load import Load, volley
 from support.processes import family, frozen
 from support.site import BODY_LIMIT, FRONTS, BareFront, Request, Site, encode, locked, new_order, schema_of_version, scratch, transfer
@@ -46,7 +47,7 @@ def test_postgresql_stopped(front, own):
         is_unavailable(front.send(Request(own.path(), body=b"not JSON")))  # could not be kept, so no 400
         is_unavailable(front.send(Request(own.path(), body=b"{}")))  # nor 422
         for answer in volley(front, [Request(own.path(), body=late)] * 20):
-            is_unavailable(answer)
+            is_unavailable(answer, 4 * SLACK)  # plain CGI starts 20 processes
         # what needs no database
         assert front.send(Request(own.path(), "GET", type=None)).status == 200
         assert front.send(Request(own.path() + "x", body=late)).status == 404
@@ -71,7 +72,7 @@ def test_postgresql_comes_back_under_load(own):
         own.postgres.start()
         begin = time.monotonic()
         send_until(front, own, encode(transfer()))
-        assert time.monotonic() - begin < 5
+        assert time.monotonic() - begin < 5 + SLACK
         time.sleep(0.5)
     assert own.handler.pid == pid and own.handler.alive()
     assert {status for _, status in load.answers} == {200, 503}
@@ -79,7 +80,7 @@ def test_postgresql_comes_back_under_load(own):
 
 
 def test_postgresql_frozen(own):
-    """It neither answers nor hangs up."""
+    """It neither answers nor closes its connections."""
     front = own.front("nginx")
     assert len(family(own.postgres.pid)) > 3
     body = encode(transfer())
@@ -131,7 +132,7 @@ def test_a_locked_order_stops_no_other(own):
     median = [statistics.median(a.seconds for a in answers) for answers in (before, meanwhile)]
     worst = max(a.seconds for a in meanwhile)
     assert median[1] < 2 * median[0] + 0.005, f"median {median[0]:.4f} s before, {median[1]:.4f} s while locked"
-    assert worst < 0.5
+    assert worst < DEADLINE / 2  # one that waits for the lock takes all of it
     assert send_until(front, own, body).outcome == "recorded"
     assert own.order(order)[0] == "paid"
 

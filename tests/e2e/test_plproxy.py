@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """record_deliveries() spreads over several databases by PL/Proxy, with the same call."""
 import hashlib
 import shutil
@@ -17,7 +18,7 @@ ARGUMENTS = """ordinals int[], merchants text[], order_refs text[], digests byte
 NAMES = ", ".join(a.split()[0] for a in ARGUMENTS.split(","))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture  # for each test: they look at whole tables
 def shards():
     home = Path(tempfile.mkdtemp(prefix="fp"))
     stack.give(home, None, mode=0o711)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The handler as a process: where its socket comes from, how it stops, what its database role may."""
 import os
 import shutil
@@ -213,7 +214,7 @@ def test_the_handler_can_do_nothing_but_its_job(site):
                               f"truncate {relation}", f"select 1 from {relation} for update"):
                 with pytest.raises(psycopg.Error) as refused:
                     c.execute(statement)
-                # a view can refuse a write before anybody's rights are looked at
+                # a view can refuse a write before rights are looked at
                 assert refused.value.sqlstate in (("42501",) if "select" in statement else ("42501", "42809", "55000")), statement
         for statement in ("create table foloosi.x ()", "create table public.x ()", "create schema x", "set role foloosi_owner",
                           "set role foloosi_operator", "copy (select 1) to '/tmp/x'", "select nextval('foloosi.id_seq')",

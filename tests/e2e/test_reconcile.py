@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """foloosi-worker reconcile: the books of a stand-in for the provider (tests/support/provider.py) against ours."""
 import datetime
 import itertools
@@ -25,36 +26,36 @@ V2 = {"provider_path": "/v2/api/transaction-detail/{transaction_no}", "provider_
 
 
 @pytest.fixture(scope="module")
-def house():
-    house = WorkerSite()
+def site():
+    site = WorkerSite()
     try:
-        yield house
+        yield site
     finally:
-        house.close()
+        site.close()
 
 
 class Books:
-    """A merchant, what the provider knows of him, and the command. said: the report's line as a dictionary."""
+    """A merchant, what the provider knows of it, and the command. said: the report's line as a dictionary."""
 
-    def __init__(self, house, provider=None, worker=None, policy=None, **settings):
-        self.house, self.provider = house, provider or Provider()
-        self.name = house.merchant(**(policy or {}))
-        home = house.home / f"reconcile-{next(numbers)}"
+    def __init__(self, site, provider=None, worker=None, policy=None, **settings):
+        self.site, self.provider = site, provider or Provider()
+        self.name = site.merchant(**(policy or {}))
+        home = site.home / f"reconcile-{next(numbers)}"
         home.mkdir()
         stack.give(home, "www-data", mode=0o700)
-        self.program = stack.install("foloosi-worker", house.home / "bin")
-        self.log = house.logs / f"worker-{home.name}.log"
+        self.program = stack.install("foloosi-worker", site.home / "bin")
+        self.log = site.logs / f"worker-{home.name}.log"
         merchants = {self.name: {"token": stack.token(), "provider_url": self.provider.url, "provider_secret": KEY,
                                  "provider_per_minute": 6000, **settings}}
         self.config = stack.Config(home / "w.conf", "", None, merchants,
-                                   worker={"database": house.pg.conninfo("foloosi_worker"), "reconcile_patience": "20s", **(worker or {})}).write()
+                                   worker={"database": site.pg.conninfo("foloosi_worker"), "reconcile_patience": "20s", **(worker or {})}).write()
 
     def know(self, count=1, arrived=True, created=FROM, **known):
         """Transactions of the provider's; arrived: by a webhook, too."""
         made = [self.provider.new(**{"order": f"R-{next(numbers)}", "created": created, **known}) for _ in range(count)]
         if arrived:
             k = [{"status": "success", "amount": 100, "currency": "AED", **self.provider.transactions[number]} for number in made]
-            self.house.pg.query(
+            self.site.pg.query(
                 "select count(r) from unnest(%s::text[], %s::text[], %s::text[], %s::numeric[], %s::text[]) as x (status, ref, no, amount, currency),"
                 " foloosi.record_delivery(%s, x.status, x.ref, x.no, amount => x.amount, currency => x.currency) r",
                 [[x["status"] for x in k], [x["order"] for x in k], made, [x["amount"] for x in k], [x["currency"] for x in k], self.name])
@@ -80,7 +81,7 @@ class Books:
         return tuple(int(word.split()[0]) for word in line.split(" transactions: ")[1].split(";")[0].split(", "))
 
     def query(self, sql, *more):
-        return self.house.pg.query(sql, [self.name, *more])
+        return self.site.pg.query(sql, [self.name, *more])
 
     def orders(self):
         return dict(self.query("select order_ref, state::text from foloosi.orders where merchant = %s"))
@@ -102,8 +103,8 @@ class Books:
 
 
 @pytest.fixture
-def books(house):
-    books = Books(house)
+def books(site):
+    books = Books(site)
     yield books
     books.provider.close()
     text = books.log.read_text() if books.log.exists() else ""
@@ -186,7 +187,7 @@ def test_other_statuses_and_test_numbers(books):
     books.provider.new(test, order="R-test", created=FROM)
     assert books.run() == (0, 0, 1, 0, 2, 0)
     assert books.orders() == {} and books.events() == []
-    (kind, reason), = [(k, r) for k, _, r, _, _ in books.house.attention(books.name)]
+    (kind, reason), = [(k, r) for k, _, r, _, _ in books.site.attention(books.name)]
     assert (kind, reason) == ("delivery", "test_transaction")
     assert books.run() == (0, 1, 0, 0, 2, 0)
 
@@ -197,8 +198,8 @@ def test_a_success_without_an_order_key(books):
     assert books.events() == [(None, "order.review")]
 
 
-def test_v2_and_an_order_key_that_is_the_number(house):
-    books = Books(house, order_key="transaction_no", **V2)
+def test_v2_and_an_order_key_that_is_the_number(site):
+    books = Books(site, order_key="transaction_no", **V2)
     number = books.know(arrived=False)
     assert books.run() == (0, 0, 1, 0, 0, 0)
     assert books.orders() == {number: "paid"}
@@ -206,20 +207,20 @@ def test_v2_and_an_order_key_that_is_the_number(house):
     books.provider.close()
 
 
-def test_the_order_s_prefix(house):
-    books = Books(house, order_prefix="SHOP-")
+def test_the_order_s_prefix(site):
+    books = Books(site, order_prefix="SHOP-")
     books.know(arrived=False, order="SHOP-7")
     assert books.run() == (0, 0, 1, 0, 0, 0)
     assert books.orders() == {"7": "paid"}
     books.provider.close()
 
 
-def test_with_verification_it_waits_for_the_worker(house):
-    books = Books(house, policy={"verify": "callback"})
+def test_with_verification_it_waits_for_the_worker(site):
+    books = Books(site, policy={"verify": "callback"})
     number = books.know(arrived=False)
     assert books.run() == (0, 0, 1, 0, 0, 0)
     assert books.orders() == {order(books, number): "verifying"} and books.events() == []
-    worker = house.worker({books.name: {"provider_url": books.provider.url, "provider_secret": KEY}})
+    worker = site.worker({books.name: {"provider_url": books.provider.url, "provider_secret": KEY}})
     until("the order", lambda: books.orders() == {order(books, number): "paid"})
     assert worker.stop() == 0 and books.events() == [(order(books, number), "order.success")]
     assert books.run() == (0, 1, 0, 0, 0, 0)
@@ -312,8 +313,8 @@ def test_rows_that_cannot_be_read(books):
     assert books.run("--from", FROM, "--to", FROM) == (3, 0, 1, 0, 0, 3)
 
 
-def test_the_key_is_refused(house):
-    books = Books(house)
+def test_the_key_is_refused(site):
+    books = Books(site)
     secret = books.config.path.parent / "shop.provider"
     secret.write_text("wrong\n")
     stack.give(secret, "www-data", mode=0o600)
@@ -327,23 +328,23 @@ def test_the_key_is_refused(house):
     books.provider.close()
 
 
-def test_nobody_answers(house):
-    books = Books(house, worker={"reconcile_patience": "1s"})
+def test_nobody_answers(site):
+    books = Books(site, worker={"reconcile_patience": "1s"})
     books.know(arrived=False)
     books.provider.close()
     assert books.run() == (4, 0, 0, 0, 0, 0)
     assert "stopped at 2026-11-20, page 1: nobody listens there" in books.out
 
 
-def test_the_database_is_away(house):
-    books = Books(house, worker={"reconcile_patience": "500ms", "database": f"host={house.home} user=foloosi_worker"})
+def test_the_database_is_away(site):
+    books = Books(site, worker={"reconcile_patience": "500ms", "database": f"host={site.home} user=foloosi_worker"})
     assert books.run() == (4,)
     assert "the database does not answer" in books.out and "database_away" in books.log.read_text()
     books.provider.close()
 
 
-def test_questions_are_rate_limited(house):
-    books = Books(house, provider_per_minute=1)
+def test_questions_are_rate_limited(site):
+    books = Books(site, provider_per_minute=1)
     books.know(arrived=False)
     process = books.start()
     until("the first", lambda: books.provider.requests)
@@ -357,7 +358,7 @@ def test_questions_are_rate_limited(house):
 def test_somebody_holds_the_order(books):
     number = books.know(arrived=False)
     ref = order(books, number)
-    with books.house.pg.connect() as c, c.transaction():
+    with books.site.pg.connect() as c, c.transaction():
         c.execute("select foloosi.lock_order(%s, %s)", [books.name, ref])
         process = books.start()
         until("the question", lambda: books.provider.asked("detail"))
@@ -421,7 +422,7 @@ def test_two_at_once(books):
 
 def test_after_a_restore_to_a_point_in_time(books):
     """A copy of the database as it was stands for the restored one: what came later is refilled, and its events come."""
-    pg = books.house.pg
+    pg = books.site.pg
     books.query("select foloosi.add_consumer('erp:' || %s, %s)", books.name)
     books.know(3)
     pg.create_database("yesterday")
@@ -429,7 +430,7 @@ def test_after_a_restore_to_a_point_in_time(books):
                    shell=True, check=True, stdout=subprocess.DEVNULL)
     later = books.know(4, created=TO)
     cancelled = books.know(status="failed", created=TO)
-    books.house.pg.query("select foloosi.finish_events('erp:' || %s, array(select id from foloosi.next_events('erp:' || %s, 100)))", [books.name] * 2)
+    books.site.pg.query("select foloosi.finish_events('erp:' || %s, array(select id from foloosi.next_events('erp:' || %s, 100)))", [books.name] * 2)
     newest, = books.query("select max(id) from foloosi.events where merchant = %s")[0]
 
     books.config.worker["database"] = pg.conninfo("foloosi_worker", "yesterday")

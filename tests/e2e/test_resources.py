@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What is scarce, wrong or out of date: an honest answer, and a log line that says what to do."""
 import base64
 import contextlib
@@ -99,9 +100,10 @@ def test_out_of_descriptors(own, second):
     try:
         for _ in range(60):
             s = socket.socket(socket.AF_UNIX)
-            s.connect(str(second.socket))
-            s.sendall(b"\1\1")  # and no more: it is held
             idle.append(s)
+            s.connect(str(second.socket))
+            with contextlib.suppress(BrokenPipeError):  # accepted with the last descriptor, and closed for want of another
+                s.sendall(b"\1\1")  # and no more: it is held
         says(second, "event=accept_failed", "raise the limit of open files (LimitNOFILE)")
     finally:
         for s in idle:
@@ -111,7 +113,7 @@ def test_out_of_descriptors(own, second):
 
 @pytest.mark.skipif(SANITIZED, reason="a sanitizer has an address space of its own")
 def test_out_of_memory(own, second):
-    """It ends with a sentence, and is started again; nobody's payment is refused for it, what it acknowledged is there."""
+    """It ends with a sentence, and is started again; no payment is refused for it, and what it acknowledged is there."""
     second.limits = [(resource.RLIMIT_AS, 64 << 20)]
     second.start()
     recorded(own, second)
@@ -136,8 +138,8 @@ def test_out_of_memory(own, second):
     second.process = None
     said = second.log.read_text()
     ours = 'event=fatal reason="out of memory" remedy="raise the limit (MemoryMax, RLIMIT_AS)'
-    assert any(last_word in said for last_word in (ours, "fcgiapp.c", "Unexpected error.")), said[-500:]  # libfcgi's, json-c's
-    second.log.write_text("")  # conftest looks for assertions that fail
+    assert any(sentence in said for sentence in (ours, "fcgiapp.c", "Unexpected error.")), said[-500:]  # libfcgi's, json-c's
+    second.log.write_text("")  # Site.close() looks for assertions that fail
     paid = [(body, a) for body, a in answers if body != heavy and a.body]
     assert {a.status for _, a in paid} <= {200}, [a.body for _, a in paid if a.status != 200]
     assert own.missing([body for body, _ in paid]) == []

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What foloosi-webhook-restore(7) says, done.
 
 A real base backup and archive of WAL, a restore to a point in time under a running handler, and a dump
@@ -14,7 +15,7 @@ from support import stack
 from support.site import BareFront, Request, encode, scratch, transfer
 
 
-class House:
+class ArchivingSite:
     def __init__(self):
         self.home = stack.pathlib.Path(scratch())
         self.home.chmod(0o711)
@@ -60,12 +61,12 @@ class House:
 
 
 @pytest.fixture
-def house():
-    house = House()
+def site():
+    site = ArchivingSite()
     try:
-        yield house
+        yield site
     finally:
-        house.close()
+        site.close()
 
 
 def bodies(n):
@@ -73,38 +74,38 @@ def bodies(n):
 
 
 @pytest.mark.long
-def test_to_a_point_in_time(house):
-    pg, taken = house.pg, {}
+def test_to_a_point_in_time(site):
+    pg, taken = site.pg, {}
     pg.query("select foloosi.add_consumer('erp')")
     before, between, lost, meanwhile = bodies(3), bodies(3), bodies(50), bodies(3)
-    assert {house.post(b) for b in before} == {"recorded"}
-    base = house.home / "base"
+    assert {site.post(b) for b in before} == {"recorded"}
+    base = site.home / "base"
     base.mkdir()
     stack.give(base, "postgres", mode=0o700)
-    house.as_postgres(stack.pg_program("pg_basebackup"), "-D", base, "-d", pg.conninfo("postgres", "postgres"), "-c", "fast")
-    house.take(taken)
-    assert {house.post(b) for b in between} == {"recorded"}
+    site.as_postgres(stack.pg_program("pg_basebackup"), "-D", base, "-d", pg.conninfo("postgres", "postgres"), "-c", "fast")
+    site.take(taken)
+    assert {site.post(b) for b in between} == {"recorded"}
     pg.query("select pg_create_restore_point('good')")
-    house.take(taken)  # finished after the point: will come again
-    assert {house.post(b) for b in lost} == {"recorded"}
-    house.take(taken)
+    site.take(taken)  # finished after the point: will come again
+    assert {site.post(b) for b in lost} == {"recorded"}
+    site.take(taken)
     newest = pg.query("select max(id) from foloosi.events")[0][0]
     assert max(taken) == newest
     pg.query("select pg_switch_wal()")
     segment = pg.query("select pg_walfile_name(pg_switch_wal())")[0][0]
     stack.wait_for("the archive", lambda: pg.query("select last_archived_wal >= %s from pg_stat_archiver", [segment])[0][0] or
-                   (house.archive / segment).exists())
+                   (site.archive / segment).exists())
     pg.stop()
-    assert {house.post(b) for b in meanwhile} == {"spooled"}  # the handler runs on
+    assert {site.post(b) for b in meanwhile} == {"spooled"}  # the handler runs on
 
-    pg.data.rename(house.home / "pg" / "lost")
+    pg.data.rename(site.home / "pg" / "lost")
     base.rename(pg.data)
     with open(pg.data / "postgresql.auto.conf", "a", encoding="utf-8") as conf:
-        conf.write(f"restore_command = 'cp {house.archive}/%f %p'\nrecovery_target_name = 'good'\nrecovery_target_action = 'promote'\n")
+        conf.write(f"restore_command = 'cp {site.archive}/%f %p'\nrecovery_target_name = 'good'\nrecovery_target_action = 'promote'\n")
     (pg.data / "recovery.signal").touch()
     stack.give(pg.data / "recovery.signal", "postgres")
-    # nobody is let in before the numbers are moved on: another socket
-    private, public = house.home / "private", pg.socket_dir
+    # no client may connect before the numbers are moved on: another socket
+    private, public = site.home / "private", pg.socket_dir
     private.mkdir()
     stack.give(private, "postgres", mode=0o700)
     pg.spawn([stack.pg_program("postgres"), "-D", pg.data, "-c", f"unix_socket_directories={private}"])
@@ -116,7 +117,7 @@ def test_to_a_point_in_time(house):
     assert [m[0] for m in moved] == ["foloosi.id_seq", "foloosi.events_id_seq"] and all(m[2] > newest for m in moved)
 
     # what was acknowledged and is gone: the handler's log has the numbers
-    log = house.handler.log.read_text()
+    log = site.handler.log.read_text()
     acknowledged = {int(n) for n in re.findall(r"event=request .*outcome=recorded .*delivery=(\d+)", log)}
     there = {id for id, in pg.query("select id from foloosi.deliveries")}
     assert len(acknowledged - there) == len(lost) and len(acknowledged & there) == len(before) + len(between)
@@ -125,29 +126,29 @@ def test_to_a_point_in_time(house):
     pg.socket_dir = public
     pg.start()
     stack.wait_for("the drain", lambda: pg.query("select count(*) from foloosi.deliveries where source = 'spool'")[0][0] == len(meanwhile))
-    again = house.take(taken)
+    again = site.take(taken)
     assert len(again) == len(between)  # the same numbers, the same events
     # the drain has a connection of its own, and may have it before the handler's
-    stack.wait_for("the handler", lambda: house.post(before[0]) == "duplicate")
+    stack.wait_for("the handler", lambda: site.post(before[0]) == "duplicate")
     # refilled: by the provider, or by hand; known ones do no harm
-    assert [house.post(b) for b in lost] == ["recorded"] * len(lost)
-    assert {house.post(b) for b in before + between} == {"duplicate"}
-    assert house.take(taken) == set()
+    assert [site.post(b) for b in lost] == ["recorded"] * len(lost)
+    assert {site.post(b) for b in before + between} == {"duplicate"}
+    assert site.take(taken) == set()
     assert pg.query("select state, count(*) from foloosi.orders group by state") == [("paid", len(before + between + lost + meanwhile))]
     assert len({order for _, order in taken.values()}) == len(before + between + lost + meanwhile)
 
 
 @pytest.mark.long
-def test_a_dump_into_another_cluster(house):
-    pg = house.pg
+def test_a_dump_into_another_cluster(site):
+    pg = site.pg
     pg.query("select foloosi.add_consumer('erp')")
     old = bodies(3)
-    assert {house.post(b) for b in old} == {"recorded"}
-    dump = house.home / "shop.dump"
+    assert {site.post(b) for b in old} == {"recorded"}
+    dump = site.home / "shop.dump"
     dump.touch()
     subprocess.run([stack.pg_program("pg_dump"), "-Fc", "-f", dump, pg.conninfo("postgres")], check=True)
     roles = subprocess.run([stack.pg_program("pg_dumpall"), "--roles-only", "-d", pg.conninfo("postgres")], check=True, capture_output=True, text=True).stdout
-    other = stack.Postgres(house.home / "other", house.home / "other-logs", {"fsync": "off"})
+    other = stack.Postgres(site.home / "other", site.home / "other-logs", {"fsync": "off"})
     with other:
         subprocess.run(["psql", "-X", "-q", "-d", other.conninfo("postgres", "postgres")], input=roles, text=True, check=True, capture_output=True)
         other.create_database()
@@ -156,13 +157,13 @@ def test_a_dump_into_another_cluster(house):
         run = subprocess.run([stack.built("foloosictl"), "migrate", "--database", other.conninfo("postgres"), "--sql", stack.ROOT / "sql"],
                              capture_output=True, text=True)
         assert (run.returncode, run.stderr) == (0, "") and "nothing to do" in run.stdout
-        house.handler.config.settings["database"] = other.conninfo("foloosi_handler")
-        house.handler.stop()
-        house.handler.start()
+        site.handler.config.settings["database"] = other.conninfo("foloosi_handler")
+        site.handler.stop()
+        site.handler.start()
         new = bodies(2)
-        assert [house.post(b) for b in old + new] == ["duplicate"] * 3 + ["recorded"] * 2
+        assert [site.post(b) for b in old + new] == ["duplicate"] * 3 + ["recorded"] * 2
         with other.connect("foloosi_consumer") as c:
             rows = c.execute("select id from foloosi.next_events('erp')").fetchall()
         assert len(rows) == 5
-        house.handler.stop()
-        house.handler.start()
+        site.handler.stop()
+        site.handler.start()

@@ -1,4 +1,5 @@
-"""foloosictl send, against a server that keeps what it was sent and answers as told;
+# SPDX-License-Identifier: MIT
+"""foloosictl send, against a server that keeps its requests and answers as the test wants;
 and the frame around all subcommands."""
 
 import base64
@@ -18,7 +19,7 @@ import pytest
 from support import stack
 
 CTL = stack.build_dir() / "foloosictl"
-TOKEN = "a-token-that-nobody-prints"
+TOKEN = "a-token-that-is-never-printed"
 
 
 class Endpoint(ThreadingHTTPServer):
@@ -178,7 +179,7 @@ def test_redirects_are_not_followed(endpoint):
     [b"", b"\x00\xff{", b'{"outcome":7,"state":null}', b'{"outcome":"\x1b[31m"}', b'{"outcome":"', b"x" * 300000],
     ids=["empty", "binary", "other types", "terminal control", "cut", "long"],
 )
-def test_answers_of_strangers(endpoint, answer):
+def test_answers_that_are_not_the_handlers(endpoint, answer):
     endpoint.body = answer
     run = send(endpoint, "--sample", "success")
     assert run.returncode == 0

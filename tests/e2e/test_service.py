@@ -1,4 +1,5 @@
-"""Under a service manager: what it is told, when its watchdog bites, and a restart that nobody notices.
+# SPDX-License-Identifier: MIT
+"""Under a service manager: the notifications, when its watchdog ends it, and a restart that no client notices.
 
 The manager is played by the test, in the protocol of sd_notify(3) and sd_listen_fds(3): a datagram
 socket that listens, and a listening socket that is handed on.
@@ -72,7 +73,7 @@ def post(site, path):
     return BareFront(path).send(Request(site.path(), body=encode(transfer())))
 
 
-# -- what the manager is told -------------------------------------------------------------------------
+# -- notifications -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("abstract", [False, True])
@@ -217,7 +218,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 class Activated(stack.Handler):
-    """foloosi-webhook on a listening socket of somebody else."""
+    """foloosi-webhook on a listening socket that it inherits."""
 
     def __init__(self, listener, *args, **settings):
         super().__init__(*args, **settings)

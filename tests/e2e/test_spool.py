@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The spool: what PostgreSQL cannot take now is on disk, answered 200, and in the database once it can."""
 import hashlib
 import json
@@ -74,7 +75,7 @@ def test_postgresql_stopped(front, own):
         for answer in volley(front, [Request(own.path(), body=late)] * 10):
             is_spooled(answer)
         assert len(own.files()) == 12
-        # nobody's payment, so not spooled; and it could not be kept, so no 400 or 422
+        # no payment, so not spooled; and it could not be kept, so no 400 or 422
         for body in (b"not JSON", b"{}"):
             is_problem(post(front, own, body), 503, "Service Unavailable")
         assert front.send(Request(own.path() + "x", body=late)).status == 404
@@ -165,7 +166,7 @@ def test_the_handler_is_killed_in_between(own, second):
         own.spool = kept
     assert own.missing(bodies) == []
     assert not stale.exists(), "left by a crash"
-    assert young.exists(), "somebody may be writing it"
+    assert young.exists(), "another process may be writing it"
 
 
 def test_two_handlers_share_one_directory(own, second):
@@ -332,7 +333,7 @@ def test_a_full_disk(own, second):
 
 
 def test_a_disk_that_hangs(own, second):
-    """A filesystem that is frozen: whoever writes into it, or removes a file, waits in the kernel."""
+    """A filesystem that is frozen: a thread that writes into it, or removes a file, waits in the kernel."""
     image, disk = own.home / "disk.img", second.home / "disk"
     disk.mkdir()
     with image.open("wb") as file:
@@ -389,7 +390,7 @@ def test_a_disk_that_hangs(own, second):
 
 
 def test_another_reason_is_told(own, second):
-    """PostgreSQL comes back and lets nobody in: the log does not go on saying that it should be started."""
+    """PostgreSQL comes back and refuses every connection: the log does not go on saying that it should be started."""
     second.start()
     rules = own.postgres.data / "pg_hba.conf"
     before = rules.read_text()
@@ -417,7 +418,7 @@ def test_what_the_database_refuses_then_goes_to_attention(own, second):
     for b in (body, other):
         is_spooled(post(BareFront(second.socket), own, b))
     assert second.stop() == 0
-    own.query(f"""create function public.no() returns trigger language plpgsql as
+    own.query("""create function public.no() returns trigger language plpgsql as
                   $$begin raise exception 'the shop says no'; end$$""")
     own.query(f"create trigger no before insert on foloosi.orders for each row when (new.order_ref = '{order}') execute function public.no()")
     try:
@@ -478,6 +479,7 @@ def test_sighup_says_what_needs_a_restart(own, second):
 
 def test_torn_and_foreign_files(own):
     front = own.front("nginx")
+    said = own.all_logs().count("a file was set aside")
     bodies = [encode(transfer()) for _ in range(3)]
     with own.database_away():
         for body in bodies:
@@ -499,7 +501,7 @@ def test_torn_and_foreign_files(own):
     assert own.aside() == ["0000000000000000-0123456789abcdef-0.delivery", "0000000000000002-0123456789abcdef-9.delivery",
                            "0000000000000003-0123456789abcdef-9.delivery", cut.name, changed.name, "notes.txt"]
     assert (own.spool / "lost+found").is_dir()
-    assert own.all_logs().count("a file was set aside") == 6
+    assert own.all_logs().count("a file was set aside") == said + 6
     assert own.handler.alive()
     for path in (own.spool / "aside").iterdir():
         path.unlink()
@@ -516,7 +518,7 @@ def test_a_foreign_file_in_an_empty_spool(second):
 
 @pytest.mark.skipif(not stack.IS_ROOT, reason="only root gives files away")
 def test_a_file_that_cannot_be_read(own, second):
-    """A backup that root put back, say: the log names it, and nobody waits behind it."""
+    """A backup that root put back, say: the log names it, and no other file waits for it."""
     second.config.write()
     second.make_spool()
     spool = second.config.settings["spool_dir"]
@@ -616,6 +618,12 @@ def test_a_schema_that_the_program_does_not_know(own, second):
 
 
 def test_the_log_says_what_waits_and_nothing_personal(own):
+    ready(own.front("bare"), own)
+    with own.database_away():
+        is_spooled(post(own.front("bare"), own, encode(transfer())))
+        stack.wait_for("the log", lambda: "event=spool state=waiting files=" in own.handler.log.read_text())
+    own.drained()
+    stack.wait_for("the log", lambda: "event=spool state=empty" in own.handler.log.read_text().rpartition("state=waiting")[2])
     text = own.all_logs()
     assert "event=spool state=waiting files=" in text
     assert "event=spool state=empty" in text

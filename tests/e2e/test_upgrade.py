@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What foloosi-webhook-upgrade(7) says, with a real older release: its programs and its schema.
 
 The older release is built from the repository's history.
@@ -31,7 +32,7 @@ def older():
     shutil.rmtree(home)
 
 
-class House:
+class OlderSite:
     """The older schema and, if wanted, the older handler."""
 
     def __init__(self, older):
@@ -102,56 +103,56 @@ class House:
 
 
 @pytest.fixture
-def house(older):
-    house = House(older)
+def site(older):
+    site = OlderSite(older)
     try:
-        yield house
+        yield site
     finally:
-        house.close()
+        site.close()
 
 
-def test_handler_first(house):
+def test_handler_first(site):
     """The new handler on the older schema, and the migration under it: no gap at all."""
-    house.run(stack.build_dir())
-    with house.load():
-        assert house.post() == "recorded"
-        house.migrate(stack.ROOT / "sql")
-        assert house.post() in ("recorded", "spooled")
-    stack.wait_for("the new schema", lambda: house.post() == "recorded")
-    assert set(house.outcomes) <= {"recorded", "spooled"} and house.settled()
+    site.run(stack.build_dir())
+    with site.load():
+        assert site.post() == "recorded"
+        site.migrate(stack.ROOT / "sql")
+        assert site.post() in ("recorded", "spooled")
+    stack.wait_for("the new schema", lambda: site.post() == "recorded")
+    assert set(site.outcomes) <= {"recorded", "spooled"} and site.settled()
 
 
-def test_schema_first(house, tmp_path):
+def test_schema_first(site, tmp_path):
     """The older handler on the new schema: it goes on. It asks nothing of a newer schema yet: after a reconnect it waits for its successor."""
-    house.run(house.older / "build")
-    with house.load():
-        assert house.post() == "recorded"
-        house.migrate(stack.ROOT / "sql")
-        stack.wait_for("the new schema", lambda: house.post() == "recorded")
-    assert set(house.outcomes) <= {"recorded", "spooled"} and house.settled()
-    house.pg.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'foloosi_handler'")
-    stack.wait_for("the older handler to see it", lambda: house.post() == 503)
-    assert "this program knows 1 to 3" in house.handler.log.read_text()
-    house.run(stack.build_dir())
-    assert house.post() == "recorded" and house.settled()
+    site.run(site.older / "build")
+    with site.load():
+        assert site.post() == "recorded"
+        site.migrate(stack.ROOT / "sql")
+        stack.wait_for("the new schema", lambda: site.post() == "recorded")
+    assert set(site.outcomes) <= {"recorded", "spooled"} and site.settled()
+    site.pg.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'foloosi_handler'")
+    stack.wait_for("the older handler to see it", lambda: site.post() == 503)
+    assert "this program knows 1 to 3" in site.handler.log.read_text()
+    site.run(stack.build_dir())
+    assert site.post() == "recorded" and site.settled()
 
 
-def test_a_schema_of_tomorrow(house, tmp_path):
+def test_a_schema_of_tomorrow(site, tmp_path):
     """This handler and a schema that is newer: it goes on, however often it connects, unless it is told that it is too old."""
     sql = stack.pathlib.Path(shutil.copytree(stack.ROOT / "sql", tmp_path / "sql"))
-    house.migrate(sql)
-    house.run(stack.build_dir())
+    site.migrate(sql)
+    site.run(stack.build_dir())
     number = max(int(p.name[:4]) for p in (sql / "migrations").iterdir()) + 1
     (sql / "migrations" / f"{number:04d}_tomorrow.sql").write_text("create table foloosi.tomorrow (id int);\n")
-    with house.load():
-        assert house.post() == "recorded"
-        house.migrate(sql)
+    with site.load():
+        assert site.post() == "recorded"
+        site.migrate(sql)
         for _ in range(3):
-            house.pg.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'foloosi_handler'")
-            stack.wait_for("the next connection", lambda: house.post() == "recorded")
+            site.pg.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'foloosi_handler'")
+            stack.wait_for("the next connection", lambda: site.post() == "recorded")
     # "duplicate": committed, the answer cut off with the session, and the second try found it
-    assert set(house.outcomes) <= {"recorded", "spooled", "duplicate"} and house.settled()
-    house.pg.query(f"create or replace function foloosi.schema_serves() returns int language sql as 'select {number}'")
-    house.pg.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'foloosi_handler'")
-    stack.wait_for("the handler to see it", lambda: house.post() == 503)
-    assert "upgrade foloosi-webhook" in house.handler.log.read_text()
+    assert set(site.outcomes) <= {"recorded", "spooled", "duplicate"} and site.settled()
+    site.pg.query(f"create or replace function foloosi.schema_serves() returns int language sql as 'select {number}'")
+    site.pg.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'foloosi_handler'")
+    stack.wait_for("the handler to see it", lambda: site.post() == 503)
+    assert "upgrade foloosi-webhook" in site.handler.log.read_text()

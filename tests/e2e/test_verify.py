@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Verification by call-back: foloosi-worker asks a stand-in for the provider (tests/support/provider.py)."""
 import itertools
 import time
@@ -14,12 +15,12 @@ V2 = {"provider_path": "/v2/api/transaction-detail/{transaction_no}", "provider_
 
 
 @pytest.fixture(scope="module")
-def house():
-    house = WorkerSite()
+def site():
+    site = WorkerSite()
     try:
-        yield house
+        yield site
     finally:
-        house.close()
+        site.close()
 
 
 @pytest.fixture
@@ -32,12 +33,12 @@ def provider():
 class Shop:
     """A merchant whose successes are verified, and the worker that does it."""
 
-    def __init__(self, house, provider, policy=None, **settings):
-        self.house, self.provider = house, provider
-        self.name = house.merchant(verify="callback", **(policy or {}))
-        self.worker = house.worker({self.name: {"provider_url": provider.url, "provider_secret": KEY, "provider_per_minute": 6000, **settings}})
+    def __init__(self, site, provider, policy=None, **settings):
+        self.site, self.provider = site, provider
+        self.name = site.merchant(verify="callback", **(policy or {}))
+        self.worker = site.worker({self.name: {"provider_url": provider.url, "provider_secret": KEY, "provider_per_minute": 6000, **settings}})
         # failures are asked about from the worker's first look on
-        until("the first look", lambda: house.pg.query("select 1 from foloosi.consumers where consumer = 'verify:' || %s", [self.name]))
+        until("the first look", lambda: site.pg.query("select 1 from foloosi.consumers where consumer = 'verify:' || %s", [self.name]))
 
     def pay(self, known=None, status="success", amount=100, order=None, number=None):
         """A webhook; known: what the provider says of it. Returns order and number."""
@@ -45,32 +46,32 @@ class Shop:
         order, number = order or f"V-{n}", f"FLS{n}" if number is None else number
         if known is not None:
             self.provider.transactions[number] = {"order": order, **known}
-        self.house.pg.query("select * from foloosi.record_delivery(%s, %s, %s, %s, amount => %s, currency => 'AED', payment_reference => %s)",
+        self.site.pg.query("select * from foloosi.record_delivery(%s, %s, %s, %s, amount => %s, currency => 'AED', payment_reference => %s)",
                             [self.name, status, order, number or None, amount, f"ref-{n}"])
         return order, number
 
     def order(self, ref):
-        rows = self.house.pg.query("select state::text, reason, late from foloosi.orders where merchant = %s and order_ref = %s", [self.name, ref])
+        rows = self.site.pg.query("select state::text, reason, late from foloosi.orders where merchant = %s and order_ref = %s", [self.name, ref])
         return rows[0] if rows else None
 
     def events(self, ref):
-        return self.house.pg.query("select type::text, reason from foloosi.events where merchant = %s and order_ref = %s order by id", [self.name, ref])
+        return self.site.pg.query("select type::text, reason from foloosi.events where merchant = %s and order_ref = %s order by id", [self.name, ref])
 
     def verification(self, number):
-        rows = self.house.pg.query(
+        rows = self.site.pg.query(
             "select v.outcome, v.detail, v.reason, v.attempts from foloosi.verifications v join foloosi.transactions t on t.id = v.transaction_id"
             " where t.merchant = %s and t.transaction_no = %s", [self.name, number])
         return rows[0] if rows else (None, None, None, 0)
 
     def hurry(self):
         """Not what is being asked right now: its lease is longer."""
-        self.house.pg.query("update foloosi.verifications set due_at = now() where merchant = %s and verified_at is null and reason is not null"
+        self.site.pg.query("update foloosi.verifications set due_at = now() where merchant = %s and verified_at is null and reason is not null"
                             " and due_at < now() + interval '1 minute'", [self.name])
 
 
 @pytest.fixture
-def shop(house, provider):
-    shop = Shop(house, provider)
+def shop(site, provider):
+    shop = Shop(site, provider)
     yield shop
     assert shop.worker.stop() == 0
     assert KEY not in shop.worker.log.read_text()
@@ -83,7 +84,7 @@ def test_a_confirmed_success_pays(shop):
     assert shop.verification(number)[0] == "confirmed"
     request = shop.provider.requests[-1]
     assert (request.method, request.path) == ("GET", f"/v1/api/transaction-detail/{number}")
-    (cause, before, state, who, note), = shop.house.pg.query(
+    (cause, before, state, who, note), = shop.site.pg.query(
         "select cause, state_before, state, decided_by, note from foloosi.order_history where merchant = %s and order_ref = %s and cause = 'verify'",
         [shop.name, order])
     assert (cause, before, state, who) == ("verify", "verifying", "paid", "foloosi_worker") and "100 AED" in note
@@ -106,9 +107,9 @@ def test_what_differs_goes_to_review_with_the_difference(shop, known, reason, sa
     assert shop.events(order) == [("order.review", reason)]
     outcome, detail, _, _ = shop.verification(number)
     assert outcome == "differs" and said in detail and "the webhook said success, 100 AED" in detail
-    (kind, _, why, shown, _), = shop.house.attention(shop.name)
+    (kind, _, why, shown, _), = shop.site.attention(shop.name)
     assert (kind, why) == ("order", reason) and said in shown
-    shop.house.pg.query("select foloosi.resolve_order(%s, %s, 'paid', 'I looked')", [shop.name, order], user="foloosi_operator")
+    shop.site.pg.query("select foloosi.resolve_order(%s, %s, 'paid', 'I looked')", [shop.name, order], user="foloosi_operator")
     assert shop.order(order)[0] == "paid"
 
 
@@ -148,19 +149,19 @@ def test_what_says_nothing_changes_nothing_and_is_asked_again(shop, fault):
     assert shop.verification(number)[0] == "confirmed"
 
 
-def test_nobody_answers_and_it_is_overdue(house):
-    shop = Shop(house, type("Nobody", (), {"url": f"http://127.0.0.1:{stack.free_port()}", "transactions": {}})())
+def test_nobody_answers_and_it_is_overdue(site):
+    shop = Shop(site, type("Nobody", (), {"url": f"http://127.0.0.1:{stack.free_port()}", "transactions": {}})())
     order, number = shop.pay({})
     until("the first try", lambda: shop.verification(number)[2] is not None)
-    assert shop.order(order)[0] == "verifying" and house.attention(shop.name) == []
-    house.pg.query("update foloosi.orders set updated_at = now() - interval '2 hours' where merchant = %s", [shop.name])
-    (kind, ref, _, detail, _), = house.attention(shop.name)
+    assert shop.order(order)[0] == "verifying" and site.attention(shop.name) == []
+    site.pg.query("update foloosi.orders set updated_at = now() - interval '2 hours' where merchant = %s", [shop.name])
+    (kind, ref, _, detail, _), = site.attention(shop.name)
     assert (kind, ref) == ("order", order) and "nobody listens" in detail
     assert shop.worker.stop() == 0
 
 
-def test_v2(house, provider):
-    shop = Shop(house, provider, **V2)
+def test_v2(site, provider):
+    shop = Shop(site, provider, **V2)
     order, number = shop.pay({})
     until("the order", lambda: shop.order(order)[0] == "paid")
     assert provider.requests[-1].path == f"/v2/api/transaction-detail/{number}"
@@ -169,8 +170,8 @@ def test_v2(house, provider):
     assert shop.worker.stop() == 0
 
 
-def test_the_order_s_prefix(house, provider):
-    shop = Shop(house, provider, order_prefix="SHOP-")
+def test_the_order_s_prefix(site, provider):
+    shop = Shop(site, provider, order_prefix="SHOP-")
     order, _ = shop.pay({"order": "SHOP-77"}, order="77")
     until("the order", lambda: shop.order(order)[0] == "paid")
     assert shop.worker.stop() == 0
@@ -192,7 +193,7 @@ def test_a_failure_that_was_captured_opens_a_payback(shop):
     order, number = shop.pay({"status": "success"}, status="failed")
     until("the payback", lambda: shop.events(order)[1:] == [("payback.check", "captured_though_failed")])
     assert shop.order(order)[0] == "cancelled"
-    (kind, ref, reason, detail, _), = shop.house.attention(shop.name)
+    (kind, ref, reason, detail, _), = shop.site.attention(shop.name)
     assert (kind, ref, reason) == ("payback", order, "captured_though_failed") and "100" in detail
     assert shop.verification(number)[0] == "captured"
 
@@ -221,7 +222,7 @@ def test_a_registered_order_is_compared_too(shop):
     shop.provider.fault = 500
     order, number = shop.pay({})
     until("the first try", lambda: shop.verification(number)[2] is not None)
-    shop.house.pg.query("select foloosi.register_order(%s, %s, 250, 'AED')", [shop.name, order])
+    shop.site.pg.query("select foloosi.register_order(%s, %s, 250, 'AED')", [shop.name, order])
     shop.provider.fault = None
     until("the order", lambda: shop.hurry() or shop.order(order)[:2] == ("review", "amount_differs"))
     assert "expected were 250 AED" in shop.verification(number)[1]
@@ -231,7 +232,7 @@ def test_a_person_was_faster(shop):
     shop.provider.fault = 500
     order, number = shop.pay({})
     until("the first try", lambda: shop.verification(number)[2] is not None)
-    shop.house.pg.query("select foloosi.resolve_order(%s, %s, 'cancelled', 'no')", [shop.name, order], user="foloosi_operator")
+    shop.site.pg.query("select foloosi.resolve_order(%s, %s, 'cancelled', 'no')", [shop.name, order], user="foloosi_operator")
     events = shop.events(order)
     shop.provider.fault = None
     until("the answer", lambda: shop.hurry() or shop.verification(number)[0] == "moot")
@@ -239,30 +240,30 @@ def test_a_person_was_faster(shop):
 
 
 def test_a_merchant_s_trigger_that_fails_puts_it_off(shop):
-    house = shop.house
-    house.pg.query("create schema shop")
-    house.pg.query("create function shop.closed() returns trigger language plpgsql as $$ begin if new.state = 'paid' then raise 'closed'; end if; return new; end $$")
-    house.pg.query("grant usage on schema shop to foloosi_owner")
-    house.pg.query("create trigger closed before update on foloosi.orders for each row execute function shop.closed()")
+    site = shop.site
+    site.pg.query("create schema shop")
+    site.pg.query("create function shop.closed() returns trigger language plpgsql as $$ begin if new.state = 'paid' then raise 'closed'; end if; return new; end $$")
+    site.pg.query("grant usage on schema shop to foloosi_owner")
+    site.pg.query("create trigger closed before update on foloosi.orders for each row execute function shop.closed()")
     try:
         order, number = shop.pay({})
         until("the first try", lambda: shop.verification(number)[2] == "the database refused to apply the answer")
         assert shop.order(order)[0] == "verifying" and shop.events(order) == []
     finally:
-        house.pg.query("drop trigger closed on foloosi.orders")
+        site.pg.query("drop trigger closed on foloosi.orders")
     until("the order", lambda: shop.hurry() or shop.order(order)[0] == "paid")
 
 
-def test_killed_while_asking(house, provider):
-    """Whoever is killed between question and answer: another asks again, and the order is paid once."""
-    shop = Shop(house, provider)
+def test_killed_while_asking(site, provider):
+    """A worker is killed between question and answer: another one asks again, and the order is paid once."""
+    shop = Shop(site, provider)
     provider.fault = lambda handler, _: time.sleep(5)
     orders = [shop.pay({}) for _ in range(5)]
     until("a question", lambda: provider.requests)
     shop.worker.process.kill()
     shop.worker.process.wait()
     provider.fault = None
-    house.pg.query("update foloosi.verifications set due_at = now() where merchant = %s", [shop.name])  # its lease
+    site.pg.query("update foloosi.verifications set due_at = now() where merchant = %s", [shop.name])  # its lease
     shop.worker.start()
     for order, number in orders:
         until("the order", lambda: shop.order(order)[0] == "paid")
@@ -270,8 +271,8 @@ def test_killed_while_asking(house, provider):
     assert shop.worker.stop() == 0
 
 
-def test_questions_are_rate_limited(house, provider):
-    shop = Shop(house, provider, provider_per_minute=1)
+def test_questions_are_rate_limited(site, provider):
+    shop = Shop(site, provider, provider_per_minute=1)
     orders = [shop.pay({})[0] for _ in range(3)]
     until("the first", lambda: [shop.order(o)[0] for o in orders].count("paid") == 1)
     time.sleep(1.5)  # the others wait for the minute to pass
@@ -279,12 +280,12 @@ def test_questions_are_rate_limited(house, provider):
     assert shop.worker.stop() == 0
 
 
-def test_without_verification_nobody_is_asked(house, provider):
-    name = house.merchant()
-    worker = house.worker({name: {"provider_url": provider.url, "provider_secret": KEY}})
-    order = house.deliver(name)
-    house.deliver(name, status="failed")
+def test_without_verification_nobody_is_asked(site, provider):
+    name = site.merchant()
+    worker = site.worker({name: {"provider_url": provider.url, "provider_secret": KEY}})
+    order = site.deliver(name)
+    site.deliver(name, status="failed")
     time.sleep(1.5)
     assert provider.requests == []
-    assert house.pg.query("select state::text from foloosi.orders where order_ref = %s", [order]) == [("paid",)]
+    assert site.pg.query("select state::text from foloosi.orders where order_ref = %s", [order]) == [("paid",)]
     assert worker.stop() == 0

@@ -1,4 +1,5 @@
-// objects: lib/pg.c lib/outcome.c lib/log.c
+// objects: lib/pg.c
+/* SPDX-License-Identifier: MIT */
 /*
  * The arrays that the database is sent: whatever the elements, a reader that knows only PostgreSQL's
  * array_recv() finds the same again, and nothing else. pg_record.c is included, for its encoder is its own.
@@ -31,7 +32,7 @@ get_int(const char **p, const char *end)
 }
 
 static void
-read_back(const struct pg_buffer *b, const struct piece *pieces, size_t n)
+read_back(const struct text *b, const struct piece *pieces, size_t n)
 {
 	const char *p = b->bytes, *end = b->bytes + b->len;
 	bool nulls = false;
@@ -59,7 +60,7 @@ read_back(const struct pg_buffer *b, const struct piece *pieces, size_t n)
 
 /* {1.50,NULL}: as many elements as there were, each as it was. */
 static void
-read_numbers_back(const struct pg_buffer *b, const struct piece *pieces, size_t n)
+read_numbers_back(const struct text *b, const struct piece *pieces, size_t n)
 {
 	const char *p = b->bytes;
 
@@ -77,7 +78,7 @@ read_numbers_back(const struct pg_buffer *b, const struct piece *pieces, size_t 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static struct pg_buffer b;
+	static struct text b;
 	struct piece pieces[ELEMENTS];
 	char *copies[ELEMENTS];
 	size_t n = size < ELEMENTS ? size : ELEMENTS;

@@ -1,4 +1,5 @@
 // objects: lib/auth.c lib/base64.c
+/* SPDX-License-Identifier: MIT */
 /*
  * Any headers, secrets and body, cut out of the input at its line feeds: no crash, no leak, and
  * no request gets in without the secret. HMAC-SHA256 is out of a fuzzer's reach,

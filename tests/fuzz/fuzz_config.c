@@ -1,4 +1,5 @@
 // objects: lib/config.c lib/config_file.c lib/settings.c lib/config_check.c lib/url.c lib/mail.c lib/auth.c lib/log.c lib/transfer.c lib/json.c lib/rfc8259.c lib/text.c lib/money.c
+/* SPDX-License-Identifier: MIT */
 /*
  * Any file is either refused with one line of text that begins with its name, or accepted,
  * and then holds what config.h promises, prints itself, and is read back as the same.

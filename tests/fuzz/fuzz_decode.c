@@ -1,4 +1,5 @@
 // objects: lib/transfer.c lib/json.c lib/rfc8259.c lib/text.c lib/money.c
+/* SPDX-License-Identifier: MIT */
 // A fuzzer for the decoder (clang -fsanitize=fuzzer). What must hold for any bytes: what
 // rfc8259_check() accepts, json-c builds a tree of, in its strict mode if that can, without a number in it;
 // a decoded field is UTF-8, not empty, and within its limit; a refusal has its reason.

@@ -1,9 +1,11 @@
-// objects: handler/handler.c handler/answer.c handler/stats.c lib/outcome.c lib/spool.c lib/config.c lib/config_file.c lib/settings.c lib/config_check.c lib/url.c lib/mail.c lib/auth.c lib/transfer.c lib/json.c lib/rfc8259.c lib/text.c lib/money.c lib/log.c ../tests/unit/fake_http.c ../tests/unit/fake_writer.c
+// objects: handler/handler.c handler/answer.c handler/stats.c lib/outcome.c lib/spool.c lib/spool_io.c lib/config.c lib/config_file.c lib/settings.c lib/config_check.c lib/url.c lib/mail.c lib/auth.c lib/transfer.c lib/json.c lib/rfc8259.c lib/text.c lib/money.c lib/log.c ../tests/unit/fake_http.c ../tests/unit/fake_writer.c
+/* SPDX-License-Identifier: MIT */
 /*
  * Any request head and body: one answer, of those that are promised, whose JSON is complete. The
  * input's first lines are target, method, content type, encoding and the auth headers; an empty
- * one is a header that is missing. The rest is the body. What is lent to the writer was let in:
- * its target names a merchant and his token, and nobody signs for one who asks for a signature.
+ * one is a header that is missing. The rest is the body. What reaches the writer has
+ * authenticated: its target names a merchant with its token, and none with a signature, which no
+ * input has.
  */
 #include <json-c/json.h>
 #include <stdint.h>
@@ -128,8 +130,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	q.body = body;
 	q.body_len = size;
 	q.arrival = clock_ms();
-	writer = (struct writer){.verdict = {.outcome = OUTCOME_RECORDED, .merchant_known = true}};
-	handler_serve(handler, &config, &q);
+	writer = (struct writer){.result = {.outcome = OUTCOME_RECORDED, .merchant_known = true}};
+	if (handler_serve(handler, &config, &q) != HANDLER_ANSWERED)
+		handler_complete(handler);
 	look_at_answer(&q);
 	if (writer.calls > 0)
 		look_at_delivery(&q);

@@ -1,4 +1,5 @@
-// objects: lib/spool.c lib/auth.c lib/log.c
+// objects: lib/spool.c lib/spool_io.c lib/auth.c lib/log.c
+/* SPDX-License-Identifier: MIT */
 /*
  * Any bytes are either refused with a reason, or a delivery whose parts lie within them. The
  * same again with the checksum put right, or nothing would ever come past it.

@@ -19,6 +19,7 @@ COMMENTS = {
     "// %s": r"\.(js|go|php)$",
     "-- %s": r"\.(sql|psql|lua)$",
     '.\\" %s': r"\.[1578]$",
+    "; %s": r"/php/fpm\.conf$",
     "# %s": r"\.(py|sh|gp)$|(^|/)Makefile$|^debian/rules$|^debian/.*\.p(ost|re)(inst|rm)$|^debian/tests/[^.]*$|^\.ci/"
             r"|^(nginx|apache|systemd)/.*|^tests/bench/.*\.conf$|^prometheus/.*\.yml$",
 }

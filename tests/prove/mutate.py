@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: MIT
 """No 5xx, no crash, no leak: the samples, mutated at random, through nginx, handler and PostgreSQL.
 
   N=1000000         requests

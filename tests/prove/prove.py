@@ -1,11 +1,12 @@
 #!/usr/bin/python3
-"""Nothing lost: pull plugs at random under load, then compare every acknowledged body with the database.
+# SPDX-License-Identifier: MIT
+"""Nothing lost: faults at random under load, then compare every acknowledged body with the database.
 
   TIME=600          seconds of it
   SEED=n            the same faults again, in the same order (what they hit depends on the moment)
   EXPECT=loss       succeed only if something is found: the proof of the proof, see make prove-self
 
-Senders post stories of orders whose end does not depend on who comes first, as a provider does: again
+Senders post stories of orders whose end does not depend on the order of arrival, as a provider does: again
 until the answer is 2xx, and now and then again after that. So at the end each body was acknowledged,
 and the database must have each delivery once, each transaction once, each order in the state that the rules
 say, with the events and paybacks of that.
@@ -57,7 +58,7 @@ class Senders:
             t.start()
 
     def post(self, body):
-        """Until it is acknowledged. No plug is out for long: who waits for minutes has found a handler that is stuck."""
+        """Until it is acknowledged. No fault lasts long: a sender that waits for minutes has found a handler that is stuck."""
         end = time.monotonic() + PATIENCE
         while True:
             if time.monotonic() > end:
@@ -96,12 +97,12 @@ class Senders:
             t.join()
 
 
-class Plugs:
-    """What can be pulled. Each leaves everything running again."""
+class Faults:
+    """What can be done to the servers. Each leaves everything running again."""
 
     def __init__(self, site, nginx, spool, rng):
         self.site, self.nginx, self.spool, self.rng = site, nginx, spool, rng
-        self.pulled = collections.Counter()
+        self.made = collections.Counter()
         self.kinds = [self.kill_handler, self.kill_postgresql, self.kill_nginx, self.freeze_postgresql]
         if spool is not None:
             self.kinds.append(self.fill_the_spool)
@@ -109,11 +110,11 @@ class Plugs:
     def one(self):
         kind = self.rng.choice(self.kinds)
         kind(self.rng.random())
-        self.pulled[kind.__name__.replace("_", " ")] += 1
+        self.made[kind.__name__.replace("_", " ")] += 1
 
     def kill(self, service, number=signal.SIGKILL, children=True):
-        victims = family(service.pid) if children else [service.pid]
-        for pid in victims:
+        pids = family(service.pid) if children else [service.pid]
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
         service.process.wait()
@@ -150,7 +151,7 @@ class Plugs:
         self.site.postgres.start()
 
 
-def judge(site, senders):
+def compare(site, senders):
     """(acknowledged, lost, doubled, wrong state)"""
     deliveries = dict(site.query("select encode(digest, 'hex'), count(*) from foloosi.deliveries group by 1"))
     transactions = collections.Counter(dict(site.query(
@@ -196,20 +197,20 @@ def prove(seconds, seed):
     try:
         site.start()
         front = site.front("nginx")
-        plugs = Plugs(site, site.services[-1], spool if small else None, rng)
+        faults = Faults(site, site.services[-1], spool if small else None, rng)
         senders = Senders(site, front, seed)
         end = time.monotonic() + seconds
         try:
             while time.monotonic() < end:
                 time.sleep(0.2 + rng.random())
-                plugs.one()
+                faults.one()
         finally:
             senders.finish()
         stack.wait_for("the drain", lambda: not list(spool.glob("*.delivery")), timeout=120)
-        result = judge(site, senders)
+        result = compare(site, senders)
         aside = len(list(spool.glob("aside/*")))
         print("acked %d, lost %d, doubled %d, wrong state %d" % result)
-        print("pulled: " + ", ".join(f"{kind} {n}" for kind, n in sorted(plugs.pulled.items())) + f"; {sum(plugs.pulled.values())} in all")
+        print("faults: " + ", ".join(f"{kind} {n}" for kind, n in sorted(faults.made.items())) + f"; {sum(faults.made.values())} in all")
         print("answers: " + ", ".join(f"{word} {n}" for word, n in senders.answers.most_common()))
         if not small:
             print("the spool's disk was not filled: that takes root, who may mount a small one")

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: MIT
 """Nothing grows: load at a steady rate for a long time, and what the handler needs for it, minute by minute.
 
   TIME=1800         seconds of it
@@ -6,7 +7,7 @@
 
 Each minute (a tenth of TIME, if that is shorter) is one run of tests/bench/pace.c, and one line: answers, those that were
 no 200, p50 and p99 in ms, the handler's memory (RSS), descriptors and threads, PostgreSQL's and nginx's memory
-(PSS). The verdict compares the last third with the middle one, for at first caches fill: flat is memory
+(PSS). The result compares the last third with the middle one, for at first caches fill: flat is memory
 within 5 % and 1 MiB, descriptors and threads within 3, p99 within a factor of 2 and 5 ms.
 """
 import os
@@ -48,7 +49,7 @@ def show(values):
     print("  ".join(f"{v:{len(c)}.1f}" if isinstance(v, float) else f"{v:{len(c)}}" for c, v in values.items()), flush=True)
 
 
-def verdict(rows):
+def growth(rows):
     """What grew, in words."""
     third = len(rows) // 3
     middle, last = rows[third:2 * third], rows[-third:]
@@ -75,7 +76,7 @@ def main():
         for minute in range(seconds // step):
             rows.append(row(minute + 1, site, nginx, pace(front, site, rate, step)))
             show(rows[-1])
-        grown = verdict(rows)
+        grown = growth(rows)
         answers, failed = (sum(r[c] for r in rows) for c in ("answers", "failed"))
         kept = site.query("select count(*) from foloosi.deliveries")[0][0]
         print(f"{answers} answers in {len(rows) * step} s, {failed} of them no 200, {kept} deliveries recorded")

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- The schema as a person meets it: what is there, what it says of itself, how wide it is.
 begin;
 \ir tools.psql
@@ -73,7 +74,7 @@ select is(array(select format('%s.%s', c.table_name, w) from unnest(array['id', 
                 where not exists (select from information_schema.columns x where x.table_schema = 'foloosi' and x.table_name = c.table_name and x.column_name = w)),
     '{}', 'shared columns have one name in all tables');
 
--- Consumers rely on it: whoever draws a higher id draws it later (sql/functions/events.sql).
+-- Consumers rely on it: a session that draws a higher id draws it later (sql/functions/events.sql).
 select is((select cache_size::int from pg_sequences where format('%I.%I', schemaname, sequencename) = pg_get_serial_sequence('foloosi.events', 'id')), 1,
     'ids of events are drawn one at a time');
 
@@ -95,7 +96,7 @@ select is(count(*)::int, 13, 'the months of the coming year are there') from pg_
 select is(foloosi.create_partitions(), 0, 'create_partitions() twice makes nothing');
 select is(foloosi.create_partitions(14), 2, 'create_partitions() makes the months that are missing');
 insert into foloosi.bodies (delivery_id, created_at, body) values (0, date_trunc('month', now()) + interval '20 months', 'x');
-select is((select tableoid::regclass::text from foloosi.bodies where delivery_id = 0), 'foloosi.bodies_default', 'bytes of a month that nobody made are kept');
+select is((select tableoid::regclass::text from foloosi.bodies where delivery_id = 0), 'foloosi.bodies_default', 'bytes of a month without a partition are kept');
 select is(foloosi.create_partitions(20), 5, 'and no month is made over them');
 select is((select count(*)::int from foloosi.bodies where delivery_id = 0), 1, 'they stay where they are');
 set local timezone = 'America/New_York';

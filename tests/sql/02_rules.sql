@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- The order rules: each row of the table, each policy, each sentence under it.
 begin;
 \ir tools.psql
@@ -35,7 +36,7 @@ select is(record(merchant(), ('success', 'O-1', 'N-1', null, 100, 'AED', 1, null
     array['duplicate O-1 paid'], 'row 1: and then it is a recorded one');
 select is(array(select row(d.repeats, d.outcome, d.detail) from foloosi.deliveries d where d.merchant = merchant())::text[],
     array['(3,recorded,)'], 'row 1: all of that is one delivery');
-select is(waiting(), '{}', 'row 1: which waits for nobody any more');
+select is(waiting(), '{}', 'row 1: which does not wait any more');
 select is(deliver('success', 'O-1', 'N-1', fault => 'not JSON'), array['duplicate O-1 paid'],
     'row 1: a recorded one is not rejected afterwards');
 
@@ -101,7 +102,7 @@ select is(deliver('refund', null, null, 'R-3', null, null), array[
 select given_delivery('failed', 'O-9', 'N-9');
 select is(deliver('refund', 'O-9', 'N-9'), array['ignored O-9 cancelled (status)'], 'row 2: a refund of a failure is ignored');
 select is((select row(p.settled_by, p.settled_at is not null)::text from foloosi.paybacks p where p.id = payback_id('N-2')), '(,t)',
-    'row 2: settled by nobody, at a time');
+    'row 2: settled by a delivery, at a time');
 
 select example('row 2: before the other rows');
 select is(deliver('refund', 'O-1', 'TEST-1'), array['ignored O-1 - (status)'], 'row 2 before row 3');
@@ -165,7 +166,7 @@ select is(deliver('success', 'O-1', 'N-1', 'R-1', 100.00, copy => 2), array['dup
 select is(deliver('success', null, 'N-1', 'R-1'), array['duplicate O-1 paid'], 'row 5: its own order wins over a missing key');
 select is(deliver('success', null, null, 'R-1'), array['duplicate O-1 paid'], 'row 5: by reference alone');
 select is(deliver('success', null, 'N-1'), array['duplicate O-1 paid'], 'row 5: by number alone');
-select is(waiting(), '{}', 'row 5: nobody need look');
+select is(waiting(), '{}', 'row 5: nothing waits for a person');
 select given_delivery('failed', 'O-2', 'N-2', 'R-2', null, null);
 select is(deliver('failed', 'O-2', 'N-2', 'R-2', null, null, 2), array['duplicate O-2 cancelled'], 'row 5: a failure without amount');
 select is(deliver('failed', 'O-2', 'N-2', 'R-2', 100, 'AED'), array[
@@ -199,7 +200,7 @@ select is(deliver('success', 'O-1', 'N-1', 'R-1', 99.99), array['review O-1 paid
 select is(deliver('success', 'O-1', 'N-1', 'R-1', 100, 'USD'), array['review O-1 paid (amount_contradiction)'], 'row 6: another currency');
 select is(waiting(), array['delivery O-1 amount_contradiction', 'delivery O-1 amount_contradiction'], 'row 6: waits for a person');
 select is((select detail from foloosi.deliveries where merchant = merchant() and outcome = 'review' order by id limit 1),
-    'known as 100 AED, now 99.99 AED', 'row 6: who reads the difference');
+    'known as 100 AED, now 99.99 AED', 'row 6: a person reads the difference');
 select given_delivery('success', null, 'N-2');
 select is(deliver('success', 'O-2', 'N-2', null, 5), array['review O-2 - (amount_contradiction)'], 'row 6: of a success without order, that now names one');
 
@@ -256,7 +257,7 @@ select is((deliver('failed', '', '', '', null, null, 2))[2], 'transaction 5: -/-
 select is(deliver('failed', null, 'N-1', 'R-1', 50), array[
     'recorded - -',
     'transaction 1: N-1/R-1 failed for - 100 AED -> N-1/R-1 failed for - 50 AED'], 'row 8: of a known failure, with another amount');
-select is(waiting(), '{}', 'row 8: nobody need look');
+select is(waiting(), '{}', 'row 8: nothing waits for a person');
 
 select example('row 9');
 select is(deliver('success', null, 'N-1', 'R-1'), array[

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- register_order(): the merchant announces an order with its expected amount.
 begin;
 \ir tools.psql
@@ -124,7 +125,7 @@ select given('select foloosi.register_order(%m, ''O-2'', 5, ''AED'')');
 reset session authorization;
 select is(array(select concat_ws(' ', order_ref, coalesce(state_before, '-'), state, cause, decided_by) from foloosi.order_history where merchant = merchant() order by id),
     array['O-1 - pending register foloosi_operator', 'O-1 - pending register foloosi_operator', 'O-2 - paid delivery', 'O-2 paid review register foloosi_operator'],
-    'who registered what, with the database role');
+    'what was registered, by which database role');
 
 select * from finish();
 rollback;

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- resolve_order(): a person decides an order, or closes it.
 begin;
 \ir tools.psql
@@ -115,7 +116,7 @@ select is((act('select foloosi.resolve_order(%m, ''O-2'', ''cancelled'')'))[1:2]
     'event 2: order.cancel O-2 N-2 (resolved)',
     'event 3: payback.check O-2 N-2 (order_closed) payback 1'], 'verifying to cancelled: perhaps its money is here');
 
-select example('late is forgotten by nobody', late_success => 'review');
+select example('late is never forgotten', late_success => 'review');
 select given_delivery('failed', 'O-1', 'N-1');
 select given_delivery('success', 'O-1', 'N-1');
 select is((act('select foloosi.resolve_order(%m, ''O-1'', ''paid'')'))[2],

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- assign_transaction(), settle_payback(), dismiss_attention(): what else a person closes.
 begin;
 \ir tools.psql
@@ -11,7 +12,7 @@ select is(act('select foloosi.assign_transaction(transaction_id(''N-1''), ''O-1'
     'event 2: order.success O-1 N-1',
     'order O-1: paid 100 AED by N-1',
     'transaction 1: N-1/R-1 captured for - 100 AED -> N-1/R-1 captured for O-1 100 AED'], 'row 12: an unknown order');
-select is(waiting(), '{}', 'nobody waits any more');
+select is(waiting(), '{}', 'nothing waits any more');
 select is(deliver('success', null, 'N-1', 'R-1'), array['duplicate O-1 paid'], 'row 1: the bytes again, with the order of now');
 select is(deliver('success', 'O-1', 'N-1', copy => 2), array['duplicate O-1 paid'], 'row 5: it belongs to that order');
 select is(deliver('success', 'O-2', 'N-1', copy => 2), array['review O-2 - (other_order)'], 'row 4: and to no other');
@@ -108,7 +109,7 @@ set local session authorization foloosi_operator;
 select is((select row(p.state, p.settled_by, p.note, p.settled_at is not null)::text from foloosi.settle_payback(
     (select id from foloosi.paybacks where merchant = merchant()), 'sent on Monday') p), '(settled,foloosi_operator,"sent on Monday",t)', 'settle: returns the row');
 reset session authorization;
-select is(waiting(), '{}', 'settle: nobody waits');
+select is(waiting(), '{}', 'settle: nothing waits');
 select is((facts(merchant()))->>'payback 1', 'N-2 settled double_payment 100 AED for O-1 settled by foloosi_operator', 'settle: settled');
 select throws_like('select foloosi.settle_payback(payback_id(''N-2''), ''again'')', 'payback % was settled by foloosi_operator at 20%Z', 'settle: twice is an error, who and when');
 select throws_ok('select foloosi.settle_payback(payback_id(''N-2''), ''again'')', '55000', null, 'settle: twice, by its SQLSTATE');
@@ -143,9 +144,9 @@ select lives_ok('select foloosi.dismiss_attention(current_setting(''t.id'')::big
 reset session authorization;
 select is(waiting(), '{}', 'dismiss: it waits no more');
 select is(array(select concat_ws(' ', action, order_ref, decided_by, note) from foloosi.decisions where merchant = merchant()),
-    array['dismiss O-1 foloosi_operator a typing error of theirs'], 'dismiss: who, why');
+    array['dismiss O-1 foloosi_operator a typing error of theirs'], 'dismiss: by which role, why');
 select throws_like('select foloosi.dismiss_attention(current_setting(''t.id'')::bigint)',
-    'delivery % does not wait for a person: foloosi_operator dismissed it at 20%Z', 'dismiss: twice is an error, who and when');
+    'delivery % does not wait for a person: foloosi_operator dismissed it at 20%Z', 'dismiss: twice is an error, that says by which role and when');
 select is((select count(*)::int from foloosi.decisions where merchant = merchant()), 1, 'dismiss: twice changes nothing');
 select is(deliver('success', 'O-1', 'N-1', null, 5), array['duplicate O-1 paid'], 'dismiss: a repeat');
 select is(waiting(), '{}', 'dismiss: does not bring it back');
@@ -155,7 +156,7 @@ select given_delivery('x', fault => 'not JSON');
 select given('select foloosi.dismiss_attention(waiting_delivery())');
 select is(waiting(), '{}', 'dismiss: a rejected one');
 select given_delivery('chargeback', 'O-1', 'N-1');
-select is(waiting(), array['delivery O-1 status'], 'a status that nobody expects waits');
+select is(waiting(), array['delivery O-1 status'], 'an unexpected status waits');
 select given('select foloosi.dismiss_attention(waiting_delivery())');
 select is(waiting(), '{}', 'dismiss: an ignored one');
 
@@ -165,7 +166,7 @@ select given_delivery('success', 'O-1', 'N-3');
 select throws_ok('select foloosi.dismiss_attention((select id from foloosi.orders where merchant = merchant() and order_ref = ''O-2''))', '42809', null,
     'dismiss: an order in review is decided, not dismissed');
 select throws_ok('select foloosi.dismiss_attention(payback_id(''N-3''))', '42809', null, 'dismiss: a payback is settled, not dismissed');
-select throws_ok('select foloosi.dismiss_attention(transaction_id(''N-1''))', 'P0002', null, 'dismiss: a transaction waits for nobody');
+select throws_ok('select foloosi.dismiss_attention(transaction_id(''N-1''))', 'P0002', null, 'dismiss: a transaction does not wait for a person');
 select throws_ok('select foloosi.dismiss_attention(-1)', 'P0002', null, 'dismiss: nothing has that number');
 select throws_ok('select foloosi.dismiss_attention(null)', 'P0002', null, 'dismiss: no number');
 select is(waiting(), array['order O-2 amount_differs', 'payback O-1 double_payment'], 'dismiss: and both still wait');

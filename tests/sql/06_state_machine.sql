@@ -1,4 +1,5 @@
--- The state machine, which the tables enforce whoever sends the UPDATE: here a superuser does.
+-- SPDX-License-Identifier: MIT
+-- The state machine, which the tables enforce for every session that sends an UPDATE: here it is a superuser's.
 begin;
 \ir tools.psql
 select no_plan();

@@ -1,4 +1,5 @@
--- What each role may do, tried as that role; and what nobody may.
+-- SPDX-License-Identifier: MIT
+-- What each role may do, tried as that role; and what none may.
 begin;
 \ir tools.psql
 select no_plan();

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- A batch gives exactly the rows that the same deliveries give one at a time, in their order.
 begin;
 \ir tools.psql

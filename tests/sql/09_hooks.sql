@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- A merchant's own triggers, and data that the database refuses: nothing is lost, neighbours are not hurt.
 begin;
 \ir tools.psql
@@ -72,7 +73,7 @@ select given('select foloosi.register_order(%m, ''H-3'', 70, ''AED'')');
 select is(sale('H-3'), 'pending 70', 'a registered order');
 select given('select foloosi.resolve_order(%m, ''H-3'', ''cancelled'')');
 select is(sale('H-3'), 'cancelled 70', 'a decided order');
-select is(waiting(), '{}', 'nobody waits');
+select is(waiting(), '{}', 'nothing waits');
 
 -- ---------------------------------------------------------------- hooks that fail, one at a time
 

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- Rejected deliveries have a quota per merchant and hour: a leaked token fills no disk.
 begin;
 \ir tools.psql

@@ -1,6 +1,7 @@
--- What somebody else holds comes back busy at once, unrecorded; everything else is recorded.
+-- SPDX-License-Identifier: MIT
+-- What another session holds comes back busy at once, unrecorded; everything else is recorded.
 --
--- The somebody is a second session, by dblink. It sees only what is committed, so what this
+-- That is a second session, by dblink. It sees only what is committed, so what this
 -- file begins with is committed there and taken away at the end.
 begin;
 \ir tools.psql
@@ -69,7 +70,7 @@ create function bytes_of(ref text) returns bytea language sql as $$
 create function with_body(d delivery, body bytea) returns delivery language plpgsql as $$ begin d.body := body; return d; end $$;
 select meanwhile('a delivery that a person dismisses', $$select foloosi.dismiss_attention((select id from foloosi.deliveries where merchant = 'busy' and outcome = 'rejected'))::text$$,
     array[d('success', 'NEW', 'N-12'), with_body(d('success', 'OOPS', 'N-20'), bytes_of('OOPS'))], array['recorded NEW paid', 'busy OOPS -']);
-select meanwhile('somebody else counts rejected ones', $$select r from foloosi.record_delivery('busy', 'success', 'OOPS 2') r$$,
+select meanwhile('another session counts rejected ones', $$select r from foloosi.record_delivery('busy', 'success', 'OOPS 2') r$$,
     array[d('success', 'NEW', 'N-12'), d('bad', fault => 'not JSON')], array['recorded NEW paid', 'busy - -']);
 
 -- ---------------------------------------------------------------- a row of orders

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- What a person reads: attention, everything that waits for one; order_history, each change of an order with its cause.
 begin;
 \ir tools.psql
@@ -6,7 +7,7 @@ select no_plan();
 -- ---------------------------------------------------------------- attention
 
 select example('attention', unknown_orders => 'review');
-select is(waiting(), '{}', 'nothing has happened, nobody waits');
+select is(waiting(), '{}', 'nothing has happened, nothing waits');
 select given_delivery('success', 'O-1', 'N-1');
 select given('select foloosi.register_order(%m, ''O-2'', 100, ''AED'')');
 select given_delivery('success', 'O-2', 'N-2');
@@ -59,7 +60,7 @@ select close_all();
 select is(array(select kind || ' ' || reason from foloosi.attention where merchant = merchant() order by id), array['payback double_payment', 'payback double_payment'],
     'closed by them; what the decisions cost waits next') ;
 select close_all();
-select is(waiting(), '{}', 'and then nobody waits');
+select is(waiting(), '{}', 'and then nothing waits');
 
 select example('verifying', verify => 'callback');
 select given_delivery('success', 'O-1', 'N-1');
@@ -72,7 +73,7 @@ select is(waiting(), '{}', 'for an hour');
 update foloosi.orders set updated_at = now() - interval '61 minutes' where merchant = merchant();
 select is(waiting(), array['order O-1 verifying'], 'overdue, it waits for a person');
 select given('select foloosi.resolve_order(%m, ''O-1'', ''paid'')');
-select is(waiting(), '{}', 'who decides');
+select is(waiting(), '{}', 'a person decides');
 select isnt(updated_at, null, 'and so it has changed') from foloosi.orders where merchant = merchant();
 
 -- ---------------------------------------------------------------- order_history

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- Events on their way: what foloosi-worker reports and what becomes of it; the circuit; attention.
 -- tests/e2e/test_events.py and test_worker.py have what takes several sessions.
 begin;
@@ -97,7 +98,7 @@ select settle((select order_ref from foloosi.events where id = probe_id), 'done'
 select is(circuit(), '0 closed', 'it was heard: closed');
 select due();
 select is(cardinality(next()), 11, 'all go');
-select is(array(select kind from foloosi.attention where merchant = merchant()), '{}', 'nobody need look');
+select is(array(select kind from foloosi.attention where merchant = merchant()), '{}', 'nothing waits for a person');
 update foloosi.consumers set failing_since = now() - interval '16 minutes' where consumer = mine();
 select is(array(select kind || ' ' || detail from foloosi.attention where merchant = merchant()), array['consumer https://shop.example does not take events'], 'out of order for long');
 

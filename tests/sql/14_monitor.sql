@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- What monitor() says, and how little it reads.
 begin;
 \ir tools.psql

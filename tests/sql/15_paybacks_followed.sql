@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- Open paybacks: said again by time and not by deliveries, opened once for one cause, closed by a person or a refund.
 begin;
 \ir tools.psql
@@ -49,7 +50,7 @@ select throws_ok($$select foloosi.set_merchant(merchant(), remind_after => '-1 h
 
 select example('a refund settles');
 select given_delivery('success', 'O-1', 'N-1'), given_delivery('success', 'O-1', 'N-2'), given_delivery('refund', 'O-1', 'N-2'), older(100);
-select is(foloosi.remind_paybacks(), 0, 'and nobody is reminded');
+select is(foloosi.remind_paybacks(), 0, 'and there is no reminder');
 
 select example('captured though failed', verify => 'callback');
 select given_delivery('failed', 'O-1', 'N-1');

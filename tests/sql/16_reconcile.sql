@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- Reconciliation: what the provider's list says against what we know. tests/e2e/test_reconcile.py has the
 -- walk itself, and several at once.
 begin;

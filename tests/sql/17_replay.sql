@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- A delivery once more: for good, and only to see.
 begin;
 \ir tools.psql
@@ -68,7 +69,7 @@ select is((select x.after from foloosi.explain_delivery(merchant(), 'success', '
     '{"rows written": 2}', 'what a trigger would write');
 select is_empty('select * from shop.sales', 'is not written either');
 
--- who may
+-- which roles may
 
 set local session authorization foloosi_operator;
 select lives_ok('select * from foloosi.explain_delivery(''nobody'', ''success'', ''S-1'', ''SN-1'', amount => 1, currency => ''AED'', body => ''s'')', 'an operator may explain');

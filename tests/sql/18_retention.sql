@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- Old bytes and personal fields go; what makes a repeat a repeat, and the books, stay.
 begin;
 \ir tools.psql
@@ -106,7 +107,7 @@ select foloosi.set_retention();
 do $$ begin execute format('drop table foloosi.bodies_%s', to_char(now() at time zone 'UTC' + interval '11 months', 'YYYY_MM')); end $$;
 select is(retained(), array['months made ahead bodies 1'], 'months ahead are made');
 
-select example('a month that nobody made');
+select example('a month without a partition');
 do $$ begin execute format('drop table foloosi.bodies_%s', to_char(now() at time zone 'UTC', 'YYYY_MM')); end $$;
 select is(buy('success', 'O-1', 'N-1'), 'recorded O-1 paid', 'loses nothing');
 select is((select count(*) from foloosi.bodies_default b join foloosi.deliveries d on d.id = b.delivery_id where d.merchant = merchant()), 1::bigint, 'its bytes are in the default partition');
@@ -129,7 +130,7 @@ select ok((select max(e.id) > min(n.event) + 500 from foloosi.events e, numbers 
 select is_empty('select from foloosi.event_gaps', 'gaps that no transaction can fill any more are forgotten');
 select throws_ok('select foloosi.after_restore(0)', '22023', null, 'a step back is refused');
 
--- ---------------------------------------------------------------- who
+-- ---------------------------------------------------------------- which roles
 
 set local session authorization foloosi_retention;
 select is((select state from foloosi.retain_bodies(null, 0, true)), 'done', 'retention''s role may call it');

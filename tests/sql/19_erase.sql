@@ -1,4 +1,5 @@
--- A customer's data go on request; nobody else's, and nothing of the books.
+-- SPDX-License-Identifier: MIT
+-- A customer's data go on request; no other customer's, and nothing of the books.
 begin;
 \ir tools.psql
 select no_plan();
@@ -36,17 +37,17 @@ select is(left_of('1'), 'ann@example.com|555534533|0042|O-1|100|captured|1', 'an
 select is(erase(false, 'ann@example.com'), '3 5 2 noted', 'the run says the same');
 select is(left_of('1'), 'O-1|100|captured|0', 'fields and bytes are gone, money is not');
 select is(left_of('2'), 'O-2|100|captured|0', 'in any case of letters');
-select is(left_of('3'), 'joann@example.com|555534533|0042|O-3|100|captured|1', 'a longer address is somebody else''s');
+select is(left_of('3'), 'joann@example.com|555534533|0042|O-3|100|captured|1', 'a longer address is another customer''s');
 select is(left_of('4'), 'ann@example.com.au|555534533|0042|O-4|100|captured|1', 'at either end');
-select is(left_of('5'), 'O-5|100|captured|0', 'free text that names him');
-select is(left_of('6'), 'other@example.com|0042|O-6|100|captured|0', 'bytes that hide him behind escapes');
+select is(left_of('5'), 'O-5|100|captured|0', 'free text that names the customer');
+select is(left_of('6'), 'other@example.com|0042|O-6|100|captured|0', 'bytes that hide the customer behind escapes');
 select is((select count(*) from foloosi.bodies b join foloosi.deliveries d on d.id = b.delivery_id where d.merchant = merchant() and d.outcome = 'rejected'), 0::bigint, 'rejected bytes that are not even text');
 select is((select detail from foloosi.deliveries where merchant = merchant() and outcome = 'rejected'), 'not JSON at byte 9: [erased]', 'a detail is blanked');
 select is((select note from foloosi.decisions where merchant = merchant() and note is not null), 'wrote to [erased], no answer', 'and a note');
 select is(differences((select f from facts_before), facts(merchant())), '{}', 'the books are as they were');
 select is((select row(erased_by, note, transactions, bodies, texts)::text from foloosi.erasures), format('(%s,"request 17",3,5,2)', session_user), 'who, why and how much is written down');
-select is_empty($$select from foloosi.erasures e where e::text ~* 'ann'$$, 'and not whom');
-select is(erase(false, 'ann@example.com'), '0 0 0', 'again: nobody, and nothing is noted');
+select is_empty($$select from foloosi.erasures e where e::text ~* 'ann'$$, 'and not whose data');
+select is(erase(false, 'ann@example.com'), '0 0 0', 'again: no customer, and nothing is noted');
 select is((select count(*) from foloosi.erasures), 1::bigint, 'once is once');
 select is(buy('1', 'ann@example.com'), 'duplicate', 'the same bytes again are a duplicate');
 select is(left_of('1'), 'O-1|100|captured|0', 'which brings nothing back');
@@ -55,12 +56,12 @@ select is((select repeats from foloosi.deliveries d join foloosi.transactions t 
 select is(erase(false, '+971501234567', 'other@example.com'), '1 0 0 noted', 'several names, one request');
 select is(erase(true, '555534533'), '2 2 0', 'by phone');
 select is(erase(true, '55553453'), '0 0 0', 'a part of a number is none');
-select is(erase(true, 'a.b@example.com', 'aXb@example.com'), '0 0 0', 'found nobody');
+select is(erase(true, 'a.b@example.com', 'aXb@example.com'), '0 0 0', 'found no customer');
 select is(erase(true, '.*@example.com'), '0 0 0', 'what means something to a pattern means nothing here');
 select is(erase(true, E'%@example.com\\'), '0 0 0', 'whatever it is');
 select throws_ok(format('select foloosi.erase_customer(%L)', c), '22023', 'not an e-mail address, nor a phone number of at least 6 digits', 'refused: ' || coalesce(replace(c::text, E'\n', '\n'), 'null'))
 from (values ('{}'::text[]), (null), ('{null}'), ('{""}'), ('{100}'), ('{ann}'), ('{@}'), ('{"a@b c"}'), ('{ann@example.com,100}'), (array[E'a@b\n']), (array[repeat('a', 320) || '@b'])) v (c);
-select throws_ok($$select foloosi.erase_customer(array['ann@example.com'], 'asked by Ann@example.com')$$, '22023', 'the note names the customer', 'the note must not name him');
+select throws_ok($$select foloosi.erase_customer(array['ann@example.com'], 'asked by Ann@example.com')$$, '22023', 'the note names the customer', 'the note must not name the customer');
 
 select * from finish();
 rollback;

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- The block range indexes know nothing of pages that are being filled: to know costs each new row a thousand
 -- times its share (migration 0009).
 begin;

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: MIT
 """pgTAP: runs tests/sql/*.sql with pg_prove on a private PostgreSQL with the migrated schema.
 
     B=build tests/sql/run.py [FILE.sql ...] [-- PG_PROVE'S OPTIONS]

@@ -1,4 +1,5 @@
-"""An HTTP server that keeps what it got and answers as told: a merchant's endpoint, the provider."""
+# SPDX-License-Identifier: MIT
+"""An HTTP server that keeps its requests and answers as the test wants: a merchant's endpoint, the provider."""
 import base64
 import hashlib
 import hmac
@@ -9,8 +10,8 @@ import time
 
 
 class Endpoint:
-    """answer: a status, or a function of the request (its headers, its event) that returns one or speaks
-    by itself: it may use the handler given to it and return None.
+    """answer: a status, or a function of handler and request that returns one, or writes the answer
+    to the handler itself and returns None.
     """
 
     def __init__(self, answer=200, port=0):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Five alphabets of at most 12 facts each, of which small sets are told in every order."""
 
 from support.stories import says

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A FastCGI client, small enough to do wrong on purpose what web servers do right.
 
 One request a connection, role responder (FastCGI 1.0, sections 3 and 5).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Many requests at the same time, and load that goes on."""
 import http.client
 import threading
@@ -24,7 +25,7 @@ def volley(front, requests):
 
 
 class Load:
-    """Senders that go on until told to stop. What they were told stays in .answers."""
+    """Senders that go on until the end of the with. The answers stay in .answers."""
 
     def __init__(self, site, front, senders=16):
         self.site, self.front = site, front

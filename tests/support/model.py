@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """
 The order rules, read anew from the contract (design, "Order rules: money is a set of facts") and from nothing
 else: it shares neither code nor plan with the SQL. One shop is one merchant. What is known of a transaction is

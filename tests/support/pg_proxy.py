@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A proxy between the handler and PostgreSQL that breaks a conversation at a chosen message.
 
 It speaks enough of the protocol (version 3) to know where messages end. A plan names a side and how

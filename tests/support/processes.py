@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Processes of a server: which they are, what they need, how to stop them for a while."""
 import contextlib
 import os
@@ -52,7 +53,8 @@ def frozen(*pids):
     """Servers that neither answer nor close their connections: SIGSTOP to these processes and to all below them.
 
     Parents are stopped first, so that nothing is forked that is not found; processes are looked for until one pass finds
-    nothing but stopped ones. Processes that end meanwhile are not missed. At the end all go on again, whatever happened:
+    nothing but stopped ones. One in uninterruptible sleep counts once it has the signal: it stops before it runs any code of
+    its own (a parent in vfork() waits there for a child that is stopped). Processes that end meanwhile are not missed. At the end all go on again, whatever happened:
     the SIGCONT comes from a child, which is told each process before it is stopped, and sends it when this process has
     closed the pipe or is gone.
     """
@@ -61,7 +63,8 @@ def frozen(*pids):
     stopped = set()
     try:
         deadline = time.monotonic() + STOP_S
-        while running := [pid for pid, state in descendants([*pids, *stopped]).items() if state not in "Tt"]:
+        while running := [pid for pid, state in descendants([*pids, *stopped]).items()
+                          if state not in "Tt" and not (state == "D" and pid in stopped)]:
             if time.monotonic() > deadline:
                 raise StackError(f"processes {running} do not stop")
             for pid in running:

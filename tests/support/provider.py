@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""A stand-in for the provider: his API, and the sender of his webhooks.
+# SPDX-License-Identifier: MIT
+"""A stand-in for the provider: its API, and the sender of its webhooks.
 
     provider.py [--port PORT] [--key KEY] [--webhook URL]
 
@@ -39,11 +40,11 @@ def send(handler, body, status=200, **headers):
 
 
 class Provider:
-    """What he knows and how he answers.
+    """What it knows and how it answers.
 
     transactions  by number, oldest first: status, amount, currency, order, created (a date);
                   said: what the list says instead
-    fault         what he answers instead: a status, or a function of handler and request, which may return
+    fault         what it answers instead: a status, or a function of handler and request, which may return
                   NotImplemented: this request is answered well
     midnight      dates of a list are the beginnings of their days
     most          rows of a page, whatever it is asked for
@@ -74,7 +75,7 @@ class Provider:
     def close(self):
         self.endpoint.close()
 
-    # -- his customers
+    # -- its customers
 
     def new(self, number=None, **known):
         """A transaction; returns its number."""
@@ -105,7 +106,7 @@ class Provider:
         answer = None if lost or self.webhook is None else self.deliver(number)
         send(handler, json.dumps({"transaction_no": number, "webhook": answer}) + "\n")
 
-    # -- his API
+    # -- its API
 
     def answer(self, handler, request):
         if self.fault is not None:

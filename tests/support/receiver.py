@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: MIT
 """A merchant's endpoint for the demo: takes events, checks their signatures, prints a line for each.
 
     EVENT_SECRET=whsec_… receiver.py PORT

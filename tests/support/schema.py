@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: MIT
 """sql/schema.sql: the types and tables that the migrations make, in one file. make schema writes it anew.
 
 It comes from the catalog by the queries below, not from pg_dump, whose text depends on its version. All names are

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The stack of the end-to-end tests: a PostgreSQL, a handler, the web servers in front of it; requests and bodies for it."""
 import contextlib
 import dataclasses
@@ -414,7 +415,7 @@ def parse(text):
 
 @contextlib.contextmanager
 def schema_of_version(site, version):
-    """The schema says that it is of this version, and serves nobody who does not know that."""
+    """The schema says that it is of this version, and serves only programs that know that one."""
     names = ("schema_version", "schema_serves")
     for name in names:
         site.query(f"alter function foloosi.{name}() rename to hidden_{name}")
@@ -430,7 +431,7 @@ def schema_of_version(site, version):
 
 @contextlib.contextmanager
 def locked(site, order):
-    """Somebody at psql: begin; select … for update."""
+    """A session of psql: begin; select … for update."""
     with site.postgres.connect() as c:
         c.execute("begin")
         assert c.execute("select 1 from foloosi.orders where order_ref = %s for update", [order]).fetchall()

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Private servers for the tests and the demo: PostgreSQL, PgBouncer, the handler, nginx, Apache.
 
 Everything lives below one directory and is reached by unix sockets, but for the web servers'
@@ -99,7 +100,7 @@ def give(path, user, group=None, mode=None):
 
 
 def free_port():
-    """A TCP port that nobody has at the moment."""
+    """A TCP port that is free at the moment."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
@@ -137,7 +138,7 @@ def wait_for(what, ready, timeout=READY_S, alive=lambda: True):
 
 
 def connects(address):
-    """Does somebody listen there? (host, port), or the path of a unix socket."""
+    """Does a server listen there? (host, port), or the path of a unix socket."""
     family = socket.AF_INET if isinstance(address, tuple) else socket.AF_UNIX
     with socket.socket(family) as s:
         s.settimeout(1)
@@ -243,7 +244,7 @@ def new_cluster():
 class Postgres(Service):
     """A cluster of its own: no TCP, trust authentication, only we and www-data reach the socket."""
 
-    stop_signal = signal.SIGINT  # "fast": hang up on clients
+    stop_signal = signal.SIGINT  # "fast": close the clients' connections
     port = 5432
 
     def __init__(self, home, logs, settings=None):
@@ -324,7 +325,7 @@ class Postgres(Service):
 
 
 class PgBouncer(Service):
-    """Transaction pooling before a Postgres; everybody becomes the handler's role."""
+    """Transaction pooling before a Postgres; every client becomes the handler's role."""
 
     stop_signal = signal.SIGINT
 

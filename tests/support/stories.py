@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """
 Stories told to the reference model (model.py) and to PostgreSQL, and their rows side by side; ids and timestamps
 aside.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A PostgreSQL and workers on it, for the tests of what goes out."""
 import base64
 import itertools

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* assert_in_range(), which cmocka 2.0 deprecates in favour of two macros that 1.1 lacks. After <cmocka.h>. */
 #ifndef BETWEEN_H
 #define BETWEEN_H

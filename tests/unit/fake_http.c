@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* http.h without a web server: see fake_http.h. */
 #include <stdlib.h>
 #include <string.h>
@@ -67,7 +68,7 @@ http_finish(struct http_request *q, int status, const char *title, const char *h
 	const char *method = http_param(q, "REQUEST_METHOD");
 
 	if (q->answers++ > 0)
-		abort(); /* a second answer would go to nobody */
+		abort(); /* a second answer has no client */
 	q->status = status;
 	q->title = xstrdup(title);
 	q->headers = xstrdup(headers);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A request that a test writes down, and the answer that it got. */
 #ifndef FAKE_HTTP_H
 #define FAKE_HTTP_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* fake_pg.c - see fake_pg.h. */
 #include <assert.h>
 #include <pthread.h>

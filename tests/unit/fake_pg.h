@@ -1,9 +1,10 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * fake_pg.h - a database for test_writer.c that fails on command.
  *
  * It implements pg_record.h. Each call of pg_connect() and pg_record() takes the next
  * step of a script, the last of which repeats; an empty script means PG_OK at once. Where
- * the step says PG_OK, the deliveries' merchants have their say:
+ * the step says PG_OK, the deliveries' merchants decide:
  *   "poison"  every batch with one in it is PG_DATA
  *   "locked"  every batch with one in it is PG_LOCKED, while fake_hold(true)
  *   "busy"    is answered OUTCOME_BUSY, while fake_hold(true)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* writer.h without a database: see fake_writer.h. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,8 +8,8 @@
 
 #define COPY(to, from) snprintf(to, sizeof(to), "%s", (from) != NULL ? (from) : "(none)")
 
-void
-writer_record(struct writer *w, struct delivery *d)
+bool
+writer_submit(struct writer *w, struct pending *pending, struct delivery *d, void *owner)
 {
 	w->calls++;
 	COPY(w->merchant, d->merchant);
@@ -23,20 +24,13 @@ writer_record(struct writer *w, struct delivery *d)
 	memcpy(w->digest, d->digest, sizeof w->digest);
 	w->deadline = d->deadline;
 
-	d->outcome = w->verdict.outcome;
-	memcpy(d->order, w->verdict.order, sizeof d->order);
-	memcpy(d->order_state, w->verdict.order_state, sizeof d->order_state);
-	d->unavailable = w->verdict.unavailable;
-	memcpy(d->reason, w->verdict.reason, sizeof d->reason);
-	d->delivery_id = w->verdict.delivery_id;
-	d->merchant_known = w->verdict.merchant_known;
-}
-
-/* Lent, and given back when the test says so by handler_complete(); or refused at once. */
-bool
-writer_lend(struct writer *w, struct waiting *loan, struct delivery *d, void *owner)
-{
-	writer_record(w, d);
-	*loan = (struct waiting){.owner = owner};
+	d->outcome = w->result.outcome;
+	memcpy(d->order, w->result.order, sizeof d->order);
+	memcpy(d->order_state, w->result.order_state, sizeof d->order_state);
+	d->unavailable = w->result.unavailable;
+	memcpy(d->reason, w->result.reason, sizeof d->reason);
+	d->delivery_id = w->result.delivery_id;
+	d->merchant_known = w->result.merchant_known;
+	*pending = (struct pending){.d = d, .owner = owner};
 	return !w->refuses;
 }

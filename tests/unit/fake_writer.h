@@ -1,15 +1,15 @@
-/* A writer that records nothing, notes what it was lent and answers as the test says. */
+/* SPDX-License-Identifier: MIT */
+/* A writer that records nothing, notes what was submitted and gives it the test's outcome. */
 #ifndef FAKE_WRITER_H
 #define FAKE_WRITER_H
 
 #include "writer.h"
 
 struct writer {
-	/* The verdict to give: the members under "verdict" are copied. */
-	struct delivery verdict;
-	bool refuses; /* writer_lend() */
+	struct delivery result; /* its members from outcome on are given to the delivery */
+	bool refuses;           /* writer_submit() */
 
-	/* The last delivery lent. Strings are copies, "(none)" for NULL. */
+	/* The last delivery submitted. Strings are copies, "(none)" for NULL. */
 	int calls;
 	char merchant[80], order_ref[2048], unprefixed[2048], faults[8192], status[80];
 	char body[8192];

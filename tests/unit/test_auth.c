@@ -1,4 +1,5 @@
 // objects: lib/auth.c
+/* SPDX-License-Identifier: MIT */
 /* Who is let in: published vectors of RFC 7617, Standard Webhooks and SHA-256, and what attackers make of them. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,5 @@
 // objects: lib/backoff.c
+/* SPDX-License-Identifier: MIT */
 // backoff.c: when to try again.
 #include <setjmp.h>
 #include <stdarg.h>

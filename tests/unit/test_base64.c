@@ -1,4 +1,5 @@
 // objects: lib/base64.c
+/* SPDX-License-Identifier: MIT */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

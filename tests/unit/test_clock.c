@@ -1,4 +1,5 @@
 // objects: lib/clock.c
+/* SPDX-License-Identifier: MIT */
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>

@@ -1,4 +1,5 @@
 // objects: lib/config.c lib/config_file.c lib/settings.c lib/config_check.c lib/url.c lib/mail.c lib/auth.c lib/log.c lib/transfer.c lib/rfc8259.c lib/money.c
+/* SPDX-License-Identifier: MIT */
 /*
  * Configuration files, good and bad. A bad one must be refused with the file, the line
  * and the words of the remedy, and without a word of any secret in it.
@@ -1193,6 +1194,56 @@ prefixes_are_taken_off(void **state)
 	}
 }
 
+static char reported[256];
+
+static void
+report(const char *setting)
+{
+	strcat(strcat(reported, setting), " ");
+}
+
+/* What is only read at the start is reported when it was changed, in the order of the table. */
+static void
+changes_that_need_a_restart(void **state)
+{
+	static const char before[] = "[foloosi-webhook]\n"
+				     "database = dbname=a\nlisten = /a\nthreads = 3\n"
+				     "body_limit = 2k\ndeadline = 1s\nlog_level = debug\n" SHOP;
+	static const char after[] = "[foloosi-webhook]\n"
+				    "database = dbname=b\nsocket_mode = 600\n"
+				    "socket_group = root\nthreads = 4\nbody_limit = 3k\n"
+				    "deadline = 2s\nlog_level = info\nspool_dir = /s\n"
+				    "spool_max_bytes = 5m\nspool_max_files = 5\nspool_rate = 5\n"
+				    "monitor = dbname=m\n[foloosi-worker]\npoll = 1s\n" SHOP
+				    "order_prefix = x\n[merchant other]\ntoken = " TOKEN "\n";
+	static const char password[] = "[foloosi-webhook]\ndatabase = dbname=a\n"
+				       "database_password_file = pw\n" SHOP;
+	struct config *old = good(before), *fresh = good(after), *again = good(before);
+
+	(void)state;
+	config_changed(old, fresh, CONFIG_FOR_HANDLER, report);
+	assert_string_equal(reported,
+	    "database listen socket_mode socket_group threads spool_dir spool_max_bytes "
+	    "spool_max_files spool_rate monitor ");
+	*reported = '\0';
+	config_changed(old, fresh, CONFIG_FOR_WORKER, report);
+	config_changed(old, again, CONFIG_FOR_HANDLER, report);
+	assert_string_equal(reported, "");
+	config_unref(old);
+	config_unref(fresh);
+	config_unref(again);
+
+	/* The same setting, and another password in its file. */
+	write_file("pw", "one\n");
+	old = good(password);
+	write_file("pw", "two\n");
+	fresh = good(password);
+	config_changed(old, fresh, CONFIG_FOR_HANDLER, report);
+	assert_string_equal(reported, "database ");
+	config_unref(old);
+	config_unref(fresh);
+}
+
 static void *
 pin_and_release(void *c)
 {
@@ -1245,6 +1296,7 @@ main(void)
 	    cmocka_unit_test(worker_settings),
 	    cmocka_unit_test(files_of_the_worker),
 	    cmocka_unit_test(orders_of_answers),
+	    cmocka_unit_test(changes_that_need_a_restart),
 	    cmocka_unit_test(prefixes_are_taken_off),
 	    cmocka_unit_test(references_are_counted_across_threads),
 	};

@@ -1,4 +1,5 @@
-// objects: handler/handler.c handler/answer.c handler/stats.c lib/outcome.c lib/spool.c lib/config.c lib/config_file.c lib/settings.c lib/config_check.c lib/url.c lib/mail.c lib/auth.c lib/transfer.c lib/rfc8259.c lib/money.c lib/log.c fake_http.c fake_writer.c
+// objects: handler/handler.c handler/answer.c handler/stats.c lib/outcome.c lib/spool.c lib/spool_io.c lib/config.c lib/config_file.c lib/settings.c lib/config_check.c lib/url.c lib/mail.c lib/auth.c lib/transfer.c lib/rfc8259.c lib/money.c lib/log.c fake_http.c fake_writer.c
+/* SPDX-License-Identifier: MIT */
 /*
  * The answers table line by line, its order, and what may never be in an answer or a
  * log. The real handler over a web server and a writer that are only noted down.
@@ -97,7 +98,7 @@ post(const char *uri, const char *body)
 	    .body_len = strlen(body),
 	    .arrival = clock_ms()};
 	memset(&writer, 0, sizeof writer);
-	writer.verdict = (struct delivery){.outcome = OUTCOME_RECORDED,
+	writer.result = (struct delivery){.outcome = OUTCOME_RECORDED,
 	    .order = "no.1042",
 	    .order_state = "cancelled",
 	    .delivery_id = 17,
@@ -136,8 +137,7 @@ unset(const char *name)
 			q.params[i].name = "NOTHING";
 }
 
-/* How handler_serve() ends if the writer comes in: the handler was made for that. */
-static enum handler_served ending = HANDLER_ANSWERED;
+static bool refuses; /* the writer does */
 
 static int
 serve(void)
@@ -145,9 +145,9 @@ serve(void)
 	enum handler_served served;
 
 	dup2(fileno(log_file), STDERR_FILENO);
-	writer.refuses = ending == HANDLER_REFUSED;
+	writer.refuses = refuses;
 	if ((served = handler_serve(handler, &config, &q)) != HANDLER_ANSWERED) {
-		assert_int_equal(served, ending);
+		assert_int_equal(served, refuses ? HANDLER_REFUSED : HANDLER_PENDING);
 		assert_int_equal(q.answers, 0);
 		handler_complete(handler);
 	}
@@ -678,7 +678,7 @@ not_json_says_where(void **state)
 
 	(void)state;
 	post(SHOP, "{\n  \"a\": <script>}");
-	writer.verdict.outcome = OUTCOME_REJECTED;
+	writer.result.outcome = OUTCOME_REJECTED;
 	serve();
 	assert_problem(400);
 	assert_has(q.answer, "\"offset\":9,\"line\":2,\"column\":8,");
@@ -692,14 +692,14 @@ not_json_says_where(void **state)
 	assert_memory_equal(writer.body, q.body, q.body_len);
 
 	post(SHOP, "abc");
-	writer.verdict.outcome = OUTCOME_REJECTED;
-	writer.verdict.delivery_id =
+	writer.result.outcome = OUTCOME_REJECTED;
+	writer.result.delivery_id =
 	    0; /* over the quota: only counted, and the answer is the same */
 	assert_int_equal(serve(), 400);
 	assert_memory_equal(writer.digest, digest_of_abc, DIGEST_SIZE);
 
 	post(SHOP, ""); /* an empty body */
-	writer.verdict.outcome = OUTCOME_REJECTED;
+	writer.result.outcome = OUTCOME_REJECTED;
 	assert_int_equal(serve(), 400);
 	assert_has(q.answer, "\"offset\":0,\"line\":1,\"column\":1,");
 	assert_int_equal(writer.calls, 1);
@@ -711,7 +711,7 @@ every_fault_of_a_transfer(void **state)
 	(void)state;
 	post(SHOP, "{\"data\":{\"transfer\":{\"transaction_amount\":\"ten\",\"api\":{\"optional1\":"
 		   "[1]}}}}");
-	writer.verdict.outcome = OUTCOME_REJECTED;
+	writer.result.outcome = OUTCOME_REJECTED;
 	serve();
 	assert_problem(422);
 	assert_has(q.answer,
@@ -725,7 +725,7 @@ every_fault_of_a_transfer(void **state)
 	assert_string_equal(writer.order_ref, "(none)");
 
 	post(SHOP, "[]"); /* the pointer of the whole document is empty */
-	writer.verdict.outcome = OUTCOME_REJECTED;
+	writer.result.outcome = OUTCOME_REJECTED;
 	assert_int_equal(serve(), 422);
 	assert_has(q.answer, "\"faults\":[{\"pointer\":\"\",");
 }
@@ -738,7 +738,7 @@ rejected_but_not_kept_says_so(void **state)
 	(void)state;
 	for (size_t i = 0; i < 2; i++) {
 		post(SHOP, bodies[i]);
-		writer.verdict = (struct delivery){
+		writer.result = (struct delivery){
 		    .outcome = OUTCOME_UNAVAILABLE, .unavailable = REASON_DATABASE};
 		serve();
 		assert_problem(503);
@@ -779,7 +779,7 @@ committed(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-		struct delivery *v = &writer.verdict;
+		struct delivery *v = &writer.result;
 
 		post(SHOP, GOOD);
 		v->outcome = rows[i].outcome;
@@ -795,8 +795,8 @@ committed(void **state)
 
 	/* The longest order there can be, all of it in need of an escape. */
 	post(SHOP, GOOD);
-	memset(writer.verdict.order, 1, ORDER_REF_SIZE - 1);
-	writer.verdict.order[ORDER_REF_SIZE - 1] = '\0';
+	memset(writer.result.order, 1, ORDER_REF_SIZE - 1);
+	writer.result.order[ORDER_REF_SIZE - 1] = '\0';
 	assert_int_equal(serve(), 200);
 	assert_int_equal(strlen(q.answer),
 	    strlen("{\"outcome\":\"recorded\",\"order\":{\"ref\":\"\",\"state\":"
@@ -824,7 +824,7 @@ not_committed(void **state)
 		int seconds = 0;
 
 		post(SHOP, GOOD);
-		writer.verdict = (struct delivery){
+		writer.result = (struct delivery){
 		    .outcome = OUTCOME_UNAVAILABLE, .unavailable = rows[i].reason};
 		serve();
 		assert_problem(503);
@@ -878,7 +878,7 @@ spools(void)
 	    {REASON_REFUSED, GOOD, false}, /* would be refused for ever */
 	    {REASON_SCHEMA, GOOD, false},  /* the contract: not acknowledged */
 	    {REASON_NONE, GOOD, false},
-	    {REASON_DATABASE, "{", false}, /* nobody's payment, and under a quota */
+	    {REASON_DATABASE, "{", false}, /* no payment, and under a quota */
 	    {REASON_DATABASE, "{}", false},
 	    {REASON_IN_DOUBT, "{}", false},
 	};
@@ -891,10 +891,10 @@ spools(void)
 	spool = spool_open(
 	    &(struct spool_options){.directory = directory, .max_bytes = 1 << 20, .max_files = 4},
 	    &error);
-	handler = handler_new(&writer, spool, ending == HANDLER_ANSWERED ? NULL : &q);
+	handler = handler_new(&writer, spool, NULL);
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
 		post(SHOP, rows[i].body);
-		writer.verdict = (struct delivery){
+		writer.result = (struct delivery){
 		    .outcome = OUTCOME_UNAVAILABLE, .unavailable = rows[i].reason};
 		serve();
 		if (rows[i].spooled) {
@@ -915,7 +915,7 @@ spools(void)
 	assert_has(q.answer, "recorded");
 	config.deadline_ms = 1000;
 	post(SHOP, GOOD);
-	writer.verdict =
+	writer.result =
 	    (struct delivery){.outcome = OUTCOME_UNAVAILABLE, .unavailable = REASON_DATABASE};
 	assert_int_equal(serve(), 200);
 	assert_int_equal(writer.deadline, q.arrival + 750);
@@ -923,7 +923,7 @@ spools(void)
 
 	/* It is full now. */
 	post(SHOP, GOOD);
-	writer.verdict =
+	writer.result =
 	    (struct delivery){.outcome = OUTCOME_UNAVAILABLE, .unavailable = REASON_DATABASE};
 	serve();
 	assert_problem(503);
@@ -931,7 +931,7 @@ spools(void)
 	assert_has(q.answer, "Nothing was kept");
 	assert_non_null(strstr(q.headers, "Retry-After: "));
 	post(SHOP, GOOD);
-	writer.verdict =
+	writer.result =
 	    (struct delivery){.outcome = OUTCOME_UNAVAILABLE, .unavailable = REASON_IN_DOUBT};
 	serve();
 	assert_problem(503);
@@ -946,24 +946,21 @@ spools(void)
 	free(error);
 }
 
-/* Whether it is waited for, lent and collected, or not taken at all. */
+/* Whether it was submitted, or refused at once. */
 static void
 spooled(void **state)
 {
-	static const enum handler_served endings[] = {
-	    HANDLER_REFUSED, HANDLER_PENDING, HANDLER_ANSWERED};
-
 	(void)state;
-	for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
-		ending = endings[i];
-		spools();
-	}
+	spools();
+	refuses = true;
+	spools();
+	refuses = false;
 }
 
-/* ---- what the writer is lent ------------------------------------------------- */
+/* ---- what is submitted to the writer ------------------------------------------------- */
 
 static void
-lent_to_the_writer(void **state)
+submitted_to_the_writer(void **state)
 {
 	(void)state;
 	for (size_t piece = 0; piece < 3; piece++) {
@@ -983,40 +980,40 @@ lent_to_the_writer(void **state)
 	}
 }
 
-/* A handler that does not wait: the answer comes when the delivery has come back. */
+/* The answer comes with handler_complete(). */
 static void
-lent_and_resumed(void **state)
+submitted_and_completed(void **state)
 {
 	static const char *const bodies[] = {GOOD, "no json"};
-	struct handler *lender = handler_new(&writer, NULL, &q);
+	struct handler *submitter = handler_new(&writer, NULL, &q);
 
 	(void)state;
 	dup2(fileno(log_file), STDERR_FILENO);
 	for (size_t i = 0; i < 2; i++) {
 		post(SHOP, bodies[i]);
-		assert_int_equal(handler_serve(lender, &config, &q), HANDLER_PENDING);
+		assert_int_equal(handler_serve(submitter, &config, &q), HANDLER_PENDING);
 		assert_int_equal(q.answers, 0);
 		assert_int_equal(writer.calls, 1);
-		handler_complete(lender);
+		handler_complete(submitter);
 		assert_int_equal(q.answers, 1);
 		assert_int_equal(q.status, i == 0 ? 200 : 400);
 
 		post(SHOP, bodies[i]); /* refused at once */
 		writer.refuses = true;
-		writer.verdict = (struct delivery){
+		writer.result = (struct delivery){
 		    .outcome = OUTCOME_UNAVAILABLE, .unavailable = REASON_DATABASE};
-		assert_int_equal(handler_serve(lender, &config, &q), HANDLER_REFUSED);
+		assert_int_equal(handler_serve(submitter, &config, &q), HANDLER_REFUSED);
 		assert_int_equal(q.answers, 0);
-		handler_complete(lender);
+		handler_complete(submitter);
 		assert_int_equal(q.answers, 1);
 		assert_int_equal(q.status, 503);
 	}
-	post("/elsewhere", GOOD); /* nothing to lend */
-	assert_int_equal(handler_serve(lender, &config, &q), HANDLER_ANSWERED);
+	post("/elsewhere", GOOD); /* nothing to submit */
+	assert_int_equal(handler_serve(submitter, &config, &q), HANDLER_ANSWERED);
 	assert_int_equal(q.status, 404);
 	assert_int_equal(writer.calls, 0);
 	dup2(standard_error, STDERR_FILENO);
-	handler_free(lender);
+	handler_free(submitter);
 }
 
 static void
@@ -1073,24 +1070,24 @@ nothing_is_left_of_the_one_before(void **state)
 {
 	(void)state;
 	post(SHOP, GOOD);
-	snprintf(writer.verdict.reason, REASON_SIZE, "late");
+	snprintf(writer.result.reason, REASON_SIZE, "late");
 	serve();
 	post(SHOP, "{}");
-	writer.verdict = (struct delivery){.outcome = OUTCOME_REJECTED};
+	writer.result = (struct delivery){.outcome = OUTCOME_REJECTED};
 	serve();
 	assert_string_equal(writer.order_ref, "(none)");
 	post(SHOP, GOOD);
-	writer.verdict = (struct delivery){.outcome = OUTCOME_RECORDED};
+	writer.result = (struct delivery){.outcome = OUTCOME_RECORDED};
 	serve();
 	assert_answer(
 	    "{\"outcome\":\"recorded\",\"order\":null,\"request\":\"################\"}\n");
 	assert_string_equal(writer.faults, "(none)");
 	post(SHOP, "{");
-	writer.verdict =
+	writer.result =
 	    (struct delivery){.outcome = OUTCOME_UNAVAILABLE, .unavailable = REASON_DATABASE};
 	serve();
 	post(SHOP, GOOD);
-	writer.verdict =
+	writer.result =
 	    (struct delivery){.outcome = OUTCOME_UNAVAILABLE, .unavailable = REASON_DATABASE};
 	serve();
 	assert_lacks(q.answer, "no valid transfer");
@@ -1150,13 +1147,13 @@ an_unknown_merchant_is_said_once(void **state)
 	(void)state;
 	for (int i = 0; i < 3; i++) {
 		post(SHOP, GOOD);
-		writer.verdict.merchant_known = false;
+		writer.result.merchant_known = false;
 		serve();
 	}
 	/* Not known because nothing is known: that is no reason to warn. */
 	post(LOCKED, GOOD);
 	set("HTTP_AUTHORIZATION", BASIC);
-	writer.verdict = (struct delivery){.outcome = OUTCOME_UNAVAILABLE};
+	writer.result = (struct delivery){.outcome = OUTCOME_UNAVAILABLE};
 	serve();
 	text = logged_since(0); /* by this or an earlier test */
 	once = strstr(text, "event=merchant_unknown merchant=shop ");
@@ -1166,7 +1163,7 @@ an_unknown_merchant_is_said_once(void **state)
 	free(text);
 }
 
-/* The last test: all that was logged by the others, who used every way out. */
+/* The last test: all that was logged by the others, which used every return. */
 static void
 no_log_line_holds_a_secret(void **state)
 {
@@ -1207,8 +1204,8 @@ main(void)
 	    cmocka_unit_test(committed),
 	    cmocka_unit_test(not_committed),
 	    cmocka_unit_test(spooled),
-	    cmocka_unit_test(lent_to_the_writer),
-	    cmocka_unit_test(lent_and_resumed),
+	    cmocka_unit_test(submitted_to_the_writer),
+	    cmocka_unit_test(submitted_and_completed),
 	    cmocka_unit_test(order_prefixes),
 	    cmocka_unit_test(nothing_is_left_of_the_one_before),
 	    cmocka_unit_test(one_line_a_request),

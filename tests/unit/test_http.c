@@ -1,7 +1,8 @@
 // objects: lib/http.c lib/log.c
+/* SPDX-License-Identifier: MIT */
 /*
  * http.c against peers that speak FastCGI well, badly, or not at all. This pins what
- * http.c does with libfcgi and what nobody documents: a connection handed to FCGX_Accept_r().
+ * http.c does with libfcgi and what is not documented: a connection handed to FCGX_Accept_r().
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -283,7 +284,7 @@ head_has_no_body(void **state)
 	put_record(STDIN, NULL, 0);
 	fd = send_all();
 	assert_int_equal(http_accept(q), HTTP_REQUEST);
-	shutdown(fd, SHUT_WR); /* the web server has nothing more to say, so nobody waits for it */
+	shutdown(fd, SHUT_WR); /* the web server sends nothing more, so no thread waits for it */
 	finish();
 	assert_string_equal(answer_of(fd, &ends), "Status: 200 OK\r\nContent-Type: text/plain\r\n"
 						  "Content-Length: 5\r\nX-Test: yes\r\n\r\n");
@@ -407,7 +408,7 @@ aborted_in_the_middle(void **state)
 	answer_of(fd, &ends);
 }
 
-/* A body that is itself a request must not become one when nobody reads it. */
+/* A body that is itself a request must not become one when it is not read. */
 static void
 a_forged_request_in_the_body(void **state)
 {
@@ -460,13 +461,13 @@ what_is_no_web_server(void **state)
 }
 
 static void
-nobody_waits_for_ever(void **state)
+no_wait_is_for_ever(void **state)
 {
 	int64_t start = clock_ms();
 	int fd, ends;
 
 	(void)state;
-	assert_int_equal(http_accept(q), HTTP_NOTHING); /* nobody comes */
+	assert_int_equal(http_accept(q), HTTP_NOTHING); /* no connection comes */
 	assert_between(clock_ms() - start, 300, 1000);
 
 	fd = peer(path); /* comes and says nothing */
@@ -502,7 +503,7 @@ stubborn_peer(void *arg)
 	static char megabyte[1 << 20];
 	int fd = *(int *)arg;
 
-	/* More than the socket holds: it blocks until somebody reads or hangs up. */
+	/* More than the socket holds: it blocks until the peer reads or closes. */
 	for (size_t at = 0; at < sizeof megabyte;) {
 		ssize_t n = send(fd, megabyte + at, sizeof megabyte - at, MSG_NOSIGNAL);
 
@@ -552,7 +553,7 @@ send_later(void *arg)
 	return NULL;
 }
 
-/* Who is going to wait for a peer says so; who finds all that he needs does not. */
+/* The hook is called before a wait for a peer, and not when all is there. */
 static void
 waiting_is_said_before(void **state)
 {
@@ -656,7 +657,7 @@ what_only_looks_whole(void **state)
 	http_on_wait(NULL);
 }
 
-/* A request with each byte changed: who was not said to be waited for is not waited for. */
+/* A request with each byte changed: without a call of the hook there is no wait. */
 static void
 whole_with_a_byte_changed(void **state)
 {
@@ -680,7 +681,7 @@ whole_with_a_byte_changed(void **state)
 			out = whole;
 			out.b[i / sizeof changes] ^= changes[i % sizeof changes];
 			fd = send_all();
-			if (!open) /* first with a peer who is gone, to see what becomes of it */
+			if (!open) /* first with a peer that is gone */
 				shutdown(fd, SHUT_WR);
 			waits = 0;
 			if (http_accept(q) == HTTP_REQUEST) {
@@ -845,7 +846,7 @@ listening(void **state)
 	other[strlen(other) - 4] = '\0';
 	assert_true(fcntl(first, F_GETFD) & FD_CLOEXEC);
 
-	/* A second one takes the path over; the first keeps who has come already. */
+	/* A second one takes the path over; the first keeps the connections that it has. */
 	fd = peer(other);
 	second = http_listen(other, 0600, "0", &error);
 	assert_true(second >= 0);
@@ -870,7 +871,7 @@ listening(void **state)
 	close(first);
 	close(second);
 
-	/* Ours is; who waits in it is served at once, and then it is empty at once. */
+	/* This one is; what waits in it is served at once, and then it is empty at once. */
 	first = http_listen(other, 0600, NULL, &error);
 	fd = peer(other);
 	http_unlisten();
@@ -887,7 +888,7 @@ listening(void **state)
 	assert_int_equal(http_listen(other, 0600, NULL, &error), -1);
 	assert_non_null(strstr(error, other));
 	assert_int_equal(stat(other, &st), 0);
-	assert_true(S_ISREG(st.st_mode)); /* a file of somebody's is still there */
+	assert_true(S_ISREG(st.st_mode)); /* a foreign file is still there */
 	free(error);
 	unlink(other);
 	assert_int_equal(http_listen(other, 0600, "no-such-group-here", &error), -1);
@@ -1033,7 +1034,7 @@ cgi(const char *length, const char *input, bool read, enum http_body expected, s
 	text[n] = '\0';
 	assert_string_equal(text, "Status: 200 OK\r\nContent-Type: text/plain\r\n"
 				  "Content-Length: 5\r\nX-Test: yes\r\n\r\nwell\n");
-	/* The end, and not a reset; but who sends more than he announced may see one. */
+	/* The end, and not a reset; but a peer that sends more than it announced may get one. */
 	if (length == NULL || strtoul(length, NULL, 10) >= strlen(input))
 		assert_int_equal(recv(in[0], text, 1, 0), 0);
 	close(in[0]);
@@ -1067,13 +1068,13 @@ signals_are_left_alone(void **state)
 }
 
 static void *
-hang_up_soon(void *arg)
+stop_reading_soon(void *arg)
 {
 	const struct timespec soon = {.tv_nsec = 100000000};
 
 	(void)arg;
 	nanosleep(&soon, NULL);
-	http_hang_up();
+	http_stop_reading();
 	return NULL;
 }
 
@@ -1090,13 +1091,13 @@ hanging_up(void **state)
 	put_record(STDIN, "hel", 3);
 	fd = send_all();
 	assert_int_equal(http_accept(q), HTTP_REQUEST);
-	assert_int_equal(pthread_create(&thread, NULL, hang_up_soon, NULL), 0);
+	assert_int_equal(pthread_create(&thread, NULL, stop_reading_soon, NULL), 0);
 	assert_int_equal(read_body(100, 5000), HTTP_BODY_CUT_SHORT);
 	finish(); /* it still gets its answer */
 	assert_non_null(strstr(answer_of(fd, &ends), "well"));
 	pthread_join(thread, NULL);
 
-	fd = peer(path); /* who comes now and says nothing is not waited for */
+	fd = peer(path); /* a peer that connects now and sends nothing is not waited for */
 	assert_int_equal(http_accept(q), HTTP_NOTHING);
 	answer_of(fd, &ends);
 	assert_between(clock_ms() - start, 0, 1500);
@@ -1114,7 +1115,7 @@ main(void)
 	    cmocka_unit_test(aborted_in_the_middle),
 	    cmocka_unit_test(a_forged_request_in_the_body),
 	    cmocka_unit_test(what_is_no_web_server),
-	    cmocka_unit_test(nobody_waits_for_ever),
+	    cmocka_unit_test(no_wait_is_for_ever),
 	    cmocka_unit_test(an_early_answer_arrives),
 	    cmocka_unit_test(waiting_is_said_before),
 	    cmocka_unit_test(what_only_looks_whole),

@@ -1,4 +1,5 @@
 // objects: lib/json.c lib/rfc8259.c lib/text.c
+/* SPDX-License-Identifier: MIT */
 // json.c: trees as they are, and trees from which memory that ran out has taken something.
 #include <dlfcn.h>
 #include <errno.h>

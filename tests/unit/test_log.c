@@ -1,4 +1,5 @@
 // objects: lib/log.c
+/* SPDX-License-Identifier: MIT */
 /* One event is one line, whatever is in it: read back through a pipe on fd 2. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,5 @@
 // objects: lib/mail.c lib/auth.c lib/rfc8259.c
+/* SPDX-License-Identifier: MIT */
 // mail.c: templates, addresses and messages, the hostile ones above all.
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,5 @@
 // objects: lib/money.c
+/* SPDX-License-Identifier: MIT */
 // money.c: which texts are amounts, and which are currencies.
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,5 @@
 // objects: lib/outcome.c
+/* SPDX-License-Identifier: MIT */
 /* The table of outcomes: complete, and in step with the answers that are promised. */
 #include <setjmp.h>
 #include <stdarg.h>

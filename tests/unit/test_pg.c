@@ -1,4 +1,5 @@
 // objects: lib/pg.c
+/* SPDX-License-Identifier: MIT */
 // pg.c: what it does without a server. test_pg_server.c has the rest.
 #include <setjmp.h>
 #include <stdarg.h>
@@ -77,7 +78,7 @@ sentences_are_lines(void **state)
 	assert_int_equal(strlen(pg_error(&pg)), PG_ERROR_SIZE - 1);
 }
 
-/* By SQLSTATE or, where libpq keeps it to itself, by words; and what is written decides nothing else. */
+/* By SQLSTATE or, where libpq does not give one, by words. */
 static void
 remedies_are_found(void **state)
 {

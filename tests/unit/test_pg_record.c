@@ -1,4 +1,5 @@
 // objects: lib/outcome.c lib/log.c
+/* SPDX-License-Identifier: MIT */
 /*
  * What pg_record.c does without a server: encode and understand. It is included, for its
  * functions are static. PQmakeEmptyPGresult() and its like build the answers.
@@ -23,8 +24,9 @@ array_in_binary(void **state)
 	    0, 0, 0, 3, '"', ',', '}', 255, 255, 255, 255, /* null */
 	    0, 0, 0, 0,                                    /* '' */
 	    0, 0, 0, 4, 'N', 'U', 'L', 'L'};
-	struct piece pieces[] = {text("\",}"), text(NULL), text(""), text("NULL")};
-	struct pg_buffer b = {0};
+	struct piece pieces[] = {
+	    text_piece("\",}"), text_piece(NULL), text_piece(""), text_piece("NULL")};
+	struct text b = {0};
 
 	(void)state;
 	put_array(&b, TEXT, pieces, 4);
@@ -33,7 +35,7 @@ array_in_binary(void **state)
 
 	b.len = 0;
 	put_array(&b, TEXT, pieces, 1);
-	assert_int_equal(b.bytes[7], 0); /* no nulls, and it says so */
+	assert_int_equal(b.bytes[7], 0); /* no nulls */
 	free(b.bytes);
 }
 
@@ -41,7 +43,7 @@ static void
 array_of_any_bytes(void **state)
 {
 	struct piece piece = {"\0\xff\\", 3};
-	struct pg_buffer b = {0};
+	struct text b = {0};
 
 	(void)state;
 	put_array(&b, BYTEA, &piece, 1);
@@ -54,8 +56,9 @@ array_of_any_bytes(void **state)
 static void
 array_of_numbers(void **state)
 {
-	struct piece pieces[] = {text("100"), text(NULL), text("0.5"), text("999999999999.9999")};
-	struct pg_buffer b = {0};
+	struct piece pieces[] = {text_piece("100"), text_piece(NULL), text_piece("0.5"),
+	    text_piece("999999999999.9999")};
+	struct text b = {0};
 
 	(void)state;
 	put_number_array(&b, pieces, 4);
@@ -70,7 +73,7 @@ array_of_numbers(void **state)
 static void
 buffer_grows_and_stays(void **state)
 {
-	struct pg_buffer b = {0};
+	struct text b = {0};
 	char *large = xcalloc(1, 100000);
 	struct piece pieces[] = {{large, 100000}, {large, 1}};
 
@@ -168,7 +171,7 @@ answer_in_any_order(void **state)
 
 	(void)state;
 	PGresult *r = answer_of(3, rows);
-	assert_true(understand(r, batch, 3));
+	assert_true(read_outcomes(r, batch, 3));
 	assert_int_equal(d[0].outcome, OUTCOME_RECORDED);
 	assert_string_equal(d[0].order, "1042");
 	assert_string_equal(d[0].order_state, "paid");
@@ -205,7 +208,7 @@ answers_that_are_refused(void **state)
 	    {C_ORDINAL, NULL},
 	    {C_OUTCOME, "lost"},
 	    {C_OUTCOME, NULL},
-	    {C_OUTCOME, "spooled"}, /* a word of ours, but not the database's */
+	    {C_OUTCOME, "spooled"}, /* an outcome, but not one of the database */
 	    {C_OUTCOME, "not_found"},
 	    {C_OUTCOME, "unavailable"},
 	    {C_ORDER_REF, long_order},
@@ -222,8 +225,8 @@ answers_that_are_refused(void **state)
 		memcpy(rows[1], good, sizeof good);
 		rows[1][wrong[i].column] = wrong[i].value;
 		r = answer_of(2, (const char *const(*)[C__MAX])rows);
-		if (understand(r, batch, 2))
-			fail_msg("row %zu was believed", i);
+		if (read_outcomes(r, batch, 2))
+			fail_msg("row %zu was accepted", i);
 		assert_int_equal(d[0].outcome, OUTCOME__MAX); /* all or none */
 		assert_int_equal(d[1].outcome, OUTCOME__MAX);
 		PQclear(r);
@@ -231,14 +234,14 @@ answers_that_are_refused(void **state)
 	const char *const both[2][C__MAX] = {{"2", "recorded", "1", "paid", NULL, "1", "t"},
 	    {"1", "recorded", "1", "paid", NULL, "1", "t"}};
 	r = answer_of(1, both); /* one row too few */
-	assert_false(understand(r, batch, 2));
+	assert_false(read_outcomes(r, batch, 2));
 	PQclear(r);
 	r = answer_of(2, both); /* one too many */
-	assert_false(understand(r, batch, 1));
-	assert_true(understand(r, batch, 2)); /* the very rows are good */
+	assert_false(read_outcomes(r, batch, 1));
+	assert_true(read_outcomes(r, batch, 2)); /* the very rows are good */
 	PQclear(r);
 	r = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK); /* no columns */
-	assert_false(understand(r, batch, 1));
+	assert_false(read_outcomes(r, batch, 1));
 	PQclear(r);
 }
 

@@ -1,4 +1,5 @@
 // objects: lib/pg.c lib/pg_record.c lib/outcome.c lib/log.c
+/* SPDX-License-Identifier: MIT */
 /*
  * pg_record.c against a real PostgreSQL, a private one in a temporary directory, with a
  * record_deliveries() of this test's own, which keeps what it gets in table foloosi.seen
@@ -23,14 +24,16 @@
 
 #include <cmocka.h>
 
+#include "../../cgi-src/lib/pg_query.h"
 #include "../../cgi-src/lib/pg_record.h"
+#include "../../cgi-src/lib/pg_script.h"
 #include "../../cgi-src/lib/log.h"
 #include "../../cgi-src/lib/mem.h"
 #include "clock.h"
 
 #define LONG 10000 /* a deadline that is not reached, ms */
 #define SLACK                                                                                      \
-	3000 /* beyond a deadline that is, on a machine that does other things as well: who hangs, hangs for ever */
+	3000 /* beyond a deadline that is, on a machine that does other things as well: a hanging call hangs for ever */
 
 static const char *bindir;
 static glob_t servers;
@@ -61,13 +64,14 @@ static const char schema_sql[] =
     "  if 'poison' = any(merchants) then perform ('{\"pan\":' || order_refs[1])::json; end if;\n"
     "  if 'locked' = any(merchants) then raise sqlstate '55P03'; end if;\n"
     "  if 'internal' = any(merchants) then raise sqlstate 'XX000'; end if;\n"
-    "  if 'gossip' = any(merchants) then raise 'no disk for buyer@example.org' using errcode = "
+    "  if 'chatty' = any(merchants) then raise 'no disk for buyer@example.org' using errcode = "
     "'58000'; end if;\n"
     "  if 'gone' = any(merchants) then perform foloosi.no_such_function(); end if;\n"
     "  if 'warning' = any(merchants) then raise warning 'a trigger has something to say'; end if;\n"
     "  if 'deferred' = any(merchants) then insert into foloosi.late values (1); end if;\n"
     "  if 'sleep' = any(merchants) then perform pg_sleep(20); end if;\n"
-    "  if 'riddle' = any(merchants) then return query select 1, 'perhaps', null::text, null::text,"
+    "  if 'nonsense' = any(merchants) then return query select 1, 'perhaps', null::text, "
+    "null::text,"
     " null::text, 1::bigint, true; return; end if;\n"
     "  return query with u as (select * from unnest(ordinals, merchants, order_refs, digests, "
     "bodies,"
@@ -400,7 +404,7 @@ refused_data_is_not_repeated_in_the_error(void **state)
 	deliveries[0].order_ref = "4111111111111111\"}";
 	assert_status(pg_record(pg, batch, 1, in(LONG)), PG_DATA);
 	assert_string_equal(pg_error(pg), "SQLSTATE 22P02");
-	assert_int_equal(deliveries[0].outcome, OUTCOME__MAX); /* no verdict */
+	assert_int_equal(deliveries[0].outcome, OUTCOME__MAX); /* no outcome was written */
 	assert_status(record("shop", 4, LONG), PG_OK);         /* the connection is good */
 }
 
@@ -412,13 +416,13 @@ errors_by_class(void **state)
 	assert_status(record("locked", 5, LONG), PG_LOCKED);
 	assert_status(record("internal", 5, LONG), PG_DOWN);
 	connected();
-	assert_status(record("gossip", 5, LONG), PG_DOWN); /* in words that a trigger chose */
+	assert_status(record("chatty", 5, LONG), PG_DOWN); /* a trigger's own text */
 	assert_string_equal(pg_error(pg), "SQLSTATE 58000");
 	connected();
 	assert_status(record("gone", 5, LONG), PG_SCHEMA);
 	assert_non_null(strstr(pg_remedy(pg), "foloosictl migrate"));
 	connected();
-	assert_status(record("riddle", 5, LONG), PG_SCHEMA);
+	assert_status(record("nonsense", 5, LONG), PG_SCHEMA);
 	assert_non_null(strstr(pg_error(pg), "does not know"));
 	assert_int_equal(deliveries[0].outcome, OUTCOME__MAX);
 	connected();
@@ -475,11 +479,11 @@ commit_without_its_standby_is_not_confirmed(void **state)
 	sql("alter system set synchronous_standby_names = 'nobody'");
 	sql("select pg_reload_conf()");
 	usleep(300000);
-	/* first: nobody cancels, the deadline does */
+	/* first: nothing cancels it, the deadline ends it */
 	int64_t begun = clock_ms();
 	enum pg_status hung = record("shop", 9, 500);
 	int64_t took = clock_ms() - begun;
-	/* then: somebody cancels */
+	/* then: it is cancelled */
 	enum pg_status again = pg_connect(pg, in(LONG));
 	assert_int_equal(pthread_create(&thread, NULL, cancel_the_commit, &conninfo), 0);
 	prepare("shop", 1, 10);
@@ -660,7 +664,7 @@ standby_is_not_taken_for_the_primary(void **state)
 	other("user=reader"); /* its transactions are read-only, as on a standby */
 	assert_status(pg_connect(pg, in(LONG)), PG_DOWN);
 	assert_non_null(strstr(pg_error(pg), "read-only"));
-	other("user=reader target_session_attrs=any"); /* the operator's word counts */
+	other("user=reader target_session_attrs=any"); /* the operator's setting counts */
 	connected();
 	assert_status(record("shop", 17, LONG), PG_LOST);
 	setenv("PGTARGETSESSIONATTRS", "any", 1); /* and so does the environment's */
@@ -700,6 +704,125 @@ silent_host_is_passed_by(void **state)
 	assert_status(status, PG_OK);
 }
 
+/* -- one statement at a time -- */
+
+static void
+each_program_knows_its_versions(void **state)
+{
+	(void)state;
+	pg_free(pg); /* schema_version() is 1 here */
+	pg = pg_new(PG_WORKER, conninfo);
+	pg_for_person(pg);
+	assert_false(pg_ready(pg));
+	assert_non_null(strstr(pg_error(pg), "version 1"));
+	assert_non_null(strstr(pg_remedy(pg), "foloosictl migrate"));
+	pg_free(pg);
+	pg = pg_new(PG_HANDLER, conninfo);
+	pg_for_person(pg);
+	assert_true(pg_ready(pg));
+	pg_free(pg);
+	pg = pg_new(PG_MONITOR, conninfo);
+	pg_for_person(pg);
+	assert_true(pg_ready(pg));
+	other("user=stranger");
+	pg_for_person(pg);
+	assert_false(pg_ready(pg));
+	assert_non_null(strstr(pg_remedy(pg), "connect as"));
+	other("user=handler dbname=template1");
+	pg_for_person(pg);
+	assert_false(pg_ready(pg));
+	assert_non_null(strstr(pg_remedy(pg), "foloosictl migrate"));
+	other("user=handler dbname=nowhere");
+	pg_for_person(pg);
+	assert_false(pg_ready(pg));
+	assert_non_null(strstr(pg_remedy(pg), "make the database"));
+}
+
+static void
+a_statement_is_kept_refused_or_lost(void **state)
+{
+	static const char *const elements[] = {"a,b}", NULL, "", "\"", "\\", "NULL", "}"};
+	struct text array = {0};
+	struct pg_rows rows;
+	const char *values[1];
+
+	(void)state;
+	pg_for_person(pg);
+	assert_true(pg_ready(pg));
+	for (int turn = 0; turn < 2; turn++) { /* a closed array can grow */
+		for (size_t i = 0; i < sizeof elements / sizeof elements[0]; i++) {
+			values[0] = pg_array_text(&array);
+			pg_array_add(&array, elements[i]);
+		}
+		values[0] = pg_array_text(&array);
+		assert_int_equal(
+		    pg_query(pg, "select * from unnest($1::text[])", 1, values, &rows), PG_OK);
+		assert_int_equal(rows.count, sizeof elements / sizeof elements[0]);
+		for (size_t i = 0; i < rows.count; i++)
+			if (elements[i] == NULL)
+				assert_null(pg_value(&rows, i, 0));
+			else
+				assert_string_equal(pg_value(&rows, i, 0), elements[i]);
+		pg_rows_free(&rows);
+		text_clear(&array);
+	}
+	text_free(&array);
+
+	enum pg_status refused = pg_query(pg, "select 1/0", 0, NULL, &rows);
+	assert_int_equal(refused, PG_DATA);
+	assert_true(pg_refused(refused) && pg_connected(pg) && rows.count == 0);
+	assert_string_equal(pg_error(pg), "division by zero");
+	assert_int_equal(pg_query(pg, "select 1", 0, NULL, NULL), PG_OK);
+
+	assert_int_equal(
+	    pg_query(pg, "select pg_terminate_backend(pg_backend_pid())", 0, NULL, NULL), PG_LOST);
+	assert_false(pg_connected(pg));
+	assert_int_equal(pg_query(pg, "select 1", 0, NULL, NULL), PG_LOST);
+}
+
+/* -- scripts -- */
+
+static void
+an_error_has_its_line(void **state)
+{
+	static const struct {
+		const char *text;
+		unsigned line;
+	} rows[] = {
+	    {"select 1;\nselect nonsense", 2},
+	    {"-- ;\n/* ; */ select 1; ;;\n\n-- ;\nselect\n 1/0;", 5},
+	    {"do $$ begin perform ';'; end $$;\n\ndo $x$ begin\n raise 'x;';\nend $x$; select 1;",
+		3},
+	    {"select ';', e'\\'', $a$;$a$, 1 as \";\"; select 1/0", 1},
+	    {"select 1 -- ;\n + 1;\nselect 1/0", 3},
+	    {"select 'Größe;';\nselect 1/0", 2},
+	    {"\ncopy foloosi.seen from stdin;\nselect 1", 2},
+	    {"\ncopy foloosi.seen to stdout;\nselect 1", 2},
+	};
+
+	(void)state;
+	pg_free(pg);
+	pg = pg_new(PG_MIGRATE, conninfo);
+	pg_for_person(pg);
+	assert_true(pg_ready(pg));
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		unsigned line;
+
+		assert_int_equal(pg_script(pg, "begin; select 1"), PG_OK);
+		assert_true(pg_in_transaction(pg));
+		assert_int_not_equal(pg_script(pg, rows[i].text), PG_OK);
+		line = pg_script_line(pg, rows[i].text);
+		if (line != rows[i].line)
+			fail_msg("row %zu: line %u: %s", i, line, pg_error(pg));
+		assert_int_equal(pg_script(pg, "rollback"), PG_OK);
+	}
+	assert_int_equal(pg_script(pg, "begin; create table foloosi.kept ()"), PG_DOWN);
+	assert_false(pg_commit(pg)); /* the transaction had failed */
+	assert_int_equal(pg_script(pg, "begin; select 1"), PG_OK);
+	assert_true(pg_commit(pg));
+	assert_false(pg_in_transaction(pg));
+}
+
 static void
 settings_that_break_the_promise_do_not_stop_us(void **state)
 {
@@ -732,6 +855,9 @@ main(void)
 	    TEST(privileges_and_schema_are_checked),
 	    TEST(standby_is_not_taken_for_the_primary),
 	    TEST(silent_host_is_passed_by),
+	    TEST(each_program_knows_its_versions),
+	    TEST(a_statement_is_kept_refused_or_lost),
+	    TEST(an_error_has_its_line),
 	    TEST(settings_that_break_the_promise_do_not_stop_us),
 	};
 

@@ -1,4 +1,5 @@
 // objects: worker/push.c lib/auth.c lib/url.c lib/mail.c lib/rfc8259.c lib/backoff.c lib/log.c
+/* SPDX-License-Identifier: MIT */
 // push.c: what an answer means for an event. The rest of it runs in tests/e2e/test_worker.py.
 #include <setjmp.h>
 #include <stdarg.h>
@@ -37,27 +38,15 @@ pg_rows_free(struct pg_rows *rows)
 }
 
 void
-pg_array_add(struct pg_array *a, const char *element)
+pg_array_add(struct text *a, const char *element)
 {
 	(void)a, (void)element;
 }
 
 const char *
-pg_array_text(struct pg_array *a)
+pg_array_text(struct text *a)
 {
-	return a->text;
-}
-
-void
-pg_array_clear(struct pg_array *a)
-{
-	(void)a;
-}
-
-void
-pg_array_free(struct pg_array *a)
-{
-	(void)a;
+	return a->bytes;
 }
 
 void

@@ -1,4 +1,5 @@
 // objects: lib/rfc8259.c
+/* SPDX-License-Identifier: MIT */
 // rfc8259.c: a table of texts that are JSON and texts that are not, after the grammar's
 // own order; positions; the quoted copy; and texts that are made to be slow.
 #include <setjmp.h>

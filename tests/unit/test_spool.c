@@ -1,4 +1,5 @@
-// objects: lib/spool.c lib/auth.c lib/log.c
+// objects: lib/spool.c lib/spool_io.c lib/auth.c lib/log.c
+/* SPDX-License-Identifier: MIT */
 /*
  * What is kept survives, what is not kept leaves nothing, and no file, however torn, is taken for a
  * delivery. The disk fails on command: the executable's fsync() and renameat() go before libc's.
@@ -548,7 +549,7 @@ one_drains_at_a_time(void **state)
 /* -- a disk that hangs -- */
 
 static void
-a_disk_that_hangs_holds_nobody(void **state)
+a_disk_that_hangs_holds_up_no_request(void **state)
 {
 	struct delivery d = delivery(1);
 	int64_t begin = clock_ms();
@@ -557,7 +558,7 @@ a_disk_that_hangs_holds_nobody(void **state)
 	atomic_store(&slow_directory, 1500);
 	assert_int_equal(spool_keep(spool, &d, ARRIVED, begin + 100), REASON_SPOOL_LATE);
 	assert_between(clock_ms() - begin, 100, 1000);
-	/* while it hangs nobody else tries */
+	/* while it hangs no other request tries */
 	d = delivery(2);
 	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), REASON_SPOOL_LATE);
 	assert_between(clock_ms() - begin, 100, 1200);
@@ -569,7 +570,7 @@ a_disk_that_hangs_holds_nobody(void **state)
 	assert_int_equal(count_files("."), 2);
 }
 
-#define CROWD 100 /* more than there are hands */
+#define REQUESTS 100 /* more than there are threads at the disk */
 
 static void *
 keep_shortly(void *arg)
@@ -581,23 +582,23 @@ keep_shortly(void *arg)
 }
 
 static void
-who_finds_no_hand_free_is_told_in_time(void **state)
+without_a_free_thread_it_is_late_in_time(void **state)
 {
-	pthread_t threads[CROWD];
-	int results[CROWD];
+	pthread_t threads[REQUESTS];
+	int results[REQUESTS];
 
 	(void)state;
 	atomic_store(&slow_directory, 1500);
-	for (int i = 0; i < CROWD; i++) {
+	for (int i = 0; i < REQUESTS; i++) {
 		results[i] = i;
 		assert_int_equal(pthread_create(&threads[i], NULL, keep_shortly, &results[i]), 0);
 	}
-	for (int i = 0; i < CROWD; i++) {
+	for (int i = 0; i < REQUESTS; i++) {
 		assert_int_equal(pthread_join(threads[i], NULL), 0);
 		assert_int_equal(results[i], REASON_SPOOL_LATE);
 	}
 	atomic_store(&slow_directory, 0);
-	usleep(4000000); /* those who came meanwhile share one more flush */
+	usleep(4000000); /* those that came meanwhile share one more flush */
 	assert_between(count_files("."), 1, 64);
 }
 
@@ -644,8 +645,8 @@ main(void)
 	    TEST(names_that_are_not_ours),
 	    TEST(directories_that_are_refused),
 	    TEST(one_drains_at_a_time),
-	    TEST(a_disk_that_hangs_holds_nobody),
-	    TEST(who_finds_no_hand_free_is_told_in_time),
+	    TEST(a_disk_that_hangs_holds_up_no_request),
+	    TEST(without_a_free_thread_it_is_late_in_time),
 	    TEST(what_is_set_aside_counts_for_the_limits),
 	};
 

@@ -1,4 +1,5 @@
 // objects: handler/stats.c lib/outcome.c lib/log.c
+/* SPDX-License-Identifier: MIT */
 /*
  * What is counted is what /metrics says, exactly, from many threads too, and after a reload.
  */
@@ -155,7 +156,7 @@ answer_often(void *merchant)
 	return NULL;
 }
 
-/* While others count, merchants come and somebody reads. */
+/* While threads count, merchants are added and another thread reads. */
 static void
 nothing_is_lost_between_threads(void **state)
 {

@@ -1,4 +1,5 @@
 // objects: ctl/table.c
+/* SPDX-License-Identifier: MIT */
 /*
  * test_table.c - what a terminal shows of hostile text, and where columns stand.
  */

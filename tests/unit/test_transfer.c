@@ -1,4 +1,5 @@
 // objects: lib/transfer.c lib/rfc8259.c lib/money.c
+/* SPDX-License-Identifier: MIT */
 // transfer.c: the fields of good bodies, all faults of bad ones, and a run over two
 // directories of files. CORPUS names their parent; else it is tests/corpus. A file in
 // bad/ begins with the HTTP status that its fault deserves.
@@ -541,23 +542,6 @@ test_not_json_has_a_position(void **state)
 	assert_int_equal(e.offset, 2);
 }
 
-static void
-test_names(void **state)
-{
-	static const char *const names[TRANSFER__MAX] = {"transaction_status", "transaction_no",
-	    "payment_reference", "transaction_amount", "transaction_currency",
-	    "transaction_message", "optional1", "optional2", "optional3", "customer_email",
-	    "customer_mobile", "card_last_four"};
-
-	(void)state;
-	for (int i = 0; i < TRANSFER__MAX; i++)
-		assert_int_equal(transfer_field_from_name(names[i]), i);
-	assert_int_equal(transfer_field_from_name(""), TRANSFER__MAX);
-	assert_int_equal(transfer_field_from_name("optional"), TRANSFER__MAX);
-	assert_int_equal(transfer_field_from_name("Optional1"), TRANSFER__MAX);
-	assert_int_equal(transfer_field_from_name("api"), TRANSFER__MAX);
-}
-
 /* Small and large bodies by turns on one struct, then freed twice. */
 static void
 test_reuse(void **state)
@@ -675,7 +659,6 @@ main(void)
 	    cmocka_unit_test(test_order_keys),
 	    cmocka_unit_test(test_byte_order_mark),
 	    cmocka_unit_test(test_not_json_has_a_position),
-	    cmocka_unit_test(test_names),
 	    cmocka_unit_test(test_reuse),
 	    cmocka_unit_test(test_corpus_ok),
 	    cmocka_unit_test(test_corpus_bad),

@@ -1,4 +1,5 @@
 // objects: lib/url.c
+/* SPDX-License-Identifier: MIT */
 // url.c: where a URL of the configuration leads.
 #include <setjmp.h>
 #include <stdarg.h>

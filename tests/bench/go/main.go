@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // The handler as one writes it for Go: net/http and pgx. What the bench compares with.
 //
 // The same endpoint, the checks that matter (token in constant time, content type, size, JSON, required

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /*
  * The handler as one writes it for Node.js: Fastify and pg. What the bench compares with.
  *

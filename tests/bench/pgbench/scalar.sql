@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- One event a transaction, by the scalar procedure of ../scalar.sql.
 \set a random(0, 4294967295)
 \set b random(0, 4294967295)

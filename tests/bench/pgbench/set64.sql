@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 -- Sets of 64, one set a transaction.
 \set s random(0, 9000000000000)
 select count(*)

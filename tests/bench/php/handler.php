@@ -1,4 +1,5 @@
 <?php
+// SPDX-License-Identifier: MIT
 /*
  * The handler as one writes it for PHP-FPM: what the bench compares with.
  *

@@ -134,7 +134,7 @@ select not exists (select from foloosi.schema_migrations where version = 11) as 
 \if :missing
 \ir migrations/0011_money.sql
 insert into foloosi.schema_migrations (version, name, digest) values
-    (11, 'money', '\xc0274c7413eba5f2c49eacba9ed22682ecc1ef846b6c39580c791856b8d0b646');
+    (11, 'money', '\xf5f4bca9d2086111e3e958a0544e6310d7de3a167cb890e91985b5dac93fb66a');
 \endif
 
 -- An older copy of this file must not put its functions over a newer schema.

@@ -2,6 +2,15 @@
 -- Generated from the catalog of a migrated database by tests/support/schema.py ("make schema"); not edited.
 -- tests/e2e/test_migrate.py compares it with what the migrations make. Nothing includes it.
 
+-- An order that align_orders() is to bring in line with its money.
+create type foloosi.alignment as (
+    merchant text,
+    order_ref text,
+    transaction_id bigint,
+    payback text,
+    note text
+);
+
 -- Exact money: at most 12 integer digits and 4 decimals; no sign, no NaN.
 create domain foloosi.amount as numeric CHECK (((VALUE >= (0)::numeric) AND (VALUE < ('1000000000000'::bigint)::numeric) AND (scale(VALUE) <= 4)));
 
@@ -33,6 +42,7 @@ create type foloosi.element as (
     email text,
     mobile text,
     card text,
+    order_key text,
     assigned bigint,
     keys bigint[],
     own_order_ref text,
@@ -48,6 +58,9 @@ create type foloosi.element as (
     transaction_write text,
     transaction_state text,
     transaction_order text,
+    order_withheld boolean,
+    contradicted boolean,
+    refund text,
     order_named text,
     order_write text,
     order_state_before text,
@@ -55,13 +68,16 @@ create type foloosi.element as (
     order_amount numeric,
     order_currency text,
     order_late boolean,
-    payback_write text,
-    payback_id bigint,
+    order_cancel_at timestamp with time zone,
+    other boolean,
+    renewal boolean,
+    align boolean,
+    payback text,
     event text
 );
 
 -- A fact for the merchant's systems.
-create domain foloosi.event_type as text CHECK ((VALUE = ANY (ARRAY['order.success'::text, 'order.cancel'::text, 'order.review'::text, 'payback.due'::text, 'payback.check'::text])));
+create domain foloosi.event_type as text CHECK ((VALUE = ANY (ARRAY['order.success'::text, 'order.cancel'::text, 'order.refund'::text, 'order.review'::text, 'payback.due'::text, 'payback.check'::text])));
 
 -- What the tables know of one delivery before decide() applies the rules; all null: nothing.
 create type foloosi.facts as (
@@ -70,10 +86,15 @@ create type foloosi.facts as (
     replayed boolean,
     t_id bigint,
     t_order_ref text,
+    t_state text,
     t_status text,
     t_amount numeric,
     t_currency text,
-    conflict boolean,
+    t_withheld boolean,
+    t_whole boolean,
+    t_doubt boolean,
+    t_said numeric,
+    conflict text,
     learns boolean,
     order_known text,
     o_state text,
@@ -81,15 +102,27 @@ create type foloosi.facts as (
     o_currency text,
     o_registered boolean,
     o_closed boolean,
-    p_id bigint,
-    p_state text,
-    p_reason text,
-    p_known boolean,
-    p_returned boolean
+    o_cancel_at timestamp with time zone,
+    o_renewed_at timestamp with time zone
 );
 
--- pending, verifying, paid, cancelled or review.
-create domain foloosi.order_state as text CHECK ((VALUE = ANY (ARRAY['pending'::text, 'verifying'::text, 'paid'::text, 'cancelled'::text, 'review'::text])));
+-- One captured transaction of an order: money_of().
+create type foloosi.money as (
+    merchant text,
+    order_ref text,
+    transaction_id bigint,
+    amount numeric,
+    currency text,
+    refunded numeric,
+    money_left numeric,
+    may_pay boolean,
+    doubtful boolean,
+    refund_doubt boolean,
+    renewal boolean
+);
+
+-- pending, verifying, paid, refunded, cancelled or review.
+create domain foloosi.order_state as text CHECK ((VALUE = ANY (ARRAY['pending'::text, 'verifying'::text, 'paid'::text, 'refunded'::text, 'cancelled'::text, 'review'::text])));
 
 -- What became of a delivery.
 create domain foloosi.outcome as text CHECK ((VALUE = ANY (ARRAY['recorded'::text, 'duplicate'::text, 'ignored'::text, 'review'::text, 'rejected'::text])));
@@ -97,13 +130,38 @@ create domain foloosi.outcome as text CHECK ((VALUE = ANY (ARRAY['recorded'::tex
 -- due: the money must go back; check: it may have to; settled: closed.
 create domain foloosi.payback_state as text CHECK ((VALUE = ANY (ARRAY['due'::text, 'check'::text, 'settled'::text])));
 
+-- What align_orders() is about to make of an order.
+create type foloosi.plan as (
+    merchant text,
+    order_ref text,
+    acting bigint,
+    payback text,
+    note text,
+    state_before text,
+    state text,
+    payer bigint,
+    amount numeric,
+    currency text,
+    reason text,
+    event text,
+    event_reason text,
+    refunded numeric,
+    money_left numeric,
+    closed boolean,
+    recurring boolean,
+    second_payment text,
+    doubtful boolean,
+    money foloosi.money[]
+);
+
 -- matched: it had arrived and says the same; missing: it never arrived; differed: it had arrived and says
 -- something else; other: neither success nor failed; unclear: it could not be read, or not be believed.
 create domain foloosi.reconcile_verdict as text CHECK ((VALUE = ANY (ARRAY['matched'::text, 'missing'::text, 'differed'::text, 'other'::text, 'unclear'::text])));
 
--- captured: the provider said success; failed: it said failed; verifying: it said success and is being asked
--- again.
-create domain foloosi.transaction_state as text CHECK ((VALUE = ANY (ARRAY['captured'::text, 'failed'::text, 'verifying'::text])));
+-- captured: the provider said success; failed: it said failed; verifying: it said success and is being asked;
+-- denied: asked, it said something else; unknown: only refunds of it are known; test: a test number at a live
+-- merchant.
+create domain foloosi.transaction_state as text CHECK ((VALUE = ANY (ARRAY['captured'::text, 'failed'::text, 'verifying'::text, 'denied'::text, 'unknown'::text, 'test'::text])));
 
 -- One number space for orders, transactions, deliveries, paybacks and decisions.
 create sequence foloosi.id_seq as bigint;
@@ -119,6 +177,20 @@ create table foloosi.bodies (
     body bytea not null
 ) partition by RANGE (created_at);
 CREATE INDEX bodies_delivery_idx ON ONLY foloosi.bodies USING brin (delivery_id);
+
+-- When cancel_due() last ran, and until when it cancels nothing: one row.
+create table foloosi.cancellation (
+    -- There is one row.
+    one boolean default true not null,
+    -- When cancel_due() was last called; null: never.
+    ran_at timestamp with time zone,
+    -- Until then it cancels nothing, because payments may have waited elsewhere; null: it does.
+    held_until timestamp with time zone,
+    -- When deliveries last came from a spool, to the minute; null: never.
+    spooled_at timestamp with time zone,
+    constraint cancellation_pkey PRIMARY KEY (one),
+    constraint cancellation_one_ck CHECK (one)
+);
 
 -- Who gets events, each at its own pace: by next_events(), or pushed by foloosi-worker.
 create table foloosi.consumers (
@@ -160,7 +232,8 @@ create table foloosi.decisions (
     id bigint default nextval('foloosi.id_seq'::regclass) not null,
     -- Of which merchant.
     merchant character varying(64) collate "C" not null,
-    -- register, resolve, assign, settle, dismiss or verify.
+    -- register, resolve, assign, unassign, settle, withdraw, reopen, refund, dismiss; verify: the provider's
+    -- word; cancel: time; migrate: an upgrade.
     action text not null,
     -- What it was about: id of an order, transaction, delivery or payback.
     subject_id bigint not null,
@@ -179,7 +252,7 @@ create table foloosi.decisions (
     -- When.
     created_at timestamp with time zone default now() not null,
     constraint decisions_pkey PRIMARY KEY (id),
-    constraint decisions_action_ck CHECK ((action = ANY (ARRAY['register'::text, 'resolve'::text, 'assign'::text, 'settle'::text, 'dismiss'::text, 'verify'::text])))
+    constraint decisions_action_ck CHECK ((action = ANY (ARRAY['register'::text, 'resolve'::text, 'assign'::text, 'unassign'::text, 'settle'::text, 'withdraw'::text, 'reopen'::text, 'refund'::text, 'dismiss'::text, 'verify'::text, 'cancel'::text, 'migrate'::text])))
 );
 CREATE INDEX decisions_order_idx ON foloosi.decisions USING btree (order_ref, merchant);
 
@@ -333,12 +406,29 @@ create table foloosi.merchants (
     updated_at timestamp with time zone default now() not null,
     -- How long a payback may be open before its event comes again, and again; 0: it does not.
     remind_after interval default '3 days'::interval not null,
+    -- The payback of a second payment of a paid order: due, or check: a person looks first.
+    second_payment text default 'due'::text not null,
+    -- How long a failed payment leaves its order pending before it is cancelled; 0: it is cancelled at once.
+    cancel_after interval default '00:00:00'::interval not null,
+    -- How long a registered order may stay unpaid before it is cancelled; null: for ever.
+    expire_after interval,
+    -- Prefixes of order keys that name a subscription: each of its payments pays a period of its own.
+    recurring text[] default '{FLSSUB_}'::text[] not null,
+    -- Two payments of a subscription within this time are a repeat, not a renewal.
+    renewal_gap interval default '1 day'::interval not null,
+    -- In which days and times are shown (IANA name).
+    time_zone text default 'UTC'::text not null,
     constraint merchants_pkey PRIMARY KEY (merchant),
+    constraint merchants_cancel_after_ck CHECK ((cancel_after >= '00:00:00'::interval)),
+    constraint merchants_expire_after_ck CHECK ((expire_after > '00:00:00'::interval)),
     constraint merchants_late_success_ck CHECK ((late_success = ANY (ARRAY['pay'::text, 'review'::text]))),
     constraint merchants_merchant_ck CHECK (((merchant)::text ~ '^[A-Za-z0-9._-]+$'::text)),
     constraint merchants_mode_ck CHECK ((mode = ANY (ARRAY['live'::text, 'test'::text]))),
+    constraint merchants_recurring_ck CHECK (((array_position(recurring, NULL::text) IS NULL) AND (''::text <> ALL (recurring)))),
     constraint merchants_rejected_per_hour_ck CHECK ((rejected_per_hour >= 0)),
     constraint merchants_remind_after_ck CHECK ((remind_after >= '00:00:00'::interval)),
+    constraint merchants_renewal_gap_ck CHECK ((renewal_gap >= '00:00:00'::interval)),
+    constraint merchants_second_payment_ck CHECK ((second_payment = ANY (ARRAY['due'::text, 'check'::text]))),
     constraint merchants_unknown_orders_ck CHECK ((unknown_orders = ANY (ARRAY['accept'::text, 'review'::text]))),
     constraint merchants_verify_ck CHECK ((verify = ANY (ARRAY['off'::text, 'callback'::text])))
 );
@@ -352,7 +442,7 @@ create table foloosi.orders (
     merchant character varying(64) collate "C" not null,
     -- The merchant's own number for it.
     order_ref character varying(255) collate "C" not null,
-    -- pending, verifying, paid, cancelled or review.
+    -- pending, verifying, paid, refunded, cancelled or review.
     state foloosi.order_state not null,
     -- The expected amount if registered; otherwise the amount of the transaction in transaction_id.
     amount foloosi.amount,
@@ -376,9 +466,16 @@ create table foloosi.orders (
     registered_at timestamp with time zone,
     -- When a person last decided its state; null: only webhooks did.
     decided_at timestamp with time zone,
+    -- How much of its captured money, in its currency, is known to have gone back; null: no refund is known.
+    refunded numeric,
+    -- How much of its captured money, in its currency, is here: captured less refunded; null: none was captured.
+    money_left numeric,
+    -- When cancel_due() cancels it if it is still pending; null: time does not.
+    cancel_at timestamp with time zone,
     constraint orders_pkey PRIMARY KEY (order_ref, merchant),
     constraint orders_order_ref_ck CHECK (((order_ref)::text <> ''::text))
 );
+CREATE INDEX orders_cancel_idx ON foloosi.orders USING btree (cancel_at) WHERE (((state)::text = 'pending'::text) AND (cancel_at IS NOT NULL));
 CREATE INDEX orders_id_idx ON foloosi.orders USING brin (id) WITH (pages_per_range='128', autosummarize='on');
 CREATE INDEX orders_waiting_idx ON foloosi.orders USING btree (id) WHERE ((state)::text = ANY (ARRAY['review'::text, 'verifying'::text]));
 CREATE TRIGGER orders_keep_identity BEFORE UPDATE OF id, merchant, order_ref ON foloosi.orders FOR EACH STATEMENT EXECUTE FUNCTION foloosi.keep_identity();
@@ -394,6 +491,8 @@ create table foloosi.other_transactions (
     merchant character varying(64) collate "C" not null,
     -- The transaction (foloosi.transactions.id).
     transaction_id bigint not null,
+    -- It pays a further period of a subscription (row 26).
+    renewal boolean default false not null,
     constraint other_transactions_pkey PRIMARY KEY (order_ref, merchant, transaction_id)
 );
 
@@ -408,16 +507,16 @@ create table foloosi.paybacks (
     order_ref character varying(255) collate "C",
     -- due, check or settled.
     state foloosi.payback_state not null,
-    -- double_payment, order_closed, status_contradiction, captured_though_failed; or withdrawn: the order was
-    -- paid after all.
+    -- double_payment, order_closed, status_contradiction, captured_though_failed, renewal; or withdrawn: nothing
+    -- has to go back.
     reason text not null,
-    -- How much, as captured.
+    -- How much has to go back: what was left of the transaction when it was last looked at.
     amount foloosi.amount,
     -- In which currency.
     currency foloosi.currency,
     -- Whose money.
     transaction_id bigint not null,
-    -- Database role that closed it; null: a refund delivery did, or it is open.
+    -- Database role of the person who closed it; null: a refund did, or it is open.
     settled_by text,
     -- What the person wrote.
     note text,
@@ -494,6 +593,46 @@ create table foloosi.reconciliations (
     constraint reconciliations_pkey PRIMARY KEY (id),
     constraint reconciliations_days_ck CHECK ((first_day <= last_day))
 );
+
+-- What was said to have gone back, one row for each refund that was said; what it amounts to is in
+-- transactions.refunded.
+create table foloosi.refunds (
+    -- Number of the refund in this schema.
+    id bigint default nextval('foloosi.id_seq'::regclass) not null,
+    -- At whose account.
+    merchant character varying(64) collate "C" not null,
+    -- Of which transaction.
+    transaction_id bigint not null,
+    -- The delivery that said so; null: none did.
+    delivery_id bigint,
+    -- The order key of that delivery, which decides nothing; null: none.
+    order_named character varying(255) collate "C",
+    -- The payment reference of that delivery; null: none.
+    payment_reference character varying(128) collate "C",
+    -- How much; null: not said, which means all.
+    amount foloosi.amount,
+    -- Its currency.
+    currency foloosi.currency,
+    -- delivery, provider: its answer to a question, or person.
+    source text not null,
+    -- It counts; false: it waits for the provider's word, or that says too little.
+    believed boolean default true not null,
+    -- Database role of the person; null: no person.
+    said_by text,
+    -- What the person wrote.
+    note text,
+    -- When it was said.
+    created_at timestamp with time zone default now() not null,
+    -- When the person took it back; null: it holds.
+    undone_at timestamp with time zone,
+    constraint refunds_pkey PRIMARY KEY (id),
+    constraint refunds_transaction_fkey FOREIGN KEY (transaction_id) REFERENCES foloosi.transactions(id),
+    constraint refunds_person_ck CHECK (((source = 'person'::text) = (said_by IS NOT NULL))),
+    constraint refunds_source_ck CHECK ((source = ANY (ARRAY['delivery'::text, 'provider'::text, 'person'::text])))
+);
+CREATE INDEX refunds_order_idx ON foloosi.refunds USING btree (order_named, merchant) WHERE (order_named IS NOT NULL);
+CREATE INDEX refunds_reference_idx ON foloosi.refunds USING btree (payment_reference, merchant) WHERE (payment_reference IS NOT NULL);
+CREATE INDEX refunds_transaction_idx ON foloosi.refunds USING btree (transaction_id);
 
 -- Rejected deliveries of each merchant and hour: a leaked token fills no disk.
 create table foloosi.rejections (
@@ -576,9 +715,10 @@ create table foloosi.transactions (
     payment_reference character varying(128) collate "C",
     -- The order that it is for; null: none was named, or the naming waits for a person.
     order_ref character varying(255) collate "C",
-    -- captured, failed or verifying.
+    -- captured, failed, verifying, denied, unknown or test.
     state foloosi.transaction_state not null,
-    -- What the provider last said: success or failed. A failed after a success changes nothing here.
+    -- What the provider last said: success, failed, or refund if nothing else is known. A failed after a success
+    -- changes nothing here.
     transaction_status text not null,
     -- transaction_amount.
     amount foloosi.amount,
@@ -605,11 +745,26 @@ create table foloosi.transactions (
     -- When its personal fields were taken out, by retention or erase_customer(): no later delivery fills them
     -- again. Null: they were not.
     masked_at timestamp with time zone,
+    -- How much of its captured money is known to have gone back, computed anew with each refund; null: no refund
+    -- is known, or nothing was captured.
+    refunded numeric,
+    -- How much of its captured money is here: amount less refunded; null: nothing was captured.
+    money_left numeric generated always as (
+CASE
+    WHEN ((state)::text = 'captured'::text) THEN GREATEST(((amount)::numeric - COALESCE(refunded, (0)::numeric)), (0)::numeric)
+    ELSE NULL::numeric
+END) stored,
+    -- The provider contradicted itself (rows 6 and 7 of the order rules): its paybacks are for a person to
+    -- check.
+    contradicted boolean default false not null,
+    -- Row 3, 4 or 19 left it without an order: only a person gives it one.
+    order_withheld boolean default false not null,
     constraint transactions_pkey PRIMARY KEY (id),
-    constraint transactions_transaction_status_ck CHECK ((transaction_status = ANY (ARRAY['success'::text, 'failed'::text])))
+    constraint transactions_transaction_status_ck CHECK ((transaction_status = ANY (ARRAY['success'::text, 'failed'::text, 'refund'::text])))
 );
 CREATE UNIQUE INDEX transactions_no_key ON foloosi.transactions USING btree (transaction_no, merchant) WHERE (transaction_no IS NOT NULL);
-CREATE INDEX transactions_reference_idx ON foloosi.transactions USING btree ((((hashtextextended((payment_reference)::text, hashtextextended((merchant)::text, (0)::bigint)) << 36) | id))) WHERE (payment_reference IS NOT NULL);
+CREATE INDEX transactions_reference_idx ON foloosi.transactions USING btree (foloosi.reference_key((payment_reference)::text, (merchant)::text, ((state)::text = 'captured'::text), id)) WHERE (payment_reference IS NOT NULL);
+CREATE INDEX transactions_verifying_idx ON foloosi.transactions USING btree (id) WHERE ((state)::text = 'verifying'::text);
 CREATE TRIGGER transactions_keep_identity BEFORE UPDATE OF id, merchant ON foloosi.transactions FOR EACH STATEMENT EXECUTE FUNCTION foloosi.keep_identity();
 
 -- Transactions that the provider was, or is being, asked about (verify = callback).

@@ -88,7 +88,7 @@ begin
             s.transaction_write, s.transaction_state,
             case when s.withheld then null else coalesce(s.t_order_ref, case when s.status <> 'refund' then s.order_ref end) end,
             s.withheld, s.rule in (6, 7),
-            case when s.rule not between 20 and 23 then null when s.callback then 'doubted' else 'counted' end,
+            case when s.rule not between 20 and 23 then null when s.callback or s.source = 'reconcile' then 'doubted' else 'counted' end,
             s.order_named, s.order_write,
             case when s.order_write is not null then s.o_state end,
             s.order_state,
@@ -151,6 +151,7 @@ begin
                     else v.rule_reason end as reason,
                case when v.review_reason in ('amount_differs', 'currency_differs')
                     then format('expected %s %s, got %s %s', v.o_amount, v.o_currency, v.amount, v.currency)
+                    when v.rule = 22 and v.source = 'reconcile' then 'the provider says refund, and not how much'
                     when v.rule in (6, 22) then format('known as %s %s, now %s %s', v.t_amount, v.t_currency, v.amount, v.currency)
                     when v.rule = 4 then format('transaction %s belongs to order %s', v.t_id, v.t_order_ref)
                     when v.rule = 2 then 'status ' || v.status
@@ -158,6 +159,7 @@ begin
                -- waits for a person by itself, unless its order or a payback does
                case when v.rule = 2 then v.status not in ('pending', 'error', 'expired')
                     when v.rule = 7 then true -- write() looks whether a payback says it
+                    when v.rule = 22 and v.source = 'reconcile' then false -- the refund itself waits
                     when v.rule = 26 then v.refund_known
                     else v.rule_attention end as attention,
                -- a failed one that captured after all, where it may not have the order
@@ -185,6 +187,7 @@ begin
                         when f.assigned is null and f.transaction_no like 'TEST%' and f.mode = 'live' then 3
                         when f.status = 'refund' then
                             case when f.t_state is distinct from 'captured' then 23
+                                 when f.source = 'reconcile' then 22 -- the list says refund, with the payment's own amount: not how much went back
                                  when f.t_said is not null and coalesce(f.amount, f.t_amount) > f.t_said then 22 -- a person said less
                                  when f.amount is null or f.amount = f.t_amount and f.currency = f.t_currency then 20
                                  when f.currency = f.t_currency and f.amount < f.t_amount then 21

@@ -28,7 +28,7 @@ set search_path = pg_catalog, foloosi, pg_temp
 as $$
 begin
     raise exception 'payback % was % by % at %', p.id, case p.reason when 'withdrawn' then 'withdrawn' else 'settled' end,
-        coalesce(p.settled_by, 'a refund'), to_char(p.settled_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+        coalesce(p.settled_by, case p.reason when 'withdrawn' then 'what pays its order' else 'a refund' end), to_char(p.settled_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
         using errcode = 'object_not_in_prerequisite_state', hint = 'foloosi.reopen_payback(id, note) takes back what a person did.';
 end $$;
 comment on function foloosi.settled_already(foloosi.paybacks) is 'Raise object_not_in_prerequisite_state: who closed it, and when.';

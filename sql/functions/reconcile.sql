@@ -97,7 +97,8 @@ comment on function foloosi.compare_transactions(bigint, text[], text[], numeric
 'Compare rows of the provider''s list with what we know, and keep those that match. Parameters: the run; parallel arrays of number, status, amount and currency, the last two null where the list has none that can be read. Returns for each position seen (this run had it already), matched, ask (never arrived or differs: ask the provider for all of it, then call record_reconciled), or record (neither success nor failed: call it at once). Errors: no such run. Calls: known_reconciliation, same_transaction. Tables: reconciled (written), transactions (read).';
 
 create or replace function foloosi.record_reconciled(
-    reconciliation bigint, transaction_nos text[], statuses text[], amounts numeric[], currencies text[], order_refs text[], faults text[])
+    reconciliation bigint, transaction_nos text[], statuses text[], amounts numeric[], currencies text[], order_refs text[], faults text[],
+    unprefixed text[] default null, refunded numeric[] default null)
 returns table (i int, verdict text, outcome text)
 language plpgsql security definer
 set search_path = pg_catalog, foloosi, pg_temp
@@ -110,7 +111,11 @@ begin
     perform set_config('synchronous_commit', 'on', true); -- it may pay an order
     return query
         with words as (
-            select u.i::int as i, u.no, u.status, u.amount, u.currency, u.order_ref, u.fault
+            select u.i::int as i, u.no, u.status, u.currency, u.fault,
+                   -- of a refund the list has the payment's own amount: how much went back is known only if it says so
+                   case when u.status = 'refund' then coalesce(refunded[u.i], u.amount) else u.amount end as amount,
+                   u.status = 'refund' and refunded[u.i] is not null as said,
+                   coalesce(u.order_ref, foloosi.recurring_key(run.merchant, unprefixed[u.i])) as order_ref
             from unnest(transaction_nos, statuses, amounts, currencies, order_refs, faults) with ordinality
                  as u (no, status, amount, currency, order_ref, fault, i)
             where not exists (select from foloosi.reconciled x where x.reconciliation_id = run.id and x.transaction_no = u.no)
@@ -126,21 +131,21 @@ begin
                         when foloosi.same_transaction(t, w.status, w.amount, w.currency) then 'matched'
                         when t.id is not null then 'differed'
                         else 'missing' end as verdict,
-                   -- kept as ignored before: only a refund whose payback was opened since is news
-                   exists (select from foloosi.deliveries d
-                           where d.digest = substr(sha256(b.body), 1, 16) and d.merchant = run.merchant and d.outcome = 'ignored')
-                   and not (w.status = 'refund' and exists (
-                           select from foloosi.paybacks p where p.transaction_id = t.id and p.state <> 'settled')) as known
+                   -- kept before, and no news; but an older version ignored refunds
+                   w.status not in ('success', 'failed') and exists (
+                           select from foloosi.deliveries d
+                           where d.digest = substr(sha256(b.body), 1, 16) and d.merchant = run.merchant
+                             and d.outcome <> 'rejected' and (d.outcome <> 'ignored' or w.status <> 'refund')) as known
             from words w
             left join foloosi.transactions t on t.transaction_no = w.no and t.merchant = run.merchant
             -- the text of jsonb is canonical: names in a fixed order, blanks alike
-            cross join lateral (select convert_to(jsonb_build_object('source', 'reconcile', 'data', jsonb_build_object('transfer',
-                jsonb_strip_nulls(jsonb_build_object('transaction_status', w.status, 'transaction_no', w.no,
+            cross join lateral (select convert_to(jsonb_strip_nulls(jsonb_build_object('source', 'reconcile',
+                'refunded', case when w.said then trim_scale(w.amount)::text end, 'data', jsonb_build_object('transfer', jsonb_build_object('transaction_status', w.status, 'transaction_no', w.no,
                     'transaction_amount', trim_scale(w.amount)::text, 'transaction_currency', w.currency,
                     'api', jsonb_build_object('optional1', w.order_ref)))))::text, 'UTF8') as body) b
         ), batch as (
             select array_agg(j.i) as ordinals, array_agg(run.merchant::text) as merchants, array_agg(j.order_ref) as order_refs,
-                   array_agg(j.digest) as digests, array_agg(j.body) as bodies, array_agg('reconcile'::text) as sources,
+                   array_agg(j.digest) as digests, array_agg(j.body) as bodies, array_agg(case when j.said then 'reconcile refund' else 'reconcile' end) as sources,
                    array_agg(j.status) as statuses, array_agg(j.no) as nos, array_agg(j.amount) as amounts,
                    array_agg(j.currency) as currencies, array_agg(null::text) as nulls
             from judged j where j.doubt is null and j.verdict <> 'matched' and not j.known
@@ -163,8 +168,8 @@ begin
         )
         select v.i, v.verdict, v.outcome from verdicts v order by v.i;
 end $$;
-comment on function foloosi.record_reconciled(bigint, text[], text[], numeric[], text[], text[], text[]) is
-'Feed what never arrived or differs, through record_deliveries(), and keep the verdict. Parameters: the run; parallel arrays of at most 256 elements, each number once: number; status, amount, currency and order as the provider has them (order null: not in its list); fault, not null: it could not be read, or not be believed, and is not fed. Returns for each position that this run had not had the verdict (matched, missing, differed, other, unclear) and the outcome of its delivery (null: none was made; busy: another session holds its order, nothing was kept, call again). Errors: no such run. Calls: known_reconciliation, same_transaction, transactions_of, record_deliveries. Tables: reconciled (written), transactions, deliveries, paybacks (read).';
+comment on function foloosi.record_reconciled(bigint, text[], text[], numeric[], text[], text[], text[], text[], numeric[]) is
+'Feed what never arrived or differs, through record_deliveries(), and keep the verdict. Parameters: the run; parallel arrays of at most 256 elements, each number once: number; status, amount, currency and order as the provider has them (order null: not in its list); fault, not null: it could not be read, or not be believed, and is not fed; unprefixed: order keys that lack the configured prefix, or null; refunded: of a refund how much went back (null: the provider does not say, so the refund is a doubt). Returns for each position that this run had not had the verdict (matched, missing, differed, other, unclear) and the outcome of its delivery (null: none was made; busy: another session holds its order, nothing was kept, call again). Errors: no such run. Calls: known_reconciliation, same_transaction, transactions_of, recurring_key, record_deliveries. Tables: reconciled (written), transactions, deliveries (read).';
 
 create or replace function foloosi.advance_reconciliation(reconciliation bigint, day date, page int) returns void
 language plpgsql security definer

@@ -154,7 +154,8 @@ begin
             insert into foloosi.refunds (merchant, transaction_id, amount, currency, source, believed)
             select t.merchant, p_id, coalesce(verify_transaction.refunded, t.amount), t.currency, 'provider', verify_transaction.refunded is not null
             where not exists (select from foloosi.refunds r where r.transaction_id = p_id and r.source = 'provider'
-                              and r.amount = coalesce(verify_transaction.refunded, t.amount));
+                              and r.amount = coalesce(verify_transaction.refunded, t.amount)
+                              and (r.believed or verify_transaction.refunded is null));
         elsif verify_transaction.refunded is not null then
             insert into foloosi.refunds (merchant, transaction_id, amount, currency, source)
             values (t.merchant, p_id, verify_transaction.refunded, t.currency, 'provider');

@@ -68,7 +68,8 @@ begin
     end if;
     if has.refunds then
         insert into foloosi.refunds (merchant, transaction_id, delivery_id, order_named, payment_reference, amount, currency, source, believed)
-        select merchant, transaction_id, delivery_id, order_key, payment_reference, amount, currency, 'delivery', refund = 'counted'
+        select merchant, transaction_id, delivery_id, order_key, payment_reference, amount, currency,
+               case when source like 'reconcile%' then 'provider' else 'delivery' end, refund = 'counted'
         from unnest(decided) where refund is not null order by i;
     end if;
     -- of what was known before, a refund may be known

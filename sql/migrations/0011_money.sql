@@ -15,7 +15,8 @@ drop function if exists foloosi.register_order(text, text, numeric, text), foloo
     foloosi.money_went_back(foloosi.paybacks), foloosi.reference_owner(text, text),
     foloosi.replay_transfer(bigint, text, text, text, text, numeric, text, text, text, text, text, text, text, text),
     foloosi.explain_delivery(text, text, text, text, text, numeric, text, text, text, text, text, text, text, text, bytea, text, boolean),
-    foloosi.set_merchant(text, text, text, text, text, interval), foloosi.verify_transaction(bigint, text, numeric, text, text);
+    foloosi.set_merchant(text, text, text, text, text, interval), foloosi.verify_transaction(bigint, text, numeric, text, text),
+    foloosi.record_reconciled(bigint, text[], text[], numeric[], text[], text[], text[]);
 
 -- ---------------------------------------------------------------- domains
 
@@ -91,7 +92,7 @@ declare
                                                                or foloosi.money_is_left(old.merchant, old.order_ref))
         else false end;
 begin
-    if not allowed then
+    if allowed is not true then
         raise exception 'order %: % may not become %', old.id, old.state, new.state
             using errcode = 'check_violation', schema = 'foloosi', table = 'orders',
                   constraint = 'orders_state_machine',

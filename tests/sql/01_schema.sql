@@ -6,8 +6,8 @@ select no_plan();
 
 select is(foloosi.schema_version(), (select max(version) from foloosi.schema_migrations), 'schema_version() is the latest migration');
 select is(array(select tablename::text from pg_tables where schemaname = 'foloosi' and tablename !~ '^bodies_' and tablename !~ '^schema_' order by 1),
-    array['bodies', 'consumers', 'decisions', 'deliveries', 'dispatches', 'erasures', 'event_gaps', 'events', 'merchants', 'orders', 'other_transactions', 'paybacks', 'reconciled', 'reconciliations', 'rejections', 'reminders', 'retention', 'transactions', 'verifications'], 'the tables');
-select is(array(select viewname::text from pg_views where schemaname = 'foloosi' order by 1), array['attention', 'order_history'], 'the views');
+    array['bodies', 'cancellation', 'consumers', 'decisions', 'deliveries', 'dispatches', 'erasures', 'event_gaps', 'events', 'merchants', 'orders', 'other_transactions', 'paybacks', 'reconciled', 'reconciliations', 'refunds', 'rejections', 'reminders', 'retention', 'transactions', 'verifications'], 'the tables');
+select is(array(select viewname::text from pg_views where schemaname = 'foloosi' order by 1), array['attention', 'order_history', 'rules'], 'the views');
 
 -- ---------------------------------------------------------------- comments
 

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- assign_transaction(), settle_payback(), dismiss_attention(): what else a person closes.
+-- assign_transaction() and its undoing, settle_payback(), dismiss_attention(): what else a person closes.
 begin;
 \ir tools.psql
 select no_plan();
@@ -8,7 +8,7 @@ select no_plan();
 
 select example('assign a success');
 select given_delivery('success', null, 'N-1', 'R-1');
-select is(act('select foloosi.assign_transaction(transaction_id(''N-1''), ''O-1'', ''told by phone'')'), array[
+select is(act('select foloosi.assign_transaction(transaction_id(''N-1''), ''O-1'', true, ''told by phone'')'), array[
     'event 2: order.success O-1 N-1',
     'order O-1: paid 100 AED by N-1',
     'transaction 1: N-1/R-1 captured for - 100 AED -> N-1/R-1 captured for O-1 100 AED'], 'row 12: an unknown order');
@@ -44,7 +44,7 @@ select is(act('select foloosi.assign_transaction(transaction_id(''N-9''), ''O-4'
 
 select example('assign a failure');
 select given_delivery('failed', null, 'N-1');
-select is(act('select foloosi.assign_transaction(transaction_id(''N-1''), ''O-1'')'), array[
+select is(act('select foloosi.assign_transaction(transaction_id(''N-1''), ''O-1'', true)'), array[
     'event 1: order.cancel O-1 N-1',
     'order O-1: cancelled 100 AED by N-1',
     'transaction 1: N-1/- failed for - 100 AED -> N-1/- failed for O-1 100 AED'], 'row 10: an unknown order');
@@ -55,31 +55,33 @@ select is(act('select foloosi.assign_transaction(transaction_id(''N-3''), ''O-2'
 
 select example('assign by policy', unknown_orders => 'review');
 select given_delivery('success', null, 'N-1');
-select is((act('select foloosi.assign_transaction(transaction_id(''N-1''), ''O-1'')'))[1], 'event 2: order.review O-1 N-1 (unknown_order)', 'row 12 by unknown_orders');
+select is((act('select foloosi.assign_transaction(transaction_id(''N-1''), ''O-1'', true)'))[1], 'event 2: order.review O-1 N-1 (unknown_order)', 'row 12 by unknown_orders');
 select example('assign by policy', verify => 'callback');
 select given_delivery('success', null, 'N-1');
-select is(act('select foloosi.assign_transaction(transaction_id(''N-1''), ''O-1'')'), array[
+select is(act('select foloosi.assign_transaction(transaction_id(''N-1''), ''O-1'', true)'), array[
     'order O-1: verifying 100 AED by N-1 (verifying)',
-    'transaction 1: N-1/- captured for - 100 AED -> N-1/- verifying for O-1 100 AED'], 'row 12 by verify');
+    'transaction 1: N-1/- verifying for - 100 AED -> N-1/- verifying for O-1 100 AED'], 'row 12 by verify');
 
 select example('assign what waited');
 select given_delivery('success', 'O-1', 'TEST-1');
-select is((act('select foloosi.assign_transaction(transaction_id(''TEST-1''), ''O-1'', ''our own trial'')'))[2], 'order O-1: paid 100 AED by TEST-1', 'a test transaction');
+select throws_ok('select foloosi.assign_transaction(transaction_id(''TEST-1''), ''O-1'', true, ''our own trial'')', '55000', null, 'a test transaction pays no order');
+select given('select foloosi.dismiss_attention(max(id)) from foloosi.deliveries where merchant = %m');
 select given_delivery('success', 'O-2', 'N-1', 'R-1');
 select given_delivery('success', 'O-2', 'N-2', 'R-1');
 select is((act('select foloosi.assign_transaction(transaction_id(''N-2''), ''O-2'')'))[2], 'payback 1: N-2 due double_payment 100 AED for O-2', 'a second number of one reference');
 select given_delivery('success');
-select is((act('select foloosi.assign_transaction(transaction_id(''#4''), ''O-3'')'))[2], 'order O-3: paid 100 AED by #4', 'one with neither number nor reference');
+select is((act('select foloosi.assign_transaction(transaction_id(''#4''), ''O-3'', true)'))[2], 'order O-3: paid 100 AED by #4', 'one with neither number nor reference');
 select is(waiting(), array['payback O-2 double_payment'], 'only the payback waits');
 select given_delivery('success', null, 'N-5');
 select given_delivery('success', null, 'N-5', null, 7);
-select given('select foloosi.assign_transaction(transaction_id(''N-5''), ''O-5'')');
+select given('select foloosi.assign_transaction(transaction_id(''N-5''), ''O-5'', true)');
 select is(waiting(), array['payback O-2 double_payment', 'delivery - amount_contradiction'], 'an order answers no other question: the amount still waits');
 select given_delivery('success', null, 'N-6');
 select given_delivery('failed', null, 'N-6');
 select is(act('select foloosi.assign_transaction(transaction_id(''N-6''), ''O-5'')'), array[
-    'payback 2: N-6 check status_contradiction 100 AED for - -> N-6 check status_contradiction 100 AED for O-5',
-    'transaction 6: N-6/- captured for - 100 AED -> N-6/- captured for O-5 100 AED'], 'row 17: at most one payback, and it stays on hold');
+    'event 8: payback.check O-5 N-6 (double_payment) payback 2',
+    'payback 2: N-6 check double_payment 100 AED for O-5',
+    'transaction 6: N-6/- captured for - 100 AED -> N-6/- captured for O-5 100 AED'], 'row 17: to check, because the provider contradicted itself');
 
 select example('assign: what is refused');
 select given_delivery('success', null, 'N-1');
@@ -87,14 +89,16 @@ select given_delivery('success', 'O-1', 'N-2');
 select throws_ok('select foloosi.assign_transaction(-1, ''O-1'')', 'P0002', null, 'a transaction that is not there');
 select throws_ok('select foloosi.assign_transaction(null, ''O-1'')', 'P0002', null, 'no transaction');
 select throws_ok('select foloosi.assign_transaction(transaction_id(''N-2''), ''O-2'')', '55000', null, 'one that has an order');
+select throws_ok('select foloosi.assign_transaction(transaction_id(''N-1''), ''O-9'')', 'P0002', null, 'an order that is not there, unless that is said');
 select throws_ok('select foloosi.assign_transaction(transaction_id(''N-1''), '''')', '22004', null, 'an empty order');
+select throws_ok('select foloosi.assign_transaction(transaction_id(''N-1''), ''undefined'', true)', '22004', null, 'a key that broken shops send is none');
 select throws_ok('select foloosi.assign_transaction(transaction_id(''N-1''), null)', '22004', null, 'no order');
-select throws_ok('select foloosi.assign_transaction(transaction_id(''N-1''), repeat(''x'', 256))', '22001', null, 'an order that is too long');
+select throws_ok('select foloosi.assign_transaction(transaction_id(''N-1''), repeat(''x'', 256), true)', '22001', null, 'an order that is too long');
 
 select example('assign: history');
 select given_delivery('success', null, 'N-1');
 set local session authorization foloosi_operator;
-select is((select o.state::text from foloosi.assign_transaction((select id from foloosi.transactions where merchant = merchant()), 'O-1', 'told by phone') o),
+select is((select o.state::text from foloosi.assign_transaction((select id from foloosi.transactions where merchant = merchant()), 'O-1', true, 'told by phone') o),
     'paid', 'returns the order''s row');
 reset session authorization;
 select is(array(select concat_ws(' ', order_ref, coalesce(state_before, '-'), state, cause, decided_by, note) from foloosi.order_history where merchant = merchant()),
@@ -117,16 +121,17 @@ select is((facts(merchant()))->>'payback 1', 'N-2 settled double_payment 100 AED
 select is((select note from foloosi.paybacks where id = payback_id('N-2')), 'sent on Monday', 'settle: nor the note');
 select is(array(select concat_ws(' ', cause, decided_by, note) from foloosi.order_history where merchant = merchant() and cause <> 'delivery'),
     array['settle foloosi_operator sent on Monday'], 'settle: in the history of the order, once');
-select is(deliver('refund', 'O-1', 'N-2'), array['ignored O-1 paid (status)'], 'settle: the refund that follows finds nothing open');
+select is(deliver('refund', 'O-1', 'N-2'), array['recorded O-1 paid (refunded)'], 'settle: the refund that follows changes nothing');
 select given_delivery('failed', 'O-1', 'N-1');
-select is((act('select foloosi.settle_payback(payback_id(''N-1''))'))[1], 'payback 2: N-1 check status_contradiction 100 AED for O-1 -> N-1 settled status_contradiction 100 AED for O-1 settled by postgres',
-    'settle: one to check, without a note');
-select given_delivery('success', null, 'N-3');
-select given_delivery('failed', null, 'N-3');
-select is((act('select foloosi.settle_payback(payback_id(''N-3''))'))[1], 'payback 3: N-3 check status_contradiction 100 AED for - -> N-3 settled status_contradiction 100 AED for - settled by postgres',
-    'settle: of a transaction without an order');
-select given_delivery('success', 'O-1', 'N-4');
-select given_delivery('refund', 'O-1', 'N-4');
+select is(act('select foloosi.settle_payback(payback_id(''N-1''))'), array[
+    'event 4: order.refund O-1 N-1',
+    'order O-1: paid 100 AED by N-1 -> refunded 100 AED by N-1',
+    'payback 2: N-1 check status_contradiction 100 AED for O-1 -> N-1 settled status_contradiction 100 AED for O-1 settled by postgres',
+    'transaction 1: N-1/- captured for O-1 100 AED -> N-1/- captured for O-1 100 AED refunded 100'],
+    'settle: of what paid the order, without a note: the money went back, as by row 20');
+select given_delivery('success', 'O-4', 'N-5');
+select given_delivery('success', 'O-4', 'N-4');
+select given_delivery('refund', 'O-4', 'N-4');
 select throws_like('select foloosi.settle_payback(payback_id(''N-4''))', 'payback % was settled by a refund at 20%Z', 'settle: what a refund settled');
 select throws_ok('select foloosi.settle_payback(-1)', 'P0002', null, 'settle: no such payback');
 select throws_ok('select foloosi.settle_payback(null)', 'P0002', null, 'settle: none');

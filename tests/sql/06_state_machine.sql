@@ -9,18 +9,21 @@ select no_plan();
 -- closed is cancelled by a person. plain: without a new decision; decided: with one.
 create temporary table transition as
 select f.state as was, w.state as becomes, coalesce(x.plain, false) as plain, coalesce(x.plain or x.decided, false) as decided
-from unnest(array['pending', 'verifying', 'paid', 'cancelled', 'closed', 'review']) f (state)
-cross join unnest(array['pending', 'verifying', 'paid', 'cancelled', 'review']) w (state)
+from unnest(array['pending', 'verifying', 'paid', 'cancelled', 'closed', 'review', 'refunded']) f (state)
+cross join unnest(array['pending', 'verifying', 'paid', 'cancelled', 'review', 'refunded']) w (state)
 left join (values
     ('pending', 'verifying', true, true), ('pending', 'paid', true, true), ('pending', 'cancelled', true, true), ('pending', 'review', true, true),
     ('verifying', 'paid', true, true), ('verifying', 'review', true, true), ('verifying', 'cancelled', false, true),
     ('cancelled', 'paid', true, true), ('cancelled', 'review', true, true), ('cancelled', 'verifying', true, true),
     ('closed', 'paid', false, true),
     ('review', 'paid', false, true), ('review', 'cancelled', false, true),
-    ('paid', 'cancelled', false, true), ('paid', 'review', false, true)
+    ('paid', 'cancelled', false, true), ('paid', 'review', false, true),
+    -- of these orders no money is left, for they never had any
+    ('paid', 'refunded', true, true), ('review', 'refunded', true, true),
+    ('refunded', 'paid', false, true), ('refunded', 'cancelled', false, true), ('refunded', 'review', false, true)
 ) x (was, becomes, plain, decided) on x.was = f.state and x.becomes = w.state
 where f.state <> w.state and not (f.state = 'closed' and w.state = 'cancelled');
-select is(count(*)::int, 24, '5 times 4 transitions, and 4 of a closed order') from transition;
+select is(count(*)::int, 35, '6 times 5 transitions, and 5 of a closed order') from transition;
 
 select example('transitions');
 create function order_in(was text) returns text language plpgsql as $$
@@ -52,7 +55,39 @@ select try(was, becomes, ', decided_by = ''a person'', decided_at = now()') from
 
 -- the same state again is no transition
 select lives_ok(format('update foloosi.orders set state = state where merchant = %L and order_ref = %L', merchant(), order_in(state)), state || ' to itself')
-    from unnest(array['pending', 'verifying', 'paid', 'cancelled', 'closed', 'review']) state;
+    from unnest(array['pending', 'verifying', 'paid', 'cancelled', 'closed', 'review', 'refunded']) state;
+
+-- ---------------------------------------------------------------- where the money is decides
+
+create function change(ref text, becomes text) returns text language sql as $$
+    select format('update foloosi.orders set state = %L where merchant = %L and order_ref = %L', becomes, t.merchant(), ref)
+$$;
+select example('refunded');
+select given_delivery('success', 'M-1', 'N-1');
+select given_delivery('success', 'M-2', 'N-2');
+select given_delivery('success', 'M-2', 'N-3');
+select given('select foloosi.register_order(%m, ''M-3'', 5, ''AED'')');
+select given_delivery('success', 'M-3', 'N-4');
+select throws_ok(change('M-1', 'refunded'), '23514', null, 'paid to refunded, while its money is here, is refused');
+select throws_ok(change('M-3', 'refunded'), '23514', null, 'review to refunded, while its money is here, is refused');
+select given_delivery('refund', null, 'N-2');
+select is((facts(merchant()))->>'order M-2', 'paid 100 AED by N-3', 'the other payment pays it');
+select throws_ok(change('M-2', 'refunded'), '23514', null, 'paid to refunded, while another payment is here, is refused');
+select throws_ok(change('M-2', 'review'), '23514', null, 'paid to review, while what pays it is here, is refused');
+update foloosi.orders set transaction_id = transaction_id('N-2') where merchant = merchant() and order_ref = 'M-2';
+select lives_ok(change('M-2', 'review'), 'paid to review, when what paid it has gone back, is allowed');
+select given_delivery('refund', null, 'N-1');
+select is((facts(merchant()))->>'order M-1', 'refunded 100 AED by N-1', 'refunded');
+select throws_ok(change('M-1', s), '23514', null, format('refunded to %s by an UPDATE is refused', s)) from unnest(array['pending', 'verifying', 'paid', 'cancelled', 'review']) s;
+select given_delivery('success', 'M-1', 'N-5');
+select is((facts(merchant()))->>'order M-1', 'review 100 AED by N-5 (paid_after_refund)', 'refunded to review, by a new success, is allowed');
+
+select example('unknown order');
+select given('select foloosi.register_order(%m, ''M-1'', 100, ''AED'')');
+update foloosi.orders set state = 'review', reason = 'unknown_order' where merchant = merchant();
+select throws_ok(change('M-1', 'verifying'), '23514', null, 'review for being unknown to verifying, undecided, is refused');
+select lives_ok(format('update foloosi.orders set state = ''verifying'', decided_by = ''x'', decided_at = now() where merchant = %L', merchant()),
+    'review for being unknown to verifying, as register_order() does it, is allowed');
 
 -- ---------------------------------------------------------------- what is a decision
 
@@ -81,7 +116,7 @@ select throws_ok(format('merge into foloosi.orders o using (select 1) x on o.mer
     when matched then update set state = ''cancelled''', merchant()), '23514', null, 'merge');
 select throws_ok(format('with x as (update foloosi.orders set state = ''review'' where merchant = %L and state = ''paid'' returning 1) select * from x', merchant()),
     '23514', null, 'in a with');
-select throws_ok(format('update foloosi.orders set state = ''refunded'' where merchant = %L', merchant()), '23514', null, 'a state that there is not');
+select throws_ok(format('update foloosi.orders set state = ''done'' where merchant = %L', merchant()), '23514', null, 'a state that there is not');
 select throws_ok(format('update foloosi.orders set state = null where merchant = %L', merchant()), '23514', null, 'no state');
 select throws_ok(format('insert into foloosi.orders (merchant, order_ref, state) values (%L, ''O-3'', ''done'')', merchant()), '23514', null, 'born in a state that there is not');
 select is(array(select order_ref || ' ' || state from foloosi.orders where merchant = merchant() order by id), array['O-1 paid', 'O-2 cancelled'], 'nothing has moved');

@@ -149,7 +149,7 @@ delete from shop.mistakes where order_ref = 'OWN';
 select given_delivery('failed', 'OWN', 'N-3');
 insert into shop.mistakes values ('OWN', 'raise');
 select is(deliver('success', null, 'N-3'), array['review OWN cancelled (hook_failed)'], 'named by its transaction only: the answer has the order');
-select is(deliver('refund', 'OWN', 'N-3'), array['ignored OWN cancelled (status)'], 'what moves no order meets no hook');
+select is(deliver('refund', 'OWN', 'N-3'), array['review OWN cancelled (refund_unknown)'], 'what moves no order meets no hook');
 
 -- ---------------------------------------------------------------- neighbours
 
@@ -172,7 +172,7 @@ select is(array(select order_ref || ' ' || sale(order_ref) from foloosi.orders w
 select example('relatives of one that fails');
 insert into shop.mistakes values ('Y-1', 'raise');
 select is(record(merchant(), d('success', 'Y-1', 'Y-1'), d('success', 'Y-1', 'Y-1', copy => 2), d('success', 'Y-1', 'Y-1'), d('refund', null, 'Y-1')), array[
-    'review Y-1 - (hook_failed)', 'review Y-1 - (hook_failed)', 'duplicate Y-1 -', 'ignored - - (status)'], 'each is tried for itself');
+    'review Y-1 - (hook_failed)', 'review Y-1 - (hook_failed)', 'duplicate Y-1 -', 'review - - (refund_unknown)'], 'each is tried for itself');
 select is(record(merchant(), variadic (select array_agg(case when i = 100 then d('success', 'Y-1', 'Y-9') else d('success', 'Z-' || i, 'Z-' || i) end order by i)
     from generate_series(1, 256) i)), (select array_agg(case when i = 100 then 'review Y-1 - (hook_failed)' else format('recorded Z-%s paid', i) end order by i) from generate_series(1, 256) i),
     '255 neighbours');
@@ -199,7 +199,7 @@ select example('persons');
 insert into shop.mistakes values ('P-1', 'raise');
 select throws_ok(format('select foloosi.register_order(%L, ''P-1'', 100, ''AED'')', merchant()), 'P0001', 'the shop is closed', 'register_order: the hook''s own error');
 select given_delivery('success', null, 'N-1');
-select throws_ok('select foloosi.assign_transaction(transaction_id(''N-1''), ''P-1'')', 'P0001', 'the shop is closed', 'assign_transaction: the hook''s own error');
+select throws_ok('select foloosi.assign_transaction(transaction_id(''N-1''), ''P-1'', true)', 'P0001', 'the shop is closed', 'assign_transaction: the hook''s own error');
 select is((facts(merchant())) - 'event 1', '{"transaction 1": "N-1/- captured for - 100 AED"}', 'nothing has moved');
 
 -- ---------------------------------------------------------------- data that the database refuses

@@ -108,11 +108,11 @@ select meanwhile('register_order() of a known order', $$select foloosi.register_
     array[d('success', 'LATE', 'N-5'), d('success', 'FREE', 'N-11')], array['busy LATE -', 'recorded FREE paid (double_payment)']);
 select meanwhile('resolve_order()', $$select foloosi.resolve_order('busy', 'PENDING', 'paid')$$,
     array[d('success', 'PENDING', 'N-10'), d('success', 'FREE', 'N-11')], array['busy PENDING -', 'recorded FREE paid (double_payment)']);
-select meanwhile('assign_transaction()', $$select foloosi.assign_transaction(id, 'SOON') from foloosi.transactions where merchant = 'busy' and transaction_no = 'N-4'$$,
+select meanwhile('assign_transaction()', $$select foloosi.assign_transaction(id, 'SOON', true) from foloosi.transactions where merchant = 'busy' and transaction_no = 'N-4'$$,
     array[d('success', 'FREE', 'N-4'), d('success', null, null, 'R-4'), d('success', 'SOON', 'N-10'), d('success', 'FREE', 'N-11')],
     array['busy FREE -', 'busy - -', 'busy SOON -', 'recorded FREE paid (double_payment)']);
 select meanwhile('settle_payback()', $$select foloosi.settle_payback(id) from foloosi.paybacks where merchant = 'busy'$$,
-    array[d('refund', 'PAID', 'N-2'), d('success', 'FREE', 'N-11')], array['busy PAID -', 'recorded FREE paid (double_payment)']);
+    array[d('refund', 'PAID', 'N-2'), d('success', 'FREE', 'N-11')], array['busy - -', 'recorded FREE paid (double_payment)']);
 select meanwhile('a delivery of a new order', $$select r from foloosi.record_delivery('busy', 'success', 'SOON', 'N-10', 'R-10', 100, 'AED') r$$,
     array[d('success', 'SOON', 'N-11'), d('success', 'ELSE', 'N-10'), d('success', 'ELSE', null, 'R-10'), d('success', 'ELSE', 'N-12')],
     array['busy SOON -', 'busy ELSE -', 'busy ELSE -', 'recorded ELSE paid']);
@@ -152,7 +152,7 @@ end $$;
 select waits('register_order() of a new order', $$select foloosi.register_order('busy', 'SOON', 100, 'AED')$$);
 select waits('register_order() of a known order', $$select foloosi.register_order('busy', 'PENDING', 101, 'AED')$$);
 select waits('resolve_order()', $$select foloosi.resolve_order('busy', 'PAID', 'cancelled')$$);
-select waits('assign_transaction()', $$select foloosi.assign_transaction(id, 'SOON') from foloosi.transactions where merchant = 'busy' and transaction_no = 'N-4'$$);
+select waits('assign_transaction()', $$select foloosi.assign_transaction(id, 'SOON', true) from foloosi.transactions where merchant = 'busy' and transaction_no = 'N-4'$$);
 select waits('settle_payback()', $$select foloosi.settle_payback(id) from foloosi.paybacks where merchant = 'busy'$$);
 
 -- ---------------------------------------------------------------- a lock taken within the same transaction is no obstacle

@@ -33,7 +33,7 @@ select is(array(select concat_ws(' | ', kind, coalesce(order_ref, '-'), reason) 
     'order | O-1 | unknown_order', 'payback | O-2 | double_payment', 'payback | O-2 | status_contradiction'], 'each that waits, once');
 select is(array(select regexp_replace(detail, 'transaction \d+', 'transaction #') from foloosi.attention where merchant = merchant() and detail is not null and reason <> 'refused'
                 order by kind, id), array['transaction # belongs to order O-2', 'known as 100 AED, now 99 AED', 'not JSON at byte 17', 'status chargeback',
-    'transaction #: 100 AED', 'due: transaction #: 12.5 USD', 'check: transaction #: 100 AED'], 'with what one needs to know to decide');
+    'transaction #: 100 AED', 'check: transaction #: 12.5 USD', 'check: transaction #: 100 AED'], 'with what one needs to know to decide');
 select is((select count(*) from foloosi.attention where merchant = merchant()), (select count(distinct id) from foloosi.attention where merchant = merchant()), 'a number names one thing');
 select is(array(select kind || ' ' || id from foloosi.attention where merchant = merchant() and created_at is null), '{}', 'each has its time');
 
@@ -49,6 +49,8 @@ begin
             execute 'select ' || replace(regexp_replace(a.remedy, ', or .*', ''), 'order_ref', quote_literal('O-2'));
         elsif a.kind = 'delivery' then
             perform foloosi.dismiss_attention(a.id, 'seen');
+        elsif a.kind = 'payback' and a.reason = 'status_contradiction' then
+            perform foloosi.withdraw_payback(a.id, 'seen');
         elsif a.kind = 'payback' then
             perform foloosi.settle_payback(a.id, 'seen');
         else
@@ -126,9 +128,9 @@ select given('select foloosi.register_order(%m, ''C-2'', 100, ''AED'')');
 select given_delivery('failed', null, 'N-3');
 select given('select foloosi.assign_transaction(transaction_id(''N-3''), ''C-2'')');
 select given_delivery('success', 'C-2', 'N-3', null, 5);
-select given('select foloosi.resolve_order(%m, ''C-2'', ''paid'')');
+select given('select foloosi.resolve_order(%m, ''C-2'', ''paid'', ''a discount'')');
 select given_delivery('success', null, 'N-4');
-select given('select foloosi.assign_transaction(transaction_id(''N-4''), ''C-3'')');
+select given('select foloosi.assign_transaction(transaction_id(''N-4''), ''C-3'', true)');
 select given_delivery('pending', 'C-4', 'N-5');
 select given_delivery('success', 'C-4', 'N-5');
 select is(record(merchant(), d('failed', 'C-5', 'N-6'), d('success', 'C-5', 'N-6'), d('success', 'C-5', 'N-7')) is not null, true, 'in a batch too');

@@ -50,9 +50,9 @@ select is(explained('success', 'E-1', 'EN-1', 'ER-1', 'one', null),
 select is((select array[facts(merchant()), ledger(merchant())]), (select array[facts, ledger] from before), 'is not written');
 select given_delivery('success', 'E-1', 'EN-1', 'ER-1');
 select is(explained('success', 'E-1', 'EN-2', 'ER-2', 'two', null),
-    array['answer recorded', 'bodies new', 'deliveries new recorded', 'events new payback.due', 'other_transactions new', 'paybacks new due', 'transactions new captured'], 'a second payment of the order');
+    array['answer recorded', 'bodies new', 'deliveries new recorded', 'events new payback.due', 'orders changed paid', 'other_transactions new', 'paybacks new due', 'transactions new captured'], 'a second payment of the order; of the order changes what is left');
 select is(explained('failed', 'E-1', 'EN-1', 'ER-1', 'three', null),
-    array['answer review', 'bodies new', 'deliveries new review', 'events new payback.check', 'paybacks new check'], 'a failure of what succeeded');
+    array['answer review', 'bodies new', 'deliveries new review', 'events new payback.check', 'paybacks new check', 'transactions changed captured'], 'a failure of what succeeded; the transaction is contradicted');
 select given_delivery('failed', 'E-2', 'EN-3', 'ER-3');
 select is(explained('success', 'E-2', 'EN-3', 'ER-3', 'four', null),
     array['answer recorded', 'bodies new', 'deliveries new recorded', 'events new order.success', 'orders changed paid', 'transactions changed captured'], 'a late success changes rows');

@@ -134,7 +134,7 @@ select not exists (select from foloosi.schema_migrations where version = 11) as 
 \if :missing
 \ir migrations/0011_money.sql
 insert into foloosi.schema_migrations (version, name, digest) values
-    (11, 'money', '\xf5f4bca9d2086111e3e958a0544e6310d7de3a167cb890e91985b5dac93fb66a');
+    (11, 'money', '\x12ea2b34a640120bca3c81ec83e7a46a3cc12ae78fc29fab26ce4b6c98139468');
 \endif
 
 -- An older copy of this file must not put its functions over a newer schema.

@@ -537,8 +537,8 @@ create table foloosi.paybacks (
 CREATE UNIQUE INDEX paybacks_open_key ON foloosi.paybacks USING btree (transaction_id) WHERE ((state)::text = ANY (ARRAY['due'::text, 'check'::text]));
 CREATE INDEX paybacks_transaction_idx ON foloosi.paybacks USING btree (transaction_id);
 
--- What a reconciliation found, one row a transaction. Those that matched go a day after the end, the others with
--- their run.
+-- What a reconciliation found, one row a transaction. Those that matched go with its end, the others with their
+-- run.
 create table foloosi.reconciled (
     -- Which run.
     reconciliation_id bigint not null,
@@ -558,7 +558,8 @@ create table foloosi.reconciled (
     constraint reconciled_reconciliation_fkey FOREIGN KEY (reconciliation_id) REFERENCES foloosi.reconciliations(id) ON DELETE CASCADE
 );
 
--- Each run of "foloosi-worker reconcile" for a merchant: its position, and its result.
+-- Each run of foloosi-worker through a merchant's list at the provider: its position, and its result. Those that
+-- found nothing go after two days.
 create table foloosi.reconciliations (
     -- Number of the run in this schema.
     id bigint default nextval('foloosi.id_seq'::regclass) not null,
@@ -590,9 +591,13 @@ create table foloosi.reconciliations (
     finished_at timestamp with time zone,
     -- Why it was interrupted; null: it was not, or by force.
     reason text,
+    -- All days from this one to its beginning were read, by it and those before it, and nothing was unclear;
+    -- null: not so, or it is not finished.
+    covers_from date,
     constraint reconciliations_pkey PRIMARY KEY (id),
     constraint reconciliations_days_ck CHECK ((first_day <= last_day))
 );
+CREATE INDEX reconciliations_merchant_idx ON foloosi.reconciliations USING btree (merchant, created_at);
 
 -- What was said to have gone back, one row for each refund that was said; what it amounts to is in
 -- transactions.refunded.
@@ -633,6 +638,7 @@ create table foloosi.refunds (
 CREATE INDEX refunds_order_idx ON foloosi.refunds USING btree (order_named, merchant) WHERE (order_named IS NOT NULL);
 CREATE INDEX refunds_reference_idx ON foloosi.refunds USING btree (payment_reference, merchant) WHERE (payment_reference IS NOT NULL);
 CREATE INDEX refunds_transaction_idx ON foloosi.refunds USING btree (transaction_id);
+CREATE INDEX refunds_unbelieved_idx ON foloosi.refunds USING btree (transaction_id) WHERE ((NOT believed) AND (undone_at IS NULL));
 
 -- Rejected deliveries of each merchant and hour: a leaked token fills no disk.
 create table foloosi.rejections (

@@ -404,6 +404,8 @@ static const struct family families[] = {
     {"foloosi_paybacks_oldest_seconds", GAUGE, "How long the oldest of them has been open; a customer waits for the money.", write_facts, 0, "state", "merchant", SAMPLE(monitor_up)},
     {"foloosi_verifications", GAUGE, "Payments that wait for the provider's word; if it grows, look at foloosi-worker.", write_facts, 0, NULL, "merchant", SAMPLE(monitor_up)},
     {"foloosi_verifications_oldest_seconds", GAUGE, "How long the oldest of them has waited.", write_facts, 0, NULL, "merchant", SAMPLE(monitor_up)},
+    {"foloosi_orders_overdue", GAUGE, "Pending orders whose time to be cancelled has come; if it grows, foloosi-worker or foloosi-cancel.timer does not run, or the provider's list cannot be read.", write_facts, 0, NULL, "merchant", SAMPLE(monitor_up)},
+    {"foloosi_orders_overdue_oldest_seconds", GAUGE, "How long the oldest of them has waited.", write_facts, 0, NULL, "merchant", SAMPLE(monitor_up)},
     {"foloosi_events_last_id", GAUGE, "Number of the latest event.", write_facts, 0, NULL, NULL, SAMPLE(monitor_up)},
     {"foloosi_events_backlog", GAUGE, "Events that a consumer has not finished; those it has not been offered yet are counted up to 10000.", write_facts, 0, "consumer", "merchant", SAMPLE(monitor_up)},
     {"foloosi_events_oldest_seconds", GAUGE, "Age of the oldest of them; the merchant's systems are behind by as much.", write_facts, 0, "consumer", "merchant", SAMPLE(monitor_up)},

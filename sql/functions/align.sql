@@ -53,7 +53,8 @@ as $$
                     when 'review' then case when p.captured > 0 and not p.is_left then 'refunded' else 'review' end
                     when 'refunded' then case when p.is_left then 'review' else 'refunded' end
                     when 'verifying' then
-                        case when p.next_payer is null then 'verifying'
+                        case when p.next_payer is null and p.payer_counts then 'refunded' -- confirmed, and gone
+                             when p.next_payer is null then 'verifying'
                              when p.registered and not p.next_equals or p.next_doubt then 'review' else 'paid' end
                     else p.state end as becomes
         from p

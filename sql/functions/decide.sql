@@ -88,7 +88,8 @@ begin
             s.transaction_write, s.transaction_state,
             case when s.withheld then null else coalesce(s.t_order_ref, case when s.status <> 'refund' then s.order_ref end) end,
             s.withheld, s.rule in (6, 7),
-            case when s.rule not between 20 and 23 then null when s.callback or s.source = 'reconcile' then 'doubted' else 'counted' end,
+            case when s.rule not between 20 and 23 then null when s.source = 'reconcile refund' then 'counted'
+                 when s.callback or s.source = 'reconcile' then 'doubted' else 'counted' end,
             s.order_named, s.order_write,
             case when s.order_write is not null then s.o_state end,
             s.order_state,

@@ -7,7 +7,7 @@
 
 create or replace function foloosi.next_mails(consumer text, n int default 10, lease interval default '5 minutes')
 returns table (id bigint, attempt int, type text, address text, created_at timestamptz, order_ref text, amount numeric, currency text,
-    transaction_no text, payment_reference text, transaction_message text, optional1 text, optional2 text, optional3 text, merchant text)
+    transaction_no text, payment_reference text, transaction_message text, optional1 text, optional2 text, optional3 text, merchant text, refunded numeric)
 language plpgsql security definer
 set search_path = pg_catalog, foloosi, pg_temp
 as $$
@@ -24,12 +24,13 @@ begin
     return query
         select e.id, a.attempt, e.type::text, nullif(t.customer_email, '')::text, e.created_at, e.order_ref::text, o.amount::numeric,
                o.currency::text, t.transaction_no::text, t.payment_reference::text, t.transaction_message::text, t.optional1::text,
-               t.optional2::text, t.optional3::text, e.merchant::text
+               t.optional2::text, t.optional3::text, e.merchant::text,
+               case when t.currency = o.currency then t.refunded else o.refunded end
         from unnest(ids, attempts) as a (id, attempt)
             join foloosi.events e on e.id = a.id
-            left join foloosi.transactions t on t.id = e.transaction_id and e.type in ('order.success', 'order.cancel')
+            left join foloosi.transactions t on t.id = e.transaction_id and e.type in ('order.success', 'order.cancel', 'order.refund')
             left join foloosi.orders o on o.order_ref = e.order_ref and o.merchant = e.merchant
         order by e.id;
 end $$;
 comment on function foloosi.next_mails(text, int, interval) is
-'The next events of a consumer, as next_events() hands them out, for mails to customers. Parameters: the consumer''s name; how many at most; lease. Returns id, the number of the attempt, type, the address of the event''s transaction (null: it has none, or the event is not order.success or order.cancel), and what a template may say. Calls: next_events. Tables: events, transactions, orders (read), as next_events.';
+'The next events of a consumer, as next_events() hands them out, for mails to customers. Parameters: the consumer''s name; how many at most; lease. Returns id, the number of the attempt, type, the address of the event''s transaction (null: it has none, or the event is not order.success, order.cancel or order.refund), and what a template may say; refunded: how much of that transaction went back, in the order''s currency. Calls: next_events. Tables: events, transactions, orders (read), as next_events.';

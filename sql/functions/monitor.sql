@@ -26,7 +26,7 @@ begin
             from foloosi.attention a group by 1, 2
             union all
             select m.merchant, k, 0, null
-            from foloosi.merchants m, unnest(array['order', 'payback', 'delivery', 'event', 'consumer']) k
+            from foloosi.merchants m, unnest(array['order', 'payback', 'refund', 'delivery', 'event', 'consumer']) k
         ), t as (
             select w.merchant, w.kind, sum(w.n)::float8 as n, coalesce(extract(epoch from now() - min(w.oldest)), 0)::float8 as age
             from w group by 1, 2
@@ -62,6 +62,18 @@ begin
         select 'foloosi_verifications_oldest_seconds', m.merchant, null, coalesce(greatest(t.age, 0), 0)
         from foloosi.merchants m left join t on t.merchant = m.merchant;
 
+    return query
+        with t as materialized (
+            select o.merchant::text as merchant, count(*)::float8 as n,
+                   extract(epoch from foloosi.clock() - min(o.cancel_at))::float8 as age
+            from foloosi.orders o where o.state = 'pending' and o.cancel_at <= foloosi.clock() group by 1
+        )
+        select 'foloosi_orders_overdue', m.merchant::text, null::text, coalesce(t.n, 0)
+        from foloosi.merchants m left join t on t.merchant = m.merchant
+        union all
+        select 'foloosi_orders_overdue_oldest_seconds', m.merchant, null, coalesce(greatest(t.age, 0), 0)
+        from foloosi.merchants m left join t on t.merchant = m.merchant;
+
     return query select 'foloosi_events_last_id', null::text, null::text, coalesce((select max(e.id) from foloosi.events e), 0)::float8;
 
     return query
@@ -88,4 +100,4 @@ begin
                 ('foloosi_consumer_disabled', (c.disabled_at is not null)::int)) as v (metric, value);
 end $$;
 comment on function foloosi.monitor() is
-'What waits, as numbers for a monitoring system. Returns rows of metric, merchant (null: all or none), detail (a kind, a state, a consumer''s name), value; ages in seconds. Calls: schema_version. Tables: attention, merchants, paybacks, orders, consumers, dispatches, events (read).';
+'What waits, as numbers for a monitoring system. Returns rows of metric, merchant (null: all or none), detail (a kind, a state, a consumer''s name), value; ages in seconds. Calls: schema_version, clock. Tables: attention, merchants, paybacks, orders, consumers, dispatches, events (read).';

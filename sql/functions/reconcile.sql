@@ -11,8 +11,8 @@
 -- A run keeps what it has seen by transaction number. So pages may shift, days may overlap, a run may be killed and
 -- go on, and two processes may work on one run: each transaction is fed once and counted once.
 
-create or replace function foloosi.begin_reconciliation(merchant text, first_day date, last_day date)
-returns table (id bigint, day date, page int)
+create or replace function foloosi.begin_reconciliation(merchant text, first_day date default null, last_day date default null)
+returns table (id bigint, day date, page int, from_day date, to_day date)
 language plpgsql security definer
 set search_path = pg_catalog, foloosi, pg_temp
 as $$
@@ -21,26 +21,46 @@ declare
     p_merchant text := begin_reconciliation.merchant;
     p_first_day date := begin_reconciliation.first_day;
     p_last_day date := begin_reconciliation.last_day;
+    moment timestamptz := foloosi.clock();
+    today  date := (moment at time zone 'UTC')::date; -- wherever the provider is: the day before and the next are read, too
+    before foloosi.reconciliations; -- the last that covers something
+    oldest date; -- what waits for it is of this day, or younger
 begin
-    delete from foloosi.reconciliations r where r.updated_at < now() - interval '1 year';
+    select * into before from foloosi.reconciliations r
+    where r.merchant = p_merchant and r.covers_from is not null order by r.created_at desc limit 1;
+    delete from foloosi.reconciliations r
+    where r.merchant = p_merchant and r.id <> coalesce(before.id, 0)
+      and (r.updated_at < now() - interval '1 year'
+           or r.updated_at < now() - interval '2 days' and r.finished_at is not null and r.missing + r.differed + r.unclear = 0);
     delete from foloosi.reconciled x using foloosi.reconciliations r
-    where r.id = x.reconciliation_id and x.verdict = 'matched' and r.updated_at < now() - interval '1 day';
+    where r.id = x.reconciliation_id and r.merchant = p_merchant and x.verdict = 'matched' and r.updated_at < now() - interval '1 day';
+
+    if p_first_day is null then
+        select (min(w.created_at) at time zone 'UTC')::date into oldest
+        from (select o.created_at from foloosi.orders o where o.state = 'pending' and o.cancel_at is not null and o.merchant = p_merchant
+              union all
+              select t.created_at from foloosi.transactions t where t.state = 'verifying' and t.transaction_no is null and t.merchant = p_merchant) w
+        where w.created_at > moment - interval '30 days';
+        p_last_day := today;
+        p_first_day := greatest(today - 31, least(today - 1, (before.created_at at time zone 'UTC')::date - 1,
+            case when before.covers_from is null or before.covers_from >= oldest then oldest - 1 end));
+    end if;
 
     -- two that begin at the same time begin one run
     perform pg_advisory_xact_lock(foloosi.lock_key('reconciliation', p_merchant, concat_ws(' ', p_first_day, p_last_day)));
     return query
-        select r.id, r.day, r.page from foloosi.reconciliations r
+        select r.id, r.day, r.page, r.first_day, r.last_day from foloosi.reconciliations r
         where r.merchant = p_merchant and r.first_day = p_first_day and r.last_day = p_last_day
           and r.finished_at is null and r.updated_at > now() - interval '1 day'
         order by r.id desc limit 1;
     if not found then
         return query
-            insert into foloosi.reconciliations as r (merchant, first_day, last_day, day)
-            values (p_merchant, p_first_day, p_last_day, p_first_day) returning r.id, r.day, r.page;
+            insert into foloosi.reconciliations as r (merchant, first_day, last_day, day, created_at)
+            values (p_merchant, p_first_day, p_last_day, p_first_day, moment) returning r.id, r.day, r.page, r.first_day, r.last_day;
     end if;
 end $$;
 comment on function foloosi.begin_reconciliation(text, date, date) is
-'Begin a reconciliation, or go on with one of the same days that was interrupted within the last day. Parameters: merchant, first and last day. Returns its id, and the day and page to be read next. Forgets what matched in runs older than a day, and runs older than a year. Calls: lock_key. Tables: reconciliations, reconciled (written).';
+'Begin a reconciliation, or go on with one of the same days that was interrupted within the last day. Parameters: merchant, first and last day; without days: from yesterday, or where the last one left off, or as long as something has waited for one, but no longer than 31 days. Returns its id, the day and page to be read next, first and last day. Forgets runs that found nothing after two days, and all after a year. Calls: lock_key, clock. Tables: reconciliations, reconciled (written), orders, transactions (read).';
 
 create or replace function foloosi.known_reconciliation(p_id bigint) returns foloosi.reconciliations
 language plpgsql
@@ -80,6 +100,10 @@ begin
         with compared as materialized (
             select a.i::int as i, a.no, a.status,
                    case when x.transaction_no is not null or a.i > a.first_i then 'seen'
+                        when a.status = 'refund' then case
+                            when t.state = 'captured' and t.refunded is not null and t.money_left = 0
+                                 or t.state in ('unknown', 'test') and exists (select from foloosi.refunds r where r.transaction_id = t.id) then 'matched'
+                            else 'ask' end
                         when a.status not in ('success', 'failed') then 'record'
                         when foloosi.same_transaction(t, a.status, a.amount, a.currency) then 'matched'
                         else 'ask' end as verdict
@@ -94,7 +118,7 @@ begin
         select c.i, c.verdict from compared c order by c.i;
 end $$;
 comment on function foloosi.compare_transactions(bigint, text[], text[], numeric[], text[]) is
-'Compare rows of the provider''s list with what we know, and keep those that match. Parameters: the run; parallel arrays of number, status, amount and currency, the last two null where the list has none that can be read. Returns for each position seen (this run had it already), matched, ask (never arrived or differs: ask the provider for all of it, then call record_reconciled), or record (neither success nor failed: call it at once). Errors: no such run. Calls: known_reconciliation, same_transaction. Tables: reconciled (written), transactions (read).';
+'Compare rows of the provider''s list with what we know, and keep those that match. Parameters: the run; parallel arrays of number, status, amount and currency, the last two null where the list has none that can be read. Returns for each position seen (this run had it already), matched, ask (never arrived or differs: ask the provider for all of it, then call record_reconciled), or record (neither success, failed nor refund: call it at once). Errors: no such run. Calls: known_reconciliation, same_transaction. Tables: reconciled (written), transactions, refunds (read).';
 
 create or replace function foloosi.record_reconciled(
     reconciliation bigint, transaction_nos text[], statuses text[], amounts numeric[], currencies text[], order_refs text[], faults text[],
@@ -115,7 +139,7 @@ begin
                    -- of a refund the list has the payment's own amount: how much went back is known only if it says so
                    case when u.status = 'refund' then coalesce(refunded[u.i], u.amount) else u.amount end as amount,
                    u.status = 'refund' and refunded[u.i] is not null as said,
-                   coalesce(u.order_ref, foloosi.recurring_key(run.merchant, unprefixed[u.i])) as order_ref
+                   coalesce(nullif(u.order_ref, ''), foloosi.recurring_key(run.merchant, nullif(unprefixed[u.i], ''))) as order_ref
             from unnest(transaction_nos, statuses, amounts, currencies, order_refs, faults) with ordinality
                  as u (no, status, amount, currency, order_ref, fault, i)
             where not exists (select from foloosi.reconciled x where x.reconciliation_id = run.id and x.transaction_no = u.no)
@@ -125,14 +149,14 @@ begin
                         -- paid by a success that came without a number: this may be that one
                         when w.status = 'success' and t.id is null and exists (
                             select from foloosi.transactions_of(run.merchant, w.order_ref) p
-                            where p.transaction_no is null and p.transaction_status = 'success') then 'its order has a success without a number'
+                            where p.transaction_no is null and p.state = 'captured') then 'its order has a success without a number'
                    end as doubt,
                    case when w.status not in ('success', 'failed') then 'other'
                         when foloosi.same_transaction(t, w.status, w.amount, w.currency) then 'matched'
                         when t.id is not null then 'differed'
                         else 'missing' end as verdict,
                    -- kept before, and no news; but an older version ignored refunds
-                   w.status not in ('success', 'failed') and exists (
+                   exists (
                            select from foloosi.deliveries d
                            where d.digest = substr(sha256(b.body), 1, 16) and d.merchant = run.merchant
                              and d.outcome <> 'rejected' and (d.outcome <> 'ignored' or w.status <> 'refund')) as known
@@ -155,10 +179,11 @@ begin
                 b.statuses, b.nos, b.nulls, b.amounts, b.currencies, b.nulls, b.nulls, b.nulls, b.nulls, b.nulls, b.nulls, b.nulls) r
             where b.ordinals is not null
         ), verdicts as materialized (
-            select j.i, j.no, j.status, j.doubt, f.outcome, f.reason, f.delivery_id,
+            select j.i, j.no, j.status, j.doubt, f.reason, f.delivery_id,
                    case when j.doubt is not null then 'unclear'
-                        when j.verdict = 'missing' and f.outcome = 'duplicate' then 'matched' -- another run was faster
-                        else j.verdict end as verdict
+                        when j.verdict = 'missing' and (j.known or f.outcome = 'duplicate') then 'matched' -- another run was faster
+                        else j.verdict end as verdict,
+                   case when j.known and j.doubt is null and j.verdict in ('missing', 'differed') then 'duplicate' else f.outcome end as outcome
             from judged j left join fed f on f.ordinal = j.i
         ), kept as (
             insert into foloosi.reconciled (reconciliation_id, transaction_no, transaction_status, verdict, outcome, reason, delivery_id)
@@ -169,7 +194,7 @@ begin
         select v.i, v.verdict, v.outcome from verdicts v order by v.i;
 end $$;
 comment on function foloosi.record_reconciled(bigint, text[], text[], numeric[], text[], text[], text[], text[], numeric[]) is
-'Feed what never arrived or differs, through record_deliveries(), and keep the verdict. Parameters: the run; parallel arrays of at most 256 elements, each number once: number; status, amount, currency and order as the provider has them (order null: not in its list); fault, not null: it could not be read, or not be believed, and is not fed; unprefixed: order keys that lack the configured prefix, or null; refunded: of a refund how much went back (null: the provider does not say, so the refund is a doubt). Returns for each position that this run had not had the verdict (matched, missing, differed, other, unclear) and the outcome of its delivery (null: none was made; busy: another session holds its order, nothing was kept, call again). Errors: no such run. Calls: known_reconciliation, same_transaction, transactions_of, recurring_key, record_deliveries. Tables: reconciled (written), transactions, deliveries (read).';
+'Feed what never arrived or differs, through record_deliveries(), and keep the verdict. Parameters: the run; parallel arrays of at most 256 elements, each number once: number; status, amount, currency and order as the provider has them (order null: not in its list, empty: it names none); fault, not null: it could not be read, or not be believed, and is not fed; unprefixed: order keys that lack the configured prefix, or null; refunded: of a refund how much went back (null: the provider does not say, so the refund is a doubt). Returns for each position that this run had not had the verdict (matched, missing, differed, other, unclear) and the outcome of its delivery (null: none was made; busy: another session holds its order, nothing was kept, call again). Errors: no such run. Calls: known_reconciliation, same_transaction, transactions_of, recurring_key, record_deliveries. Tables: reconciled (written), transactions, deliveries (read).';
 
 create or replace function foloosi.advance_reconciliation(reconciliation bigint, day date, page int) returns void
 language plpgsql security definer
@@ -195,15 +220,32 @@ as $$
 declare
     run foloosi.reconciliations := foloosi.known_reconciliation(end_reconciliation.reconciliation);
 begin
+    if run.finished_at is not null then
+        return run; -- another worker has ended it
+    end if;
     update foloosi.reconciliations r
     set matched = n.matched, missing = n.missing, differed = n.differed, other = n.other, unclear = n.unclear,
-        finished_at = case when end_reconciliation.finished then now() else r.finished_at end, reason = end_reconciliation.reason, updated_at = now()
+        finished_at = case when end_reconciliation.finished then now() end, reason = end_reconciliation.reason, updated_at = now()
     from (select count(*) filter (where x.verdict = 'matched') as matched, count(*) filter (where x.verdict = 'missing') as missing,
                  count(*) filter (where x.verdict = 'differed') as differed, count(*) filter (where x.verdict = 'other') as other,
                  count(*) filter (where x.verdict = 'unclear') as unclear
           from foloosi.reconciled x where x.reconciliation_id = run.id) n
     where r.id = run.id returning r.* into run;
+    if run.finished_at is null then
+        return run;
+    end if;
+    delete from foloosi.reconciled x where x.reconciliation_id = run.id and x.verdict = 'matched';
+    if run.unclear = 0 and run.last_day >= (run.created_at at time zone 'UTC')::date then
+        -- the days before are covered if one read them that began in the days of this one
+        update foloosi.reconciliations r
+        set covers_from = least(run.first_day, (
+            select case when run.first_day < (b.created_at at time zone 'UTC')::date then b.covers_from end
+            from foloosi.reconciliations b
+            where b.merchant = run.merchant and b.covers_from is not null and b.created_at < run.created_at
+            order by b.created_at desc limit 1))
+        where r.id = run.id returning r.* into run;
+    end if;
     return run;
 end $$;
 comment on function foloosi.end_reconciliation(bigint, boolean, text) is
-'End a run, or a part of it. Parameters: the run; finished: all was read; reason: why it was interrupted. Returns its row, with what was found so far. Errors: no such run. Calls: known_reconciliation. Tables: reconciliations (written), reconciled (read).';
+'End a run, or a part of it. One that was ended stays as it is. Parameters: the run; finished: all was read; reason: why it was interrupted. Returns its row, with what was found so far. Errors: no such run. Calls: known_reconciliation. Tables: reconciliations, reconciled (written).';

@@ -3,7 +3,8 @@
 -- about, and what its word does.
 --
 -- A success is not captured, a failure does not cancel and a refund does not count before the provider's
--- word; no answer, an unclear one, or "pending" change nothing and are asked for again.
+-- word; no answer, an unclear one, or "pending" change nothing and are asked for again. What has no number cannot be
+-- asked about: a reconciliation of all days since answers, for it has fed every payment of the provider's list by its number.
 
 create or replace function foloosi.next_verifications(merchants text[], n int default 10, lease interval default '1 minute')
 returns table (transaction_id bigint, merchant text, transaction_no text, attempt int)
@@ -13,31 +14,38 @@ as $$
 #variable_conflict use_column
 declare
     moment timestamptz := clock_timestamp();
-    m      text;
-    seen   bigint[];
 begin
     perform foloosi.need_read_committed();
     insert into foloosi.verifications as v (transaction_id, merchant, due_at)
-    select t.id, t.merchant, moment
+    select distinct w.id, w.merchant, moment
     from (
-        select x.id, x.merchant from foloosi.transactions x where x.state = 'verifying'
-        union
+        -- successes
+        select t.id, t.merchant, '-infinity'::timestamptz as since, true as again
+        from foloosi.transactions t where t.state = 'verifying'
+        union all
         -- failures whose order is to be cancelled
-        select x.transaction_id, x.merchant from foloosi.orders x join foloosi.merchants p on p.merchant = x.merchant
-        where x.state = 'pending' and x.cancel_at <= foloosi.clock() and x.transaction_id is not null and p.verify = 'callback'
-        union
-        select r.transaction_id, r.merchant from foloosi.refunds r where not r.believed and r.undone_at is null and r.source = 'delivery'
-    ) t
-    where t.merchant = any (merchants)
-      and not exists (select from foloosi.verifications y where y.transaction_id = t.id and (y.verified_at is null
-                      or y.verified_at >= (select max(z.created_at) from foloosi.deliveries z where z.transaction_id = t.id and z.id > t.id - 1024) ))
-    on conflict (transaction_id) do nothing;
+        select t.id, t.merchant, o.cancel_at, false
+        from foloosi.orders o join foloosi.merchants p on p.merchant = o.merchant and p.verify = 'callback'
+        cross join lateral foloosi.transactions_of(o.merchant, o.order_ref) t
+        where o.state = 'pending' and o.cancel_at <= foloosi.clock() and t.state = 'failed'
+        union all
+        -- refunds
+        select r.transaction_id, r.merchant, r.created_at, false
+        from foloosi.refunds r where not r.believed and r.undone_at is null and r.source = 'delivery'
+    ) w
+    where w.merchant = any (merchants)
+      and not exists (select from foloosi.verifications y
+                      where y.transaction_id = w.id and (y.verified_at is null or y.verified_at >= w.since and not w.again))
+    on conflict (transaction_id) do update -- it was asked about before, as something else
+    set attempts = 0, due_at = excluded.due_at, created_at = now(), verified_at = null, outcome = null, detail = null, reason = null
+    where v.verified_at is not null;
 
     return query
         with due as materialized (
-            select v.transaction_id from foloosi.verifications v
+            select v.transaction_id from foloosi.verifications v join foloosi.transactions t on t.id = v.transaction_id
             where v.verified_at is null and v.due_at <= moment and v.merchant = any (merchants)
-            order by v.due_at limit n for no key update skip locked)
+              and (t.transaction_no is not null or foloosi.was_reconciled(t.merchant, t.created_at, greatest(t.created_at, v.created_at)))
+            order by v.due_at limit n for no key update of v skip locked)
         update foloosi.verifications v
         set attempts = v.attempts + 1, due_at = moment + lease
         from due d join foloosi.transactions t on t.id = d.transaction_id
@@ -45,7 +53,7 @@ begin
         returning v.transaction_id, v.merchant::text, t.transaction_no::text, v.attempts;
 end $$;
 comment on function foloosi.next_verifications(text[], int, interval) is
-'Transactions that the provider is to be asked about now. Parameters: merchants; how many at most; lease: after that time without an answer they are offered again. Returns transaction, merchant, the provider''s number (null: it cannot be asked, which verify_transaction() is told by a null status), attempt. Calls: add_consumer, next_events, finish_events. Tables: verifications (written), orders, merchants, events, transactions (read).';
+'Transactions that the provider is to be asked about now: successes that wait, failures whose order is to be cancelled, refunds that are not believed. Parameters: merchants; how many at most; lease: after that time without an answer they are offered again. Returns transaction, merchant, the provider''s number (null: it has none, and the list, read since, has answered, which verify_transaction() is told by a null status), attempt. Calls: need_read_committed, transactions_of, was_reconciled, clock. Tables: verifications (written), orders, merchants, refunds, transactions (read).';
 
 create or replace function foloosi.postpone_verification(transaction_id bigint, later interval, reason text) returns void
 language sql security definer
@@ -57,36 +65,73 @@ $$;
 comment on function foloosi.postpone_verification(bigint, interval, text) is
 'The provider gave no word: it is asked again. Changes no order. Parameters: transaction, when, why. Tables: verifications (written).';
 
-create or replace function foloosi.deny_transaction(t foloosi.transactions, p_reason text) returns void
+create or replace function foloosi.hand_over(t foloosi.transactions) returns boolean
 language plpgsql
 set search_path = pg_catalog, foloosi, pg_temp
 as $$
 declare
     next foloosi.transactions;
 begin
-    update foloosi.transactions x set state = 'denied', updated_at = now() where x.id = t.id and x.state = 'verifying';
-    if not exists (select from foloosi.orders o where o.order_ref = t.order_ref and o.merchant = t.merchant
-                   and o.state = 'verifying' and o.transaction_id = t.id) then
-        return;
-    end if;
-    -- it hands over to the next success that waits
     select * into next from foloosi.transactions_of(t.merchant, t.order_ref) x where x.state = 'verifying' order by x.id limit 1;
     update foloosi.orders o
-    set transaction_id = coalesce(next.id, o.transaction_id), updated_at = now(),
-        amount = case when next.id is not null and o.registered_at is null then next.amount else o.amount end,
-        currency = case when next.id is not null and o.registered_at is null then next.currency else o.currency end,
-        state = case when next.id is not null then o.state else 'review' end,
-        reason = case when next.id is not null then o.reason else p_reason end
-    where o.order_ref = t.order_ref and o.merchant = t.merchant;
-    if next.id is null then
-        perform foloosi.emit(t.merchant, 'order.review', t.order_ref, t.id, p_reason);
+    set transaction_id = next.id, updated_at = now(),
+        amount = case when o.registered_at is null then next.amount else o.amount end,
+        currency = case when o.registered_at is null then next.currency else o.currency end
+    where next.id is not null and o.order_ref = t.order_ref and o.merchant = t.merchant and o.state = 'verifying' and o.transaction_id = t.id;
+    return next.id is not null;
+end $$;
+comment on function foloosi.hand_over(foloosi.transactions) is
+'A transaction cannot pay the order that waits for it: the next success that is being verified takes its place. Parameters: its row, locked. Returns whether there is one. Calls: transactions_of. Tables: orders (written).';
+
+create or replace function foloosi.deny_transaction(t foloosi.transactions, p_reason text) returns void
+language plpgsql
+set search_path = pg_catalog, foloosi, pg_temp
+as $$
+begin
+    update foloosi.transactions x set state = 'denied', updated_at = now() where x.id = t.id and x.state = 'verifying';
+    if not foloosi.hand_over(t) then
+        update foloosi.orders o set state = 'review', reason = p_reason, updated_at = now()
+        where o.order_ref = t.order_ref and o.merchant = t.merchant and o.state = 'verifying' and o.transaction_id = t.id;
+        if found then
+            perform foloosi.emit(t.merchant, 'order.review', t.order_ref, t.id, p_reason);
+        end if;
+    end if;
+    if t.order_ref is not null then
+        perform foloosi.align_orders(array[row(t.merchant, t.order_ref, null, null, null)::foloosi.alignment]);
     end if;
 end $$;
 comment on function foloosi.deny_transaction(foloosi.transactions, text) is
-'The provider did not confirm a success: its order waits for the next that is being verified, or goes to review. Parameters: the transaction, locked; why. Calls: transactions_of, emit. Tables: transactions, orders, events (written).';
+'The provider did not confirm a success: its order waits for the next that is being verified, or goes to review. Parameters: the transaction, locked; why. Calls: hand_over, emit, align_orders. Tables: transactions, orders, events (written).';
+
+create or replace function foloosi.say_refunded(t foloosi.transactions, p_status text, p_refunded numeric, p_currency text) returns void
+language plpgsql
+set search_path = pg_catalog, foloosi, pg_temp
+as $$
+begin
+    if p_status = 'refund' then
+        -- more than the provider says is not believed
+        update foloosi.refunds r set believed = true
+        where r.transaction_id = t.id and not r.believed and r.undone_at is null and r.source = 'delivery'
+          and (p_refunded is null or coalesce(r.amount, t.amount) <= p_refunded and coalesce(r.currency, p_currency) = p_currency);
+    end if;
+    if p_refunded > 0 or p_refunded = 0 and p_status = 'refund' then
+        insert into foloosi.refunds (merchant, transaction_id, amount, currency, source)
+        select t.merchant, t.id, p_refunded, p_currency, 'provider'
+        where not exists (select from foloosi.refunds r where r.transaction_id = t.id and r.believed and r.undone_at is null
+                          and coalesce(r.amount, t.amount) = p_refunded and coalesce(r.currency, p_currency) = p_currency);
+    elsif p_status = 'refund' then
+        -- its own amount does not say how much went back
+        insert into foloosi.refunds (merchant, transaction_id, amount, currency, source, believed)
+        select t.merchant, t.id, t.amount, t.currency, 'provider', false
+        where not exists (select from foloosi.refunds r where r.transaction_id = t.id and r.undone_at is null);
+    end if;
+end $$;
+comment on function foloosi.say_refunded(foloosi.transactions, text, numeric, text) is
+'Write down what the provider says went back of a transaction. Parameters: its row, locked; the provider''s status; how much, and its currency, null: it does not say, and a refund that nobody else said is not believed. Tables: refunds (written).';
 
 create or replace function foloosi.verify_transaction(
-    id bigint, status text, amount numeric default null, currency text default null, order_ref text default null, refunded numeric default null)
+    id bigint, status text, amount numeric default null, currency text default null, order_ref text default null,
+    refunded numeric default null, unprefixed text default null)
 returns text
 language plpgsql security definer
 set search_path = pg_catalog, foloosi, pg_temp
@@ -97,83 +142,95 @@ declare
     p_status text := lower(verify_transaction.status);
     p_amount numeric := verify_transaction.amount;
     p_currency text := upper(verify_transaction.currency);
-    p_order_ref text := verify_transaction.order_ref;
+    p_order_ref text;
     t       foloosi.transactions;
+    o       foloosi.orders;
     was     text;
+    word    text; -- captured, failed, or null: neither
     difference text; -- null: all is as the webhook said
     said    text;
     outcome text;
     grew    bigint[];
 begin
-    if p_status in ('success', 'refund') and (p_amount is null or p_currency is null) then
+    word := case when p_status in ('success', 'refund') then 'captured' when p_status in ('failed', 'error', 'expired') then 'failed' end;
+    if word = 'captured' and (p_amount is null or p_currency is null) then
         raise exception 'verify_transaction: a success has amount and currency' using errcode = 'null_value_not_allowed';
     end if;
     perform set_config('synchronous_commit', 'on', true); -- what was sent to the merchant must stay true
     t := foloosi.lock_transaction(p_id);
-    select o.state into was from foloosi.orders o where o.order_ref = t.order_ref and o.merchant = t.merchant;
-    said := case when p_status is null then 'the transaction has no number: the provider cannot be asked'
-                 else concat_ws(', ', 'the provider says ' || p_status, trim_scale(p_amount) || ' ' || p_currency, 'order ' || p_order_ref) end;
+    p_order_ref := coalesce(foloosi.recurring_key(t.merchant, nullif(verify_transaction.unprefixed, '')), verify_transaction.order_ref);
+    select * into o from foloosi.orders x where x.order_ref = t.order_ref and x.merchant = t.merchant;
+    was := o.state;
+    said := case when p_status is null then 'it has no number, and nothing in the provider''s list of all days since is it'
+                 else concat_ws(', ', 'the provider says ' || p_status, trim_scale(p_amount) || ' ' || p_currency,
+                     case p_order_ref when '' then 'no order' else 'order ' || p_order_ref end,
+                     'refunded ' || trim_scale(verify_transaction.refunded)) end;
+    difference := case
+        when t.state = 'verifying' and p_status is null then 'unverifiable'
+        when t.state = 'verifying' and word is distinct from 'captured' then 'not_captured'
+        when t.state not in ('verifying', 'failed') or word is distinct from 'captured' then null
+        when p_order_ref <> coalesce(t.order_ref, p_order_ref) then 'order_differs' -- '': it names none, though it should
+        when t.state = 'failed' then null
+        when p_currency <> t.currency then 'currency_differs'
+        when p_amount <> t.amount then 'amount_differs' end;
 
-    if t.state = 'verifying' then
-        difference := case
-            when p_status is null then 'unverifiable'
-            when p_status not in ('success', 'refund') then 'not_captured'
-            when p_order_ref <> coalesce(t.order_ref, p_order_ref) then 'order_differs' -- '': it names none, though it should
-            when p_currency <> t.currency then 'currency_differs'
-            when p_amount <> t.amount then 'amount_differs' end;
-    end if;
-    if t.state = 'verifying' and difference is not null then
+    if t.state = 'failed' and p_status is not null and word is null then
+        return 'unclear'; -- neither: no failure is concluded from that
+    elsif difference is not null then
         outcome := case when p_status is null then 'unverifiable' else 'differs' end;
-        said := concat_ws('; ', said, format('the webhook said success, %s %s, order %s', trim_scale(t.amount), t.currency, t.order_ref));
-        perform foloosi.deny_transaction(t, difference);
-    elsif p_status in ('success', 'refund') and (t.state in ('verifying', 'failed')) then
+        said := concat_ws('; ', said, format('the webhook said %s, %s %s, order %s', t.transaction_status, trim_scale(t.amount), t.currency, t.order_ref));
+        if t.state = 'verifying' then
+            perform foloosi.deny_transaction(t, difference);
+        elsif o.state = 'pending' then -- captured, but for whom? A person looks
+            update foloosi.orders x set state = 'review', reason = difference, cancel_at = null, updated_at = now()
+            where x.order_ref = t.order_ref and x.merchant = t.merchant;
+            perform foloosi.emit(t.merchant, 'order.review', t.order_ref, p_id, difference);
+        end if;
+    elsif t.state in ('verifying', 'failed') and word = 'captured' then
         outcome := case t.state when 'verifying' then 'confirmed' else 'captured' end;
         update foloosi.transactions x
         set state = 'captured', transaction_status = 'success', updated_at = now(),
             amount = case when t.state = 'failed' then p_amount else x.amount end,
             currency = case when t.state = 'failed' then p_currency else x.currency end
         where x.id = p_id returning * into t;
-        if p_status = 'success' then
-            perform foloosi.count_refunds(array[p_id]);
+        perform foloosi.say_refunded(t, p_status, verify_transaction.refunded, p_currency);
+        grew := foloosi.count_refunds(array[p_id]);
+        select * into t from foloosi.transactions x where x.id = p_id;
+        if t.refunded is not null and t.money_left = 0 then
+            perform foloosi.hand_over(t); -- nothing is left to pay with
         end if;
         if t.order_ref is not null then
             perform foloosi.apply_transaction(t, t.order_ref);
         end if;
     elsif t.state = 'failed' then
         outcome := 'failed';
-    elsif t.state <> 'captured' or p_status <> 'refund' then
-        outcome := 'moot'; -- a person, or another delivery, decided meanwhile
-    else
+    elsif t.state in ('captured', 'unknown') and (p_status = 'refund' or word = 'captured' and (verify_transaction.refunded > 0
+              or exists (select from foloosi.refunds r where r.transaction_id = p_id and not r.believed and r.undone_at is null and r.source = 'delivery'))) then
         outcome := 'confirmed';
-    end if;
-
-    if p_status = 'refund' and t.state = 'captured' then
-        update foloosi.refunds r set believed = true where r.transaction_id = p_id and not r.believed and r.source = 'delivery';
-        if not found then
-            -- with the transaction's own amount it does not say how much went back
-            insert into foloosi.refunds (merchant, transaction_id, amount, currency, source, believed)
-            select t.merchant, p_id, coalesce(verify_transaction.refunded, t.amount), t.currency, 'provider', verify_transaction.refunded is not null
-            where not exists (select from foloosi.refunds r where r.transaction_id = p_id and r.source = 'provider'
-                              and r.amount = coalesce(verify_transaction.refunded, t.amount)
-                              and (r.believed or verify_transaction.refunded is null));
-        elsif verify_transaction.refunded is not null then
-            insert into foloosi.refunds (merchant, transaction_id, amount, currency, source)
-            values (t.merchant, p_id, verify_transaction.refunded, t.currency, 'provider');
+        perform foloosi.say_refunded(t, p_status, verify_transaction.refunded, p_currency);
+        if exists (select from foloosi.refunds r where r.transaction_id = p_id and not r.believed and r.undone_at is null
+                   and r.source = 'delivery' and r.created_at > now() - interval '1 day') then
+            outcome := 'unclear'; -- the refund may reach the provider''s books later than ours: it is asked for again
         end if;
         grew := foloosi.count_refunds(array[p_id]);
         if t.order_ref is not null then
             perform foloosi.align_orders(array[row(t.merchant, t.order_ref, p_id, null, said)::foloosi.alignment], grew);
         end if;
+    else
+        outcome := 'moot'; -- a person, or another delivery, decided meanwhile
     end if;
 
+    if outcome = 'unclear' then
+        return outcome;
+    end if;
     insert into foloosi.verifications as v (transaction_id, merchant, due_at, verified_at, outcome, detail)
-    values (p_id, t.merchant, now(), now(), outcome, said)
+    values (p_id, t.merchant, now(), greatest(foloosi.clock(), now()), outcome, said)
     on conflict (transaction_id) do update
-    set verified_at = now(), outcome = excluded.outcome, detail = excluded.detail, reason = null;
+    set verified_at = excluded.verified_at, outcome = excluded.outcome, detail = excluded.detail, reason = null;
     if outcome not in ('moot', 'failed') and t.order_ref is not null then
         perform foloosi.write_decision('verify', p_id, t.merchant, t.order_ref, was, said);
     end if;
     return outcome;
 end $$;
-comment on function foloosi.verify_transaction(bigint, text, numeric, text, text, numeric) is
-'The provider''s word about a transaction. Parameters: transaction''s id; status as the provider has it, null: it cannot be asked; amount and currency, required with success and refund; its order, null: the provider does not say, empty: it names none; refunded: how much went back, null: it does not say. A success that is confirmed is captured, and the order rules apply; one that is not is denied, and its order waits for the next or goes to review with the difference; a failure that was captured after all is a success. Returns confirmed, differs, unverifiable, captured, failed (as the webhook said), or moot: nothing waited for it any more. Errors: no such transaction; a success without amount or currency. Calls: lock_transaction, deny_transaction, apply_transaction, count_refunds, align_orders, write_decision. Tables: transactions, refunds, verifications (written), orders (read).';
+comment on function foloosi.verify_transaction(bigint, text, numeric, text, text, numeric, text) is
+'The provider''s word about a transaction. Parameters: transaction''s id; status as the provider has it, null: it has no number, and the list that was read since does not know it; amount and currency, required with success and refund; its order, null: the provider does not say, empty: it names none; refunded: how much went back, null: it does not say; unprefixed: the order''s key if it lacks the configured prefix. A success that is confirmed is captured, and the order rules apply; one that is not is denied, and its order waits for the next or goes to review with the difference; a failure that was captured after all is a success; refund confirms success and refunds. Returns confirmed, differs, unverifiable, captured, failed (as the webhook said), unclear: nothing follows from it, ask again; or moot: nothing waited for it any more. Errors: no such transaction; a success without amount or currency. Calls: lock_transaction, recurring_key, deny_transaction, hand_over, say_refunded, apply_transaction, count_refunds, align_orders, emit, write_decision. Tables: transactions, orders, verifications (written).';

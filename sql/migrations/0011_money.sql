@@ -16,6 +16,7 @@ drop function if exists foloosi.register_order(text, text, numeric, text), foloo
     foloosi.replay_transfer(bigint, text, text, text, text, numeric, text, text, text, text, text, text, text, text),
     foloosi.explain_delivery(text, text, text, text, text, numeric, text, text, text, text, text, text, text, text, bytea, text, boolean),
     foloosi.set_merchant(text, text, text, text, text, interval), foloosi.verify_transaction(bigint, text, numeric, text, text),
+    foloosi.next_mails(text, int, interval), foloosi.begin_reconciliation(text, date, date),
     foloosi.record_reconciled(bigint, text[], text[], numeric[], text[], text[], text[]);
 
 -- ---------------------------------------------------------------- domains
@@ -79,6 +80,7 @@ declare
     allowed boolean := case old.state
         when 'pending'   then new.state in ('paid', 'cancelled', 'review', 'verifying')
         when 'verifying' then new.state in ('paid', 'review') or (new.state = 'cancelled' and decided)
+                              or new.state = 'refunded' and foloosi.money_is_gone(old.transaction_id)
         when 'cancelled' then (new.state in ('paid', 'review', 'verifying') and old.decided_by is null)
                               or (new.state = 'paid' and decided)
         when 'review'    then new.state in ('paid', 'cancelled') and decided
@@ -161,6 +163,7 @@ create table foloosi.refunds (
     constraint refunds_person_ck check ((source = 'person') = (said_by is not null))
 );
 create index refunds_transaction_idx on foloosi.refunds (transaction_id);
+create index refunds_unbelieved_idx on foloosi.refunds (transaction_id) where not believed and undone_at is null;
 create index refunds_order_idx on foloosi.refunds (order_named, merchant) where order_named is not null;
 create index refunds_reference_idx on foloosi.refunds (payment_reference, merchant) where payment_reference is not null;
 comment on table foloosi.refunds is 'What was said to have gone back, one row for each refund that was said; what it amounts to is in transactions.refunded.';
@@ -204,6 +207,12 @@ comment on column foloosi.cancellation.ran_at is 'When cancel_due() was last cal
 comment on column foloosi.cancellation.held_until is 'Until then it cancels nothing, because payments may have waited elsewhere; null: it does.';
 comment on column foloosi.cancellation.spooled_at is 'When deliveries last came from a spool, to the minute; null: never.';
 insert into foloosi.cancellation default values;
+
+alter table foloosi.reconciliations add column covers_from date;
+comment on column foloosi.reconciliations.covers_from is 'All days from this one to its beginning were read, by it and those before it, and nothing was unclear; null: not so, or it is not finished.';
+create index reconciliations_merchant_idx on foloosi.reconciliations (merchant, created_at);
+comment on table foloosi.reconciliations is 'Each run of foloosi-worker through a merchant''s list at the provider: its position, and its result. Those that found nothing go after two days.';
+comment on table foloosi.reconciled is 'What a reconciliation found, one row a transaction. Those that matched go with its end, the others with their run.';
 
 -- ---------------------------------------------------------------- one delivery under way
 

@@ -10,6 +10,11 @@ create or replace view foloosi.attention as
     where o.state = 'review'
         or o.state = 'verifying' and coalesce(o.updated_at, o.created_at) < now() - interval '1 hour' -- overdue
     union all
+    select 'order', o.id, o.merchant, o.order_ref, 'not_cancelled', format('it was to be cancelled at %s', to_char(o.cancel_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')),
+           'foloosi.resolve_order(merchant, order_ref, ''paid'' or ''cancelled'', note)', o.cancel_at
+    from foloosi.orders o
+    where o.state = 'pending' and o.cancel_at < foloosi.clock() - interval '1 hour' -- overdue
+    union all
     select 'payback', p.id, p.merchant, p.order_ref, p.reason,
            format('%s: transaction %s: %s %s', p.state, p.transaction_id, p.amount, p.currency),
            'foloosi.settle_payback(id, note)', p.created_at
@@ -23,6 +28,16 @@ create or replace view foloosi.attention as
     from foloosi.deliveries d left join foloosi.transactions t on t.id = d.transaction_id
     where d.attention
     union all
+    select 'refund', r.id, r.merchant, t.order_ref, 'refund_doubted',
+           concat_ws('; ', format('transaction %s: %s %s', t.id, t.amount, t.currency),
+               case r.source when 'provider' then 'the provider does not say how much went back'
+                             else format('the provider did not confirm %s', coalesce(r.amount || ' ' || r.currency, 'all')) end, v.detail),
+           format('foloosi.record_refund(%s, amount, note)', t.id), r.created_at
+    from foloosi.refunds r join foloosi.transactions t on t.id = r.transaction_id left join foloosi.verifications v on v.transaction_id = t.id
+    where not r.believed and r.undone_at is null and t.state = 'captured' and t.money_left > 0
+        and (r.source = 'provider' or v.verified_at >= r.created_at)
+        and not exists (select from foloosi.refunds x where x.transaction_id = t.id and x.id > r.id and x.source = 'person' and x.undone_at is null)
+    union all
     select 'event', e.id, e.merchant, e.order_ref, coalesce(x.reason, 'dead'),
            format('%s to %s: given up after %s attempts', e.type, coalesce(c.endpoint, c.consumer), x.attempts),
            format('foloosi.retry_events(%L, array[%s]) or foloosi.discard_events(%1$L, array[%2$s])', c.consumer, e.id), x.created_at
@@ -34,8 +49,8 @@ create or replace view foloosi.attention as
            format('foloosi.enable_consumer(%L) or foloosi.drop_consumer(%1$L)', c.consumer), coalesce(c.disabled_at, c.failing_since)
     from foloosi.consumers c
     where c.disabled_at is not null or c.failing_since < now() - interval '15 minutes';
-comment on view foloosi.attention is 'Everything that waits for a person: orders in review, or verifying for more than an hour, open paybacks, deliveries that neither explains, events that an endpoint does not take, and endpoints that are out of order.';
-comment on column foloosi.attention.kind is 'order, payback, delivery, event or consumer.';
+comment on view foloosi.attention is 'Everything that waits for a person: orders in review, or verifying for more than an hour, or not cancelled for an hour when they were to be, open paybacks, refunds that the provider does not confirm or of which it does not say how much, deliveries that none of them explains, events that an endpoint does not take, and endpoints that are out of order.';
+comment on column foloosi.attention.kind is 'order, payback, refund, delivery, event or consumer.';
 comment on column foloosi.attention.id is 'Number of the thing in this schema; events and consumers count for themselves.';
 comment on column foloosi.attention.merchant is 'Whose.';
 comment on column foloosi.attention.order_ref is 'The order concerned; null: none.';

@@ -47,6 +47,8 @@ CASES = {
                           [(f'foloosi_paybacks_oldest_seconds{{{M},state="check"}}', "172801x3")], 'merchant="shop"'),
     "FoloosiVerificationsLate": (8, [(f"foloosi_verifications_oldest_seconds{{{M}}}", "3601x9")],
                                  [(f"foloosi_verifications_oldest_seconds{{{M}}}", "3599x9")], 'merchant="shop"'),
+    "FoloosiCancelLate": (8, [(f"foloosi_orders_overdue_oldest_seconds{{{M}}}", "3601x9")],
+                          [(f"foloosi_orders_overdue_oldest_seconds{{{M}}}", "3599x9")], 'merchant="shop"'),
     "FoloosiEventsBehind": (8, [(f'foloosi_events_oldest_seconds{{{M},consumer="erp"}}', "901x9")],
                             [(f'foloosi_events_oldest_seconds{{{M},consumer="erp"}}', "899x9")], 'consumer="erp",merchant="shop"'),
     "FoloosiDeadLetters": (1, [(f'foloosi_events_dead{{{M},consumer="erp"}}', "2x3")],

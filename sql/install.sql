@@ -134,7 +134,7 @@ select not exists (select from foloosi.schema_migrations where version = 11) as 
 \if :missing
 \ir migrations/0011_money.sql
 insert into foloosi.schema_migrations (version, name, digest) values
-    (11, 'money', '\x12ea2b34a640120bca3c81ec83e7a46a3cc12ae78fc29fab26ce4b6c98139468');
+    (11, 'money', '\x623c2bb9b104117f7f3212e29f0c054259369dc84a42318c6a2f00be598f6272');
 \endif
 
 -- An older copy of this file must not put its functions over a newer schema.

@@ -745,12 +745,14 @@ create table foloosi.transactions (
     -- Personal: null once it is masked. Text: leading zeros count.
     card_last_four character varying(32),
     -- When it became known.
-    created_at timestamp with time zone default now() not null,
+    created_at timestamp with time zone default foloosi.clock() not null,
     -- When the row last changed.
     updated_at timestamp with time zone default now() not null,
     -- When its personal fields were taken out, by retention or erase_customer(): no later delivery fills them
     -- again. Null: they were not.
     masked_at timestamp with time zone,
+    -- When it was captured; null: when it became known, or nothing was captured.
+    captured_at timestamp with time zone,
     -- How much of its captured money is known to have gone back, computed anew with each refund; null: no refund
     -- is known, or nothing was captured.
     refunded numeric,

@@ -38,8 +38,8 @@ begin
                     or t.payment_reference is null and e.payment_reference is not null and c.conflict is null,
                 x.order_known, o.state, o.amount, o.currency, o.registered_at is not null, o.decided_by is not null, o.cancel_at,
                 case when o.state = 'paid' then (
-                    select max(y.created_at) from foloosi.transactions_of(e.merchant, x.order_known) y
-                    where y.state in ('captured', 'verifying') and y.id is distinct from t.id) end)::foloosi.facts)
+                    select max(coalesce(y.captured_at, y.created_at)) from foloosi.transactions_of(e.merchant, x.order_known) y
+                    where y.state = 'captured' and y.id is distinct from t.id) end)::foloosi.facts)
           into facts
         from unnest(segment) e
         -- a key that the tables are known not to have is null, and an index needs no look for null
@@ -151,9 +151,9 @@ begin
                     when v.waits and v.rule in (16, 17, 25, 26) then 'verifying'
                     else v.rule_reason end as reason,
                case when v.review_reason in ('amount_differs', 'currency_differs')
-                    then format('expected %s %s, got %s %s', v.o_amount, v.o_currency, v.amount, v.currency)
+                    then format('expected %s, got %s', foloosi.money_text(v.o_amount, v.o_currency), foloosi.money_text(v.amount, v.currency))
                     when v.rule = 22 and v.source = 'reconcile' then 'the provider says refund, and not how much'
-                    when v.rule in (6, 22) then format('known as %s %s, now %s %s', v.t_amount, v.t_currency, v.amount, v.currency)
+                    when v.rule in (6, 22) then format('known as %s, now %s', foloosi.money_text(v.t_amount, v.t_currency), foloosi.money_text(v.amount, v.currency))
                     when v.rule = 4 then format('transaction %s belongs to order %s', v.t_id, v.t_order_ref)
                     when v.rule = 2 then 'status ' || v.status
                end as detail,
@@ -249,4 +249,4 @@ begin
     return decided;
 end $$;
 comment on function foloosi.decide(foloosi.element[], int[]) is
-'Apply the order rules to deliveries that do not concern each other. Parameters: segment, with locks taken; known: the i of those elements of which the tables know anything by order, number, reference or digest (null: look all up). Returns the elements with what is to be written. Calls: effects, reference_owner, refunds_of, transactions_of, is_recurring, clock. Tables: merchants, deliveries, transactions, orders, refunds, rules (read).';
+'Apply the order rules to deliveries that do not concern each other. Parameters: segment, with locks taken; known: the i of those elements of which the tables know anything by order, number, reference or digest (null: look all up). Returns the elements with what is to be written. Calls: effects, reference_owner, refunds_of, transactions_of, is_recurring, money_text, clock. Tables: merchants, deliveries, transactions, orders, refunds, rules (read).';

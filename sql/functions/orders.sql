@@ -100,8 +100,8 @@ begin
             cancel_at = coalesce(p_cancel_at, greatest(x.cancel_at, foloosi.clock() + policy.expire_after), x.cancel_at)
         where x.order_ref = p_order_ref and x.merchant = p_merchant;
     elsif known.registered_at is not null then
-        raise exception 'order "%" of merchant "%" is registered with % % already and cannot change: it is % or has a transaction',
-            p_order_ref, p_merchant, known.amount, known.currency, known.state using errcode = 'object_not_in_prerequisite_state';
+        raise exception 'order "%" of merchant "%" is registered with % already and cannot change: it is % or has a transaction',
+            p_order_ref, p_merchant, foloosi.money_text(known.amount, known.currency), known.state using errcode = 'object_not_in_prerequisite_state';
     else
         -- a webhook was faster: compare with the success that pays the order, or would pay it now that the sum is known
         if known.state = 'review' then
@@ -173,10 +173,14 @@ begin
         where t.id = coalesce(foloosi.payer_of(money, known.amount, known.currency, known.transaction_id),
             -- a person may believe it before the provider was asked
             (select x.id from foloosi.transactions x where x.id = known.transaction_id and x.state = 'verifying'));
-        if payer.id is not null and known.registered_at is not null and coalesce(p_note, '') = ''
+        if payer.id is null then
+            raise exception 'order "%" of merchant "%" has no transaction that could pay it', p_order_ref, p_merchant
+                using errcode = 'object_not_in_prerequisite_state', hint = 'If it was paid in another way, say so: without_transaction => true.';
+        end if;
+        if known.registered_at is not null and coalesce(p_note, '') = ''
            and (payer.amount <> known.amount or payer.currency <> known.currency) then
-            raise exception 'order "%" expects % %, and transaction % has % %: a note is required', p_order_ref,
-                known.amount, known.currency, payer.id, payer.amount, payer.currency using errcode = 'null_value_not_allowed';
+            raise exception 'order "%" expects %, and transaction % has %: a note is required', p_order_ref,
+                foloosi.money_text(known.amount, known.currency), payer.id, foloosi.money_text(payer.amount, payer.currency) using errcode = 'null_value_not_allowed';
         end if;
     end if;
     update foloosi.orders x
@@ -191,4 +195,4 @@ begin
     return foloosi.write_decision('resolve', null, p_merchant, p_order_ref, known.state, p_note);
 end $$;
 comment on function foloosi.resolve_order(text, text, text, text, boolean) is
-'A person decides an order. Parameters: merchant, order_ref, state (paid or cancelled), note (required where the payer has another amount or currency than was registered), without_transaction: it was paid in another way. Returns the order''s row. To paid: order.success; its captured money beyond the payer''s becomes paybacks. To cancelled: closes it: order.cancel (unless it was cancelled already), and its captured money becomes paybacks, but for a subscription. Deciding the same again does nothing. Errors: no such order; another state; no note. Calls: clean_key, lock_order, money_of, payer_of, emit, align_orders, write_decision. Tables: orders (written), transactions (read).';
+'A person decides an order. Parameters: merchant, order_ref, state (paid or cancelled), note (required where the payer has another amount or currency than was registered), without_transaction: it was paid in another way. Returns the order''s row. To paid: order.success; its captured money beyond the payer''s becomes paybacks. To cancelled: closes it: order.cancel (unless it was cancelled already), and its captured money becomes paybacks, but for a subscription. Deciding the same again does nothing. Errors: no such order; another state; no transaction pays it, and that was not said; no note. Calls: clean_key, lock_order, money_of, payer_of, emit, align_orders, write_decision. Tables: orders (written), transactions (read).';

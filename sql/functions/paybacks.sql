@@ -163,7 +163,7 @@ begin
         raise exception 'transaction % has captured nothing: it is %', p_id, t.state using errcode = 'object_not_in_prerequisite_state';
     end if;
     if record_refund.amount > t.amount then
-        raise exception 'transaction % captured % %, so % cannot have gone back', p_id, t.amount, t.currency, record_refund.amount
+        raise exception 'transaction % captured %, so % cannot have gone back', p_id, foloosi.money_text(t.amount, t.currency), record_refund.amount
             using errcode = 'invalid_parameter_value';
     end if;
     insert into foloosi.refunds (merchant, transaction_id, amount, currency, source, said_by, note)

@@ -162,9 +162,9 @@ begin
     select * into o from foloosi.orders x where x.order_ref = t.order_ref and x.merchant = t.merchant;
     was := o.state;
     said := case when p_status is null then 'it has no number, and nothing in the provider''s list of all days since is it'
-                 else concat_ws(', ', 'the provider says ' || p_status, trim_scale(p_amount) || ' ' || p_currency,
+                 else concat_ws(', ', 'the provider says ' || p_status, nullif(foloosi.money_text(p_amount, p_currency), ''),
                      case p_order_ref when '' then 'no order' else 'order ' || p_order_ref end,
-                     'refunded ' || trim_scale(verify_transaction.refunded)) end;
+                     'refunded ' || foloosi.money_text(verify_transaction.refunded, p_currency)) end;
     difference := case
         when t.state = 'verifying' and p_status is null then 'unverifiable'
         when t.state = 'verifying' and word is distinct from 'captured' then 'not_captured'
@@ -178,7 +178,7 @@ begin
         return 'unclear'; -- neither: no failure is concluded from that
     elsif difference is not null then
         outcome := case when p_status is null then 'unverifiable' else 'differs' end;
-        said := concat_ws('; ', said, format('the webhook said %s, %s %s, order %s', t.transaction_status, trim_scale(t.amount), t.currency, t.order_ref));
+        said := concat_ws('; ', said, format('the webhook said %s, %s, order %s', t.transaction_status, foloosi.money_text(t.amount, t.currency), t.order_ref));
         if t.state = 'verifying' then
             perform foloosi.deny_transaction(t, difference);
         elsif o.state = 'pending' then -- captured, but for whom? A person looks
@@ -189,7 +189,7 @@ begin
     elsif t.state in ('verifying', 'failed') and word = 'captured' then
         outcome := case t.state when 'verifying' then 'confirmed' else 'captured' end;
         update foloosi.transactions x
-        set state = 'captured', transaction_status = 'success', updated_at = now(),
+        set state = 'captured', transaction_status = 'success', updated_at = now(), captured_at = foloosi.clock(),
             amount = case when t.state = 'failed' then p_amount else x.amount end,
             currency = case when t.state = 'failed' then p_currency else x.currency end
         where x.id = p_id returning * into t;

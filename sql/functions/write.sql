@@ -52,7 +52,8 @@ begin
             customer_email = coalesce(case when t.masked_at is null then e.email end, t.customer_email),
             customer_mobile = coalesce(case when t.masked_at is null then e.mobile end, t.customer_mobile),
             card_last_four = coalesce(case when t.masked_at is null then e.card end, t.card_last_four),
-            order_withheld = e.order_withheld, updated_at = now()
+            order_withheld = e.order_withheld, updated_at = now(),
+            captured_at = case when e.transaction_state = 'captured' and t.state <> 'captured' then foloosi.clock() else t.captured_at end
         from unnest(decided) e where e.transaction_write = 'update' and t.id = e.transaction_id;
     end if;
     if has.learned then

@@ -108,6 +108,8 @@ end $$;
 alter table foloosi.transactions
     drop constraint transactions_transaction_status_ck,
     add constraint transactions_transaction_status_ck check (transaction_status in ('success', 'failed', 'refund')),
+    alter column created_at set default foloosi.clock(),
+    add column captured_at timestamptz,
     add column refunded numeric,
     add column money_left numeric generated always as
         (case when state = 'captured' then greatest(amount::numeric - coalesce(refunded, 0), 0) end) stored,
@@ -115,6 +117,7 @@ alter table foloosi.transactions
     add column order_withheld boolean not null default false;
 comment on column foloosi.transactions.state is 'captured, failed, verifying, denied, unknown or test.';
 comment on column foloosi.transactions.transaction_status is 'What the provider last said: success, failed, or refund if nothing else is known. A failed after a success changes nothing here.';
+comment on column foloosi.transactions.captured_at is 'When it was captured; null: when it became known, or nothing was captured.';
 comment on column foloosi.transactions.refunded is 'How much of its captured money is known to have gone back, computed anew with each refund; null: no refund is known, or nothing was captured.';
 comment on column foloosi.transactions.money_left is 'How much of its captured money is here: amount less refunded; null: nothing was captured.';
 comment on column foloosi.transactions.contradicted is 'The provider contradicted itself (rows 6 and 7 of the order rules): its paybacks are for a person to check.';

@@ -87,7 +87,7 @@ def test_a_confirmed_success_pays(shop):
     (cause, before, state, who, note), = shop.site.pg.query(
         "select cause, state_before, state, decided_by, note from foloosi.order_history where merchant = %s and order_ref = %s and cause = 'verify'",
         [shop.name, order])
-    assert (cause, before, state, who) == ("verify", "verifying", "paid", "foloosi_worker") and "100 AED" in note
+    assert (cause, before, state, who) == ("verify", "verifying", "paid", "foloosi_worker") and "100.00 AED" in note
 
 
 def test_exact_decimals(shop):
@@ -98,7 +98,7 @@ def test_exact_decimals(shop):
 
 
 @pytest.mark.parametrize("known, reason, said", [
-    ({"amount": 99.99}, "amount_differs", "99.99 AED"), ({"currency": "USD"}, "currency_differs", "100 USD"),
+    ({"amount": 99.99}, "amount_differs", "99.99 AED"), ({"currency": "USD"}, "currency_differs", "100.00 USD"),
     ({"order": "somebody-else"}, "order_differs", "order somebody-else"), ({"status": "failed"}, "not_captured", "says failed"),
     ({"status": "refund"}, "not_captured", "says refund"), ({"status": "Expired"}, "not_captured", "says expired")])
 def test_what_differs_goes_to_review_with_the_difference(shop, known, reason, said):
@@ -106,7 +106,7 @@ def test_what_differs_goes_to_review_with_the_difference(shop, known, reason, sa
     until("the order", lambda: shop.order(order)[:2] == ("review", reason))
     assert shop.events(order) == [("order.review", reason)]
     outcome, detail, _, _ = shop.verification(number)
-    assert outcome == "differs" and said in detail and "the webhook said success, 100 AED" in detail
+    assert outcome == "differs" and said in detail and "the webhook said success, 100.00 AED" in detail
     (kind, _, why, shown, _), = shop.site.attention(shop.name)
     assert (kind, why) == ("order", reason) and said in shown
     shop.site.pg.query("select foloosi.resolve_order(%s, %s, 'paid', 'I looked')", [shop.name, order], user="foloosi_operator")

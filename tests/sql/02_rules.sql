@@ -183,7 +183,7 @@ select is(deliver('success', 'O-1', 'N-1', 'R-1', 99.99), array['review O-1 paid
 select is(deliver('success', 'O-1', 'N-1', 'R-1', 100, 'USD'), array['review O-1 paid (amount_contradiction)'], 'row 6: another currency');
 select is(waiting(), array['delivery O-1 amount_contradiction', 'delivery O-1 amount_contradiction'], 'row 6: waits for a person');
 select is((select detail from foloosi.deliveries where merchant = merchant() and outcome = 'review' order by id limit 1),
-    'known as 100 AED, now 99.99 AED', 'row 6: a person reads the difference');
+    'known as 100.00 AED, now 99.99 AED', 'row 6: a person reads the difference');
 select given_delivery('success', null, 'N-2');
 select is(deliver('success', 'O-2', 'N-2', null, 5), array['review O-2 - (amount_contradiction)'], 'row 6: of a success without order, that now names one');
 
@@ -380,7 +380,7 @@ select is((deliver('success', 'O-3', 'N-3', null, 100.0001))[1], 'review O-3 rev
 select is(array(select foloosi.event_payload(e) #>> array['data', x.what, 'amount'] from foloosi.events e, (values ('order'), ('transaction')) x (what)
                 where e.merchant = merchant() and e.order_ref = 'O-1' order by x.what), array['250', '100'],
     'row 14: the event has the difference: what was expected, what came');
-select is((select detail from foloosi.deliveries where merchant = merchant() and order_ref = 'O-1'), 'expected 250 AED, got 100 AED',
+select is((select detail from foloosi.deliveries where merchant = merchant() and order_ref = 'O-1'), 'expected 250.00 AED, got 100.00 AED',
     'row 14: so has the delivery');
 
 -- ---------------------------------------------------------------- row 15: a success, the order cancelled by a failure

@@ -111,7 +111,7 @@ select is(act('select foloosi.register_order(%m, ''O-1'', 100, ''AED'')'), array
 
 select example('paid without a transaction');
 select given_delivery('failed', 'O-1', 'N-1');
-select given('select foloosi.resolve_order(%m, ''O-1'', ''paid'', ''cash'')');
+select given('select foloosi.resolve_order(%m, ''O-1'', ''paid'', ''cash'', true)');
 select is(act('select foloosi.register_order(%m, ''O-1'', 250, ''AED'')'), array[
     'order O-1: paid 100 AED decided by postgres -> paid 250 AED registered decided by postgres'], 'nothing to compare with: what the person decided stays');
 

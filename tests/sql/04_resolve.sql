@@ -34,7 +34,7 @@ select is(act('select foloosi.resolve_order(%m, ''O-1'', ''cancelled'')'), '{}',
 
 select example('pending');
 select given('select foloosi.register_order(%m, ''O-1'', 100, ''AED'')');
-select is(act('select foloosi.resolve_order(%m, ''O-1'', ''paid'', ''bank transfer'')'), array[
+select is(act('select foloosi.resolve_order(%m, ''O-1'', ''paid'', ''bank transfer'', true)'), array[
     'event 1: order.success O-1 (resolved)',
     'order O-1: pending 100 AED registered -> paid 100 AED registered decided by postgres'], 'pending to paid: by other means, no transaction');
 select is((deliver('success', 'O-1', 'N-1'))[3], 'payback 1: N-1 due double_payment 100 AED for O-1', 'row 17 for a success that comes nevertheless');
@@ -49,9 +49,10 @@ select is(act('select foloosi.resolve_order(%m, ''O-1'', ''cancelled'')'), array
     'order O-1: cancelled 100 AED by N-1 -> cancelled 100 AED by N-1 decided by postgres'], 'cancelled by a failure to cancelled: closed; its order.cancel is out');
 select is((deliver('success', 'O-1', 'N-1'))[1], 'review O-1 cancelled (order_closed)', 'row 16 from then on');
 select given_delivery('failed', 'O-2', 'N-2');
-select is(act('select foloosi.resolve_order(%m, ''O-2'', ''paid'')'), array[
+select throws_ok(format('select foloosi.resolve_order(%L, ''O-2'', ''paid'')', merchant()), '55000', null, 'cancelled by a failure to paid: the failure does not pay it, and nothing else does');
+select is(act('select foloosi.resolve_order(%m, ''O-2'', ''paid'', ''cash'', without_transaction => true)'), array[
     'event 4: order.success O-2 (resolved)',
-    'order O-2: cancelled 100 AED by N-2 -> paid 100 AED decided by postgres'], 'cancelled by a failure to paid: the failure does not pay it');
+    'order O-2: cancelled 100 AED by N-2 -> paid 100 AED decided by postgres'], 'unless a person says that it was paid in another way');
 
 select example('closed, then opened');
 select given('select foloosi.register_order(%m, ''O-1'', 100, ''AED'')');

@@ -106,7 +106,7 @@ select meanwhile('register_order() of a new order', $$select foloosi.register_or
     array[d('success', 'SOON', 'N-10'), d('success', 'FREE', 'N-11')], array['busy SOON -', 'recorded FREE paid (double_payment)']);
 select meanwhile('register_order() of a known order', $$select foloosi.register_order('busy', 'LATE', 100, 'AED')$$,
     array[d('success', 'LATE', 'N-5'), d('success', 'FREE', 'N-11')], array['busy LATE -', 'recorded FREE paid (double_payment)']);
-select meanwhile('resolve_order()', $$select foloosi.resolve_order('busy', 'PENDING', 'paid')$$,
+select meanwhile('resolve_order()', $$select foloosi.resolve_order('busy', 'PENDING', 'cancelled')$$,
     array[d('success', 'PENDING', 'N-10'), d('success', 'FREE', 'N-11')], array['busy PENDING -', 'recorded FREE paid (double_payment)']);
 select meanwhile('assign_transaction()', $$select foloosi.assign_transaction(id, 'SOON', true) from foloosi.transactions where merchant = 'busy' and transaction_no = 'N-4'$$,
     array[d('success', 'FREE', 'N-4'), d('success', null, null, 'R-4'), d('success', 'SOON', 'N-10'), d('success', 'FREE', 'N-11')],

@@ -407,7 +407,7 @@ class Shop:
 
     def capture(self, t, d):
         t.update(status="success", state="captured" if self.policy["verify"] == "off" else "verifying",
-                 amount=d["amount"], currency=d["currency"])
+                 amount=d["amount"], currency=d["currency"], captured_at=self.clock)
 
     def apply_refund(self, t, d):
         t = t or self.create(d)
@@ -548,7 +548,7 @@ class Shop:
                     order.update(state="review", reason=doubt)
                     self.event("order.review", t["order_ref"], doubt, t)
                 return
-            t["state"] = "captured"
+            t.update(state="captured", captured_at=self.clock)
             for r in t["refunds"]:
                 r["believed"] = r["believed"] or status == "refund"
             if first:
@@ -606,6 +606,10 @@ class Shop:
             return
         now = None if order["transaction"] is None else self.transactions[order["transaction"]]
         payer = None if without_transaction else self.payer(order_ref, now)
+        if not payer and now and now["state"] == "verifying" and not without_transaction:
+            payer = now  # a person may believe it before the provider was asked
+        if state == "paid" and not payer and not without_transaction:
+            raise Refused("no transaction pays it")
         order.update(state=state, reason=None, decided=True, cancel_at=None)
         if state == "paid":
             order["transaction"] = payer["number"] if payer else None

@@ -134,7 +134,7 @@ select not exists (select from foloosi.schema_migrations where version = 11) as 
 \if :missing
 \ir migrations/0011_money.sql
 insert into foloosi.schema_migrations (version, name, digest) values
-    (11, 'money', '\x623c2bb9b104117f7f3212e29f0c054259369dc84a42318c6a2f00be598f6272');
+    (11, 'money', '\xb8d6493b54ef514b79179b89be1f024788c1a9967cfdd545a04c5a8acdf2112a');
 \endif
 
 -- An older copy of this file must not put its functions over a newer schema.
@@ -149,7 +149,6 @@ $$;
 
 -- ---------------------------------------------------------------- functions, views, grants
 
-\ir functions/rules.sql
 \ir functions/after_restore.sql
 \ir functions/align.sql
 \ir functions/assign.sql
@@ -172,6 +171,7 @@ $$;
 \ir functions/remind.sql
 \ir functions/replay.sql
 \ir functions/retention.sql
+\ir functions/rules.sql
 \ir functions/schema_version.sql
 \ir functions/verify.sql
 \ir functions/write.sql

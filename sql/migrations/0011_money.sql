@@ -155,7 +155,7 @@ create table foloosi.refunds (
     payment_reference varchar(128) collate "C",
     amount            foloosi.amount,
     currency          foloosi.currency,
-    source            text not null constraint refunds_source_ck check (source in ('delivery', 'provider', 'person')),
+    source            text not null constraint refunds_source_ck check (source in ('delivery', 'provider', 'person', 'upgrade')),
     believed          boolean not null default true,
     said_by           text,
     note              text,
@@ -178,7 +178,7 @@ comment on column foloosi.refunds.order_named is 'The order key of that delivery
 comment on column foloosi.refunds.payment_reference is 'The payment reference of that delivery; null: none.';
 comment on column foloosi.refunds.amount is 'How much; null: not said, which means all.';
 comment on column foloosi.refunds.currency is 'Its currency.';
-comment on column foloosi.refunds.source is 'delivery, provider: its answer to a question, or person.';
+comment on column foloosi.refunds.source is 'delivery; provider: its answer to a question; person; or upgrade: what the first version had settled, or could not read any more.';
 comment on column foloosi.refunds.believed is 'It counts; false: it waits for the provider''s word, or that says too little.';
 comment on column foloosi.refunds.said_by is 'Database role of the person; null: no person.';
 comment on column foloosi.refunds.note is 'What the person wrote.';
@@ -355,3 +355,302 @@ create type foloosi.plan as (
     money          foloosi.money[]
 );
 comment on type foloosi.plan is 'What align_orders() is about to make of an order.';
+
+-- ---------------------------------------------------------------- from the first version
+--
+-- What the first version knew is told anew as facts: money that went back becomes refunds, and orders and paybacks are brought in
+-- line with it. The functions that do so for a delivery are loaded after the migrations, so their rules stand here
+-- once more, for what the first version can have left behind. It writes history, and no event and no mail; no trigger
+-- fires, ours or a merchant's, before all is done.
+
+do $$
+#variable_conflict use_column
+declare
+    white constant text := E'\t\n\u000b\f\r \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u200c\u200d\u2028\u2029\u202f\u205f\u3000\ufeff';
+    enable text[] := '{}'; -- statements that enable the triggers again
+    r      record;
+    p      foloosi.merchants; -- policy
+    t      foloosi.transactions;
+    other  foloosi.transactions; -- to which the payment reference belongs
+    money  record;
+    -- a refund, as its bytes have it
+    v_transfer  jsonb;
+    v_no        text;
+    v_reference text;
+    v_amount    numeric;
+    v_currency  text;
+    v_named     text; -- its order key
+    v_readable  boolean;
+    v_rule      smallint;
+    -- what becomes of an order or a payback
+    v_state     text;
+    v_payer     bigint;
+begin
+    for r in
+        select c.relname, g.tgname, g.tgenabled
+        from pg_trigger g join pg_class c on c.oid = g.tgrelid
+        where c.relnamespace = 'foloosi'::regnamespace and not g.tgisinternal and g.tgenabled <> 'D'
+          and c.relname in ('transactions', 'orders', 'other_transactions', 'deliveries', 'paybacks', 'decisions')
+    loop
+        execute format('alter table foloosi.%I disable trigger %I', r.relname, r.tgname);
+        enable := enable || format('alter table foloosi.%I enable %s trigger %I', r.relname,
+            case r.tgenabled when 'A' then 'always' when 'R' then 'replica' else '' end, r.tgname);
+    end loop;
+
+    -- 1. Transactions: what contradicted itself (rows 6, 7), what a rule left without an order (3, 19: of the delivery that
+    --    brought it, whose id is lower), test numbers, and what the provider denied.
+    update foloosi.transactions x
+    set contradicted = d.contradicted, order_withheld = d.withheld and x.order_ref is null
+    from (select y.transaction_id, bool_or(y.rule in (6, 7)) as contradicted, bool_or(y.rule in (3, 19) and y.id < y.transaction_id) as withheld
+          from foloosi.deliveries y where y.rule in (3, 6, 7, 19) group by y.transaction_id) d
+    where x.id = d.transaction_id and (d.contradicted or d.withheld and x.order_ref is null);
+    update foloosi.transactions x
+    set state = 'test', order_withheld = true
+    where x.transaction_no like 'TEST%' and x.order_ref is null
+      and exists (select from foloosi.deliveries d where d.transaction_id = x.id and d.rule = 3)
+      -- if it shares its reference with a live payment, the first version took both for one
+      and not exists (select from foloosi.deliveries d where d.transaction_id = x.id and d.rule > 3);
+    update foloosi.transactions x
+    set state = 'denied'
+    where x.state = 'verifying'
+      and exists (select from foloosi.verifications v
+                  where v.transaction_id = x.id and v.verified_at is not null and v.outcome in ('differs', 'unverifiable'));
+
+    -- 2. What was withdrawn was so because its order was paid after all; no person said that nothing has to go back.
+    update foloosi.paybacks x set settled_by = null where x.reason = 'withdrawn' and x.settled_by is not null;
+
+    -- 3. Refunds, in the order in which they became known.
+    for r in
+        -- paybacks that were settled; those that a refund settled come with the refund
+        select x.settled_at as at, x.id, x.merchant, x.transaction_id, x.settled_by as person, x.note,
+               null::bytea as digest, null::text as named, null::text as outcome, null::bytea as body
+        from foloosi.paybacks x
+        where x.state = 'settled' and x.reason <> 'withdrawn'
+          and (x.settled_by is not null or not exists (
+                  select from foloosi.deliveries d
+                  where d.transaction_id = x.transaction_id and d.rule = 2 and d.outcome = 'recorded' and d.reason = 'refunded'))
+          -- a contradiction of what pays its order: "settled" was also said where nothing had to go back. It stays doubtful.
+          and (x.settled_by is null or not exists (
+                  select from foloosi.orders o
+                  where o.order_ref = x.order_ref and o.merchant = x.merchant and o.state = 'paid' and o.transaction_id = x.transaction_id))
+        union all
+        -- refunds that settled one, or were ignored
+        select d.created_at, d.id, d.merchant, d.transaction_id, null, null, d.digest, d.order_ref, d.outcome,
+               (select b.body from foloosi.bodies b where b.delivery_id = d.id order by b.created_at limit 1)
+        from foloosi.deliveries d
+        where d.rule = 2 and (d.outcome = 'recorded' and d.reason = 'refunded' or d.outcome = 'ignored' and d.detail = 'status refund')
+        order by 1, 2
+    loop
+        if r.digest is null then
+            insert into foloosi.refunds (merchant, transaction_id, source, said_by, note, created_at)
+            values (r.merchant, r.transaction_id, case when r.person is null then 'upgrade' else 'person' end, r.person, r.note, r.at);
+            continue;
+        end if;
+
+        begin
+            v_transfer := ltrim(convert_from(r.body, 'UTF8'), E'\ufeff')::jsonb #> '{data,transfer}';
+            v_no := nullif(btrim(v_transfer ->> 'transaction_no', white), '')::varchar(128);
+            v_reference := nullif(btrim(v_transfer ->> 'payment_reference', white), '')::varchar(128);
+            v_amount := nullif(btrim(v_transfer ->> 'transaction_amount', white), '')::foloosi.amount;
+            v_currency := nullif(upper(btrim(v_transfer ->> 'transaction_currency', white)), '')::foloosi.currency;
+            -- does it name the order, or was it its transaction's?
+            v_named := case when strpos(v_transfer::text, btrim(to_jsonb(r.named)::text, '"')) > 0 then r.named end;
+            v_readable := lower(btrim(v_transfer ->> 'transaction_status', white)) = 'refund';
+        exception when data_exception or check_violation or program_limit_exceeded then
+            v_readable := false;
+        end;
+        v_readable := coalesce(v_readable, false);
+        select * into p from foloosi.merchants m where m.merchant = r.merchant;
+        if v_readable and r.outcome = 'ignored' and v_no like 'TEST%' and p.mode is distinct from 'test' then
+            continue; -- a test number touches nothing
+        end if;
+
+        -- Its transaction: by number, else as the first version found it, else by reference.
+        t := null;
+        other := null;
+        if v_readable then
+            select * into t from foloosi.transactions x
+            where x.transaction_no in (v_no, v_transfer ->> 'transaction_no') and x.merchant = r.merchant limit 1;
+            select x.* into other
+            from (select foloosi.reference_key(v_reference, r.merchant, true, 0) as first) h
+            cross join lateral (
+                select y.* from foloosi.transactions y
+                where foloosi.reference_key(y.payment_reference, y.merchant, y.state = 'captured', y.id) >= h.first
+                  and foloosi.reference_key(y.payment_reference, y.merchant, y.state = 'captured', y.id) <= (h.first | 137438953471)
+                  and y.payment_reference = v_reference and y.merchant = r.merchant
+                order by foloosi.reference_key(y.payment_reference, y.merchant, y.state = 'captured', y.id) limit 1) x;
+        end if;
+        if t.id is null then
+            select * into t from foloosi.transactions x
+            where x.id = r.transaction_id and (not v_readable or v_no is null or x.transaction_no is null);
+        end if;
+        if t.id is null and v_readable and (v_no is null or other.transaction_no is null) then
+            t := other;
+        end if;
+
+        if not v_readable then
+            if r.outcome = 'ignored' then
+                -- it stays ignored: should its bytes come once more, they are tried afresh
+                update foloosi.deliveries d set reason = 'refund_unreadable', attention = true
+                where d.digest = r.digest and d.merchant = r.merchant;
+                if t.id is null and r.named is not null then
+                    insert into foloosi.transactions (merchant, state, transaction_status, created_at)
+                    values (r.merchant, 'unknown', 'refund', r.at) returning * into t;
+                end if;
+            end if;
+            if t.id is not null then
+                insert into foloosi.refunds (merchant, transaction_id, delivery_id, order_named, source, believed, created_at)
+                values (r.merchant, t.id, r.id, case when t.state <> 'captured' then r.named end,
+                        case r.outcome when 'ignored' then 'upgrade' else 'delivery' end, r.outcome <> 'ignored', r.at);
+            end if;
+            continue;
+        end if;
+
+        if t.id is null then
+            insert into foloosi.transactions (merchant, transaction_no, payment_reference, state, transaction_status, created_at)
+            values (r.merchant, v_no, v_reference, 'unknown', 'refund', r.at) returning * into t;
+        elsif t.transaction_no is null and v_no is not null or t.payment_reference is null and v_reference is not null and other.id is null then
+            update foloosi.transactions x
+            set transaction_no = coalesce(x.transaction_no, v_no),
+                payment_reference = coalesce(x.payment_reference, case when other.id is null then v_reference end)
+            where x.id = t.id;
+        end if;
+        v_rule := case when r.outcome = 'recorded' and t.state <> 'captured' then 20
+                       when t.state <> 'captured' then 23
+                       when v_amount is null or (v_amount = t.amount and v_currency = t.currency) is true then 20
+                       when v_currency = t.currency and v_amount < t.amount then 21
+                       else 22 end;
+        if r.outcome = 'recorded' and v_rule <> 20 then
+            -- it settled a payback, so all went back; what it says itself is a doubt
+            insert into foloosi.refunds (merchant, transaction_id, source, created_at) values (r.merchant, t.id, 'upgrade', r.at);
+        end if;
+        insert into foloosi.refunds (
+            merchant, transaction_id, delivery_id, order_named, payment_reference, amount, currency, source, believed, created_at)
+        values (r.merchant, t.id, r.id, v_named, v_reference, v_amount, v_currency, 'delivery',
+                r.outcome = 'recorded' or p.verify is distinct from 'callback', r.at);
+        update foloosi.deliveries d
+        set rule = v_rule, transaction_id = t.id, order_ref = coalesce(d.order_ref, t.order_ref),
+            outcome = case when v_rule in (20, 21) then 'recorded' else 'review' end,
+            reason = case v_rule when 20 then 'refunded' when 21 then 'refunded_in_part' when 22 then 'refund_differs' else 'refund_unknown' end,
+            detail = case when v_rule = 22 then format('known as %s %s, now %s %s', t.amount, t.currency, v_amount, v_currency) end,
+            attention = v_rule in (22, 23) or v_rule = 21 and r.outcome = 'recorded'
+        where d.digest = r.digest and d.merchant = r.merchant;
+    end loop;
+
+    -- 4. How much of each transaction went back: as refunds_of() has it.
+    update foloosi.transactions x
+    set refunded = c.refunded
+    from (select y.id,
+                 case when bool_or(f.source = 'person' or f.believed and (f.amount is null or f.amount = y.amount and f.currency = y.currency))
+                      then y.amount::numeric
+                      else coalesce(max(f.amount) filter (where f.believed and f.currency = y.currency and f.amount < y.amount), 0) end as refunded
+          from foloosi.refunds f join foloosi.transactions y on y.id = f.transaction_id
+          where y.state = 'captured' group by y.id having bool_or(f.believed)) c
+    where x.id = c.id;
+    insert into foloosi.decisions (merchant, action, subject_id, decided_by, note)
+    select x.merchant, 'migrate', x.id, session_user, format('refunded, as the first version knew it: %s of %s %s', x.refunded, x.amount, x.currency)
+    from foloosi.transactions x where x.refunded is not null and x.order_ref is null order by x.id;
+
+    -- 5. Orders of which money went back: as plan_orders() has it.
+    for r in
+        select o.* from foloosi.orders o
+        where (o.order_ref, o.merchant) in (
+            select x.order_ref, x.merchant from foloosi.transactions x where x.refunded is not null and x.order_ref is not null)
+        order by o.order_ref, o.merchant
+    loop
+        select coalesce(bool_or(c.may_pay), false) as is_left,
+               coalesce(bool_or(c.id = r.transaction_id), false) as payer_counts,
+               coalesce(bool_or(c.id = r.transaction_id and c.may_pay), false) as payer_may_pay,
+               min(c.id) filter (where c.may_pay and c.amount = r.amount and c.currency = r.currency) as equal,
+               sum(c.refunded) as refunded
+          into money
+        from (select y.*, y.money_left > 0 or y.amount = 0 and y.refunded is null as may_pay
+              from (select r.transaction_id as id
+                    union
+                    select n.transaction_id from foloosi.other_transactions n where n.order_ref = r.order_ref and n.merchant = r.merchant) i
+              join foloosi.transactions y on y.id = i.id and y.order_ref = r.order_ref and y.state = 'captured') c;
+        v_state := r.state;
+        v_payer := r.transaction_id;
+        if r.state = 'review' and not money.is_left then
+            v_state := 'refunded';
+        elsif r.state = 'paid' and money.payer_counts and not money.payer_may_pay then
+            v_payer := coalesce(money.equal, r.transaction_id);
+            v_state := case when money.equal is not null then 'paid' when money.is_left then 'review' else 'refunded' end;
+        end if;
+        if v_payer <> r.transaction_id then
+            insert into foloosi.other_transactions (order_ref, merchant, transaction_id)
+            values (r.order_ref, r.merchant, r.transaction_id) on conflict do nothing;
+        end if;
+        update foloosi.orders o
+        set state = v_state, transaction_id = v_payer, updated_at = now(),
+            reason = case when v_state = r.state then o.reason when v_state = 'review' then 'payment_refunded' end
+        where o.order_ref = r.order_ref and o.merchant = r.merchant and (v_state <> r.state or v_payer <> r.transaction_id);
+        insert into foloosi.decisions (merchant, action, subject_id, order_ref, order_state, order_state_before, order_moved, decided_by, note)
+        values (r.merchant, 'migrate', r.id, r.order_ref, v_state, case when v_state <> r.state then r.state end, v_state <> r.state,
+                session_user, format('refunded, as the first version knew it: %s', money.refunded));
+    end loop;
+
+    -- 6. The money of every order.
+    update foloosi.orders o
+    set refunded = m.refunded, money_left = m.money_left
+    from (select x.order_ref, x.merchant,
+                 case when bool_or(x.refunded is not null) then coalesce(sum(x.refunded) filter (where x.currency = y.currency), 0) end as refunded,
+                 coalesce(sum(x.money_left) filter (where x.currency = y.currency), 0) as money_left
+          from foloosi.transactions x join foloosi.orders y on y.order_ref = x.order_ref and y.merchant = x.merchant
+          where x.state = 'captured' group by x.order_ref, x.merchant) m
+    where o.order_ref = m.order_ref and o.merchant = m.merchant;
+
+    -- 7. Open paybacks: none for a transaction of which nothing is left, due only where all is certain.
+    for r in
+        with captured as materialized (
+            select x.*,
+                   count(*) filter (where x.transaction_no is null) over w - (x.transaction_no is null)::int as without_no,
+                   count(*) filter (where x.payment_reference is null) over w - (x.payment_reference is null)::int as without_reference,
+                   (select coalesce(max(f.id), 0) from foloosi.refunds f where f.transaction_id = x.id and f.source = 'person') as said
+            from foloosi.transactions x
+            where x.state = 'captured' and (x.order_ref, x.merchant) in (
+                select y.order_ref, y.merchant from foloosi.paybacks y where y.state = 'due')
+            window w as (partition by x.order_ref, x.merchant)
+        ), doubtful as materialized (
+            select distinct c.order_ref, c.merchant
+            from captured c
+            where c.contradicted
+               or c.transaction_no is null and c.without_reference > 0 or c.payment_reference is null and c.without_no > 0 -- a twin
+               or exists (select from foloosi.refunds f
+                          where f.transaction_id = c.id and f.id > c.said
+                            and (not f.believed or f.amount is not null and (f.amount = c.amount and f.currency = c.currency) is not true))
+               or exists (select from foloosi.refunds f join foloosi.transactions y on y.id = f.transaction_id
+                          where f.order_named = c.order_ref and f.merchant = c.merchant and y.id <> c.id and y.state <> 'captured')
+               or exists (select from foloosi.refunds f join foloosi.transactions y on y.id = f.transaction_id
+                          where f.payment_reference = c.payment_reference and f.merchant = c.merchant and y.id <> c.id and y.state <> 'captured')
+               or exists (select from foloosi.merchants m where m.merchant = c.merchant and m.verify = 'callback')
+                  and not exists (select from foloosi.verifications v where v.transaction_id = c.id and v.outcome = 'confirmed')
+        )
+        select x.*, y.state = 'captured' as counts, y.money_left, o.id as order_id, o.state as order_state,
+               starts_with(x.order_ref, 'FLSSUB_') and x.reason = 'double_payment' as renewal,
+               o.state = 'paid' and o.transaction_id = x.transaction_id or o.state in ('review', 'verifying') or d.order_ref is not null
+                   or y.contradicted as uncertain
+        from foloosi.paybacks x join foloosi.transactions y on y.id = x.transaction_id
+        left join foloosi.orders o on o.order_ref = x.order_ref and o.merchant = x.merchant
+        left join doubtful d on d.order_ref = x.order_ref and d.merchant = x.merchant
+        where x.state <> 'settled' order by x.id
+    loop
+        v_state := case when r.counts and r.money_left = 0 then 'settled' when r.renewal or r.uncertain then 'check' else r.state end;
+        update foloosi.paybacks x
+        set state = v_state, updated_at = now(),
+            reason = case when r.renewal and v_state = 'check' then 'renewal' else x.reason end,
+            amount = case when r.counts and r.money_left > 0 then r.money_left else x.amount::numeric end,
+            settled_at = case when v_state = 'settled' then now() end
+        where x.id = r.id and (v_state <> r.state or r.renewal or r.counts and r.money_left <> r.amount);
+        if v_state <> r.state or r.renewal then
+            insert into foloosi.decisions (merchant, action, subject_id, order_ref, order_state, decided_by, note)
+            values (r.merchant, 'migrate', r.id, r.order_ref, r.order_state, session_user,
+                    format('payback: %s, was %s for %s', v_state || case when r.renewal and v_state = 'check' then ' as a renewal' else '' end,
+                           r.state, r.reason));
+        end if;
+    end loop;
+
+    for n in 1 .. cardinality(enable) loop
+        execute enable[n];
+    end loop;
+end $$;

@@ -4,8 +4,8 @@
 --
 -- For a new payment the same rows in the same tables (bench.py compares them), the same locks, the
 -- same look-ups. Simplified honestly: of the order rules those that a webhook usually meets (1, 5,
--- 8 to 13, 15, 17), in outline; no policies, no hooks contained, no rejected bodies. So it does less
--- than record_deliveries().
+-- 8 to 13, 15, 17), in outline; no refunds, no renewals, no policies, no hooks contained, no rejected bodies. So it does
+-- less than record_deliveries().
 
 create schema if not exists bench;
 grant usage on schema bench to foloosi_handler, foloosi_owner;
@@ -85,10 +85,12 @@ begin
         where t.id = v_transaction.id;
     end if;
     if v_rule in (10, 12) and v_order.id is null then
-        insert into foloosi.orders (merchant, order_ref, state, transaction_id, amount, currency)
-        values (p_merchant, p_order_ref, v_state, v_transaction.id, p_amount, p_currency);
+        insert into foloosi.orders (merchant, order_ref, state, transaction_id, amount, currency, money_left)
+        values (p_merchant, p_order_ref, v_state, v_transaction.id, p_amount, p_currency, case v_rule when 12 then p_amount end);
     elsif v_rule in (10, 13, 15) then
-        update foloosi.orders o set state = v_state, transaction_id = v_transaction.id, updated_at = now(), late = v_rule = 15
+        update foloosi.orders o
+        set state = v_state, transaction_id = v_transaction.id, updated_at = now(), late = v_rule = 15,
+            money_left = case when v_rule in (13, 15) then p_amount else o.money_left end
         where o.order_ref = p_order_ref and o.merchant = p_merchant;
     end if;
     if v_rule in (11, 17) then
@@ -96,6 +98,8 @@ begin
         values (p_order_ref, p_merchant, v_transaction.id) on conflict do nothing;
     end if;
     if v_rule = 17 then
+        update foloosi.orders o set money_left = coalesce(o.money_left, 0) + p_amount, updated_at = now()
+        where o.order_ref = p_order_ref and o.merchant = p_merchant;
         v_event := 'payback.due';
         insert into foloosi.paybacks (merchant, order_ref, transaction_id, state, reason, amount, currency)
         values (p_merchant, p_order_ref, v_transaction.id, 'due', 'double_payment', p_amount, p_currency);

@@ -12,31 +12,31 @@ import threading
 import pytest
 
 from support import stack
-from support.site import BareFront, Request, encode, scratch, transfer
+from support.site import BareFront, Request, encode, new_order, scratch, transfer
 
-OLDER = "b058b6ca76a539391ecddf7aafc677f396afc0e4"  # schema 3
+OLDER = {"b058b6ca76a539391ecddf7aafc677f396afc0e4": 3, "73e907856f60acf19981b1c5432cc3704c70eff6": 10}  # commit: its schema
 
 pytestmark = pytest.mark.long
 
 
-@pytest.fixture(scope="module")
-def older():
+@pytest.fixture(scope="module", params=OLDER, ids=lambda commit: f"schema {OLDER[commit]}")
+def older(request):
     """The directory of the older release, built."""
     home = stack.pathlib.Path(scratch())
-    archive = subprocess.run(["git", "-C", stack.ROOT, "archive", OLDER], capture_output=True)
+    archive = subprocess.run(["git", "-C", stack.ROOT, "archive", request.param], capture_output=True)
     if archive.returncode:
         pytest.skip("no history here: git fetch --unshallow")
     subprocess.run(["tar", "-x", "-C", home], input=archive.stdout, check=True)
     subprocess.run(["make", "-s", "-C", home, "build/foloosi-webhook"], check=True, capture_output=True)
-    yield home
+    yield home, OLDER[request.param]
     shutil.rmtree(home)
 
 
 class OlderSite:
     """The older schema and, if wanted, the older handler."""
 
-    def __init__(self, older):
-        self.older = older
+    def __init__(self, older, version):
+        self.older, self.version = older, version
         self.home = stack.pathlib.Path(scratch())
         self.home.chmod(0o711)
         self.logs = self.home / "logs"
@@ -63,8 +63,8 @@ class OlderSite:
         copy.rename(self.handler.program)
         self.handler.start()
 
-    def post(self):
-        body = encode(transfer())
+    def post(self, body=None):
+        body = body or encode(transfer())
         answer = BareFront(self.handler.socket).send(Request(f"/webhooks/foloosi/shop/{self.token}", body=body))
         self.outcomes.append(answer.json["outcome"] if answer.status == 200 else answer.status)
         if answer.status == 200:
@@ -104,7 +104,7 @@ class OlderSite:
 
 @pytest.fixture
 def site(older):
-    site = OlderSite(older)
+    site = OlderSite(*older)
     try:
         yield site
     finally:
@@ -132,9 +132,25 @@ def test_schema_first(site, tmp_path):
     assert set(site.outcomes) <= {"recorded", "spooled"} and site.settled()
     site.pg.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'foloosi_handler'")
     stack.wait_for("the older handler to see it", lambda: site.post() == 503)
-    assert "this program knows 1 to 3" in site.handler.log.read_text()
+    assert f"this program knows 1 to {site.version}" in site.handler.log.read_text()
     site.run(stack.build_dir())
     assert site.post() == "recorded" and site.settled()
+
+
+def test_a_refund_that_the_older_release_ignored(site):
+    """It is applied when the schema is migrated, without an event; and its repeat is one."""
+    site.run(site.older / "build")
+    order = new_order()
+    paid = transfer(order=order)
+    refund = {"data": {"transfer": {**paid["data"]["transfer"], "transaction_status": "refund"}}}
+    assert [site.post(encode(paid)), site.post(encode(refund))] == ["recorded", "ignored"]
+    events = site.pg.query("select count(*) from foloosi.events")
+    site.run(stack.build_dir())
+    assert site.post(encode(refund)) == "ignored"  # on the older schema still
+    site.migrate(stack.ROOT / "sql")
+    assert site.pg.query("select state::text, refunded, money_left from foloosi.orders where order_ref = %s", [order]) == [("refunded", 100, 0)]
+    assert site.pg.query("select count(*) from foloosi.events") == events
+    stack.wait_for("the new schema", lambda: site.post(encode(refund)) == "duplicate")
 
 
 def test_a_schema_of_tomorrow(site, tmp_path):

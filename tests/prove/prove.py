@@ -6,15 +6,18 @@
   SEED=n            the same faults again, in the same order (what they hit depends on the moment)
   EXPECT=loss       succeed only if something is found: the proof of the proof, see make prove-self
 
-Senders post stories of orders whose end does not depend on the order of arrival, as a provider does: again
+Senders post stories of orders, refunds and renewals among them, in any order of arrival, as a provider does: again
 until the answer is 2xx, and now and then again after that. So at the end each body was acknowledged,
-and the database must have each delivery once, each transaction once, each order in the state that the rules
-say, with the events and paybacks of that.
+and the database must have each delivery once, each transaction once, captured and refunded as was said, each order in
+a state that the rules allow, with the events and paybacks of that. No payback is due for more than is left, no order
+is cancelled while money of it is left, and none is paid by money that went back.
 
 Loss would be healed by a repeat, so bodies that are repeated after their acknowledgement are few.
 """
 import collections
 import contextlib
+import copy
+import dataclasses
 import hashlib
 import http.client
 import os
@@ -37,27 +40,67 @@ REPEATED = 0.1
 PATIENCE = 180  # seconds for one delivery
 SPOOL_BYTES = 8 << 20
 
-# statuses of an order's transactions, its last state, its events, its paybacks
+@dataclasses.dataclass
+class Story:
+    """What is said of the payments of one order, and what must have become of it in whatever order that arrives."""
+    says: list  # (status, payment, amount): a refund names no order
+    states: set  # of the order at the end; None: there is none, as of a payment whose refund came first
+    refunded: dict = dataclasses.field(default_factory=dict)  # payment: how much
+    events: dict | None = None  # all of them; None: they depend on the order of arrival
+    paybacks: int | None = 0
+    successes: int = 1  # order.success at most
+    merchant: str = "shop"
+    key: str = ""  # what the order's key begins with
+
+    def captured(self, payment):
+        return any(status == "success" and p == payment for status, p, _ in self.says)
+
+
+ONE, TWO = ("success", 1, 100), ("success", 2, 100)
 STORIES = [
-    (["success"], "paid", {"order.success": 1}, 0),
-    (["failed"], "cancelled", {"order.cancel": 1}, 0),
-    (["failed", "success"], "paid", None, 0),  # order.cancel, too, if the failure was first
-    (["success", "success"], "paid", {"order.success": 1, "payback.due": 1}, 1),
+    Story([ONE], {"paid"}, events={"order.success": 1}),
+    Story([("failed", 1, 100)], {"cancelled"}, events={"order.cancel": 1}),
+    Story([("failed", 1, 100), TWO], {"paid"}),  # order.cancel, too, if the failure was first
+    Story([ONE, TWO], {"paid"}, events={"order.success": 1, "payback.due": 1}, paybacks=1),
+    # one number: the contradiction of a success is a payback to check
+    Story([("failed", 1, 100), ONE], {"paid"}, paybacks=None),
+    # refunds: before the success, a whole one leaves no order, and a part puts it to review
+    Story([ONE, ("refund", 1, 100)], {"refunded", None}, {1: 100}),
+    Story([ONE, ("refund", 1, 30)], {"paid", "review"}, {1: 30}),
+    # review: the second payment came after the first had gone back
+    Story([ONE, TWO, ("refund", 2, 100)], {"paid", "review"}, {2: 100}, paybacks=None),
+    # renewals: at "hushed" each is a period of its own, at "shop" two within a day are a repeat to check
+    Story([ONE, TWO], {"paid"}, events={"order.success": 1, "payback.check": 1}, paybacks=1, key="FLSSUB_"),
+    Story([ONE, TWO, ("success", 3, 100)], {"paid"}, paybacks=None, successes=3, merchant="hushed", key="FLSSUB_"),
+    Story([ONE, TWO, ("refund", 2, 100)], {"paid", "review"}, {2: 100}, paybacks=None, successes=2, merchant="hushed", key="FLSSUB_"),
 ]
+
+
+def bodies_of(story, order):
+    """The bodies of a story, and the number of each payment."""
+    payments = {payment: transfer("success", order) for _, payment, _ in story.says}
+    bodies = []
+    for status, payment, amount in story.says:
+        body = copy.deepcopy(payments[payment])
+        body["data"]["transfer"].update(transaction_status=status, transaction_amount=str(amount))
+        if status == "refund":
+            body["data"]["transfer"]["api"]["optional1"] = None
+        bodies.append(encode(body))
+    return bodies, {payment: body["data"]["transfer"]["transaction_no"] for payment, body in payments.items()}
 
 
 class Senders:
     def __init__(self, site, front, seed):
         self.site, self.front = site, front
         self.going = True
-        self.stories = []  # (order, story, bodies), all acknowledged at the end
+        self.stories = []  # (order, story, bodies, numbers), all acknowledged at the end
         self.answers = collections.Counter()
         self.lock = threading.Lock()
         self.threads = [threading.Thread(target=self.run, args=(random.Random(seed * 1000 + n),)) for n in range(SENDERS)]
         for t in self.threads:
             t.start()
 
-    def post(self, body):
+    def post(self, body, merchant):
         """Until it is acknowledged. No fault lasts long: a sender that waits for minutes has found a handler that is stuck."""
         end = time.monotonic() + PATIENCE
         while True:
@@ -66,7 +109,7 @@ class Senders:
                     self.answers["STUCK"] += 1
                 return
             try:
-                answer = self.front.send(Request(self.site.path(), body=body, timeout=15))
+                answer = self.front.send(Request(self.site.path(merchant), body=body, timeout=15))
                 word = answer.json.get("outcome", answer.json.get("reason")) if answer.status in (200, 503) else str(answer.status)
                 status = answer.status
             except (OSError, ValueError, http.client.HTTPException) as error:
@@ -80,16 +123,16 @@ class Senders:
     def run(self, rng):
         while self.going:
             story = rng.choice(STORIES)
-            order = new_order()
-            bodies = [encode(transfer(status, order)) for status in story[0]]
+            order = story.key + new_order()
+            bodies, numbers = bodies_of(story, order)
             rng.shuffle(bodies)
             for body in bodies:
-                self.post(body)
+                self.post(body, story.merchant)
             for body in bodies:
                 if rng.random() < REPEATED:
-                    self.post(body)
+                    self.post(body, story.merchant)
             with self.lock:
-                self.stories.append((order, story, bodies))
+                self.stories.append((order, story, bodies, numbers))
 
     def finish(self):
         self.going = False
@@ -151,36 +194,55 @@ class Faults:
         self.site.postgres.start()
 
 
+# What must hold of the order rules, whatever came.
+WRONG = """
+    select (select count(*) from foloosi.paybacks p join foloosi.transactions t on t.id = p.transaction_id
+            where p.state = 'due' and (p.amount > t.money_left or t.money_left = 0))
+         + (select count(*) from foloosi.orders o where o.state in ('cancelled', 'refunded')
+            and exists (select from foloosi.transactions_of(o.merchant, o.order_ref) t where t.money_left > 0))
+         + (select count(*) from foloosi.orders o join foloosi.transactions t on t.id = o.transaction_id
+            where o.state = 'paid' and (t.state <> 'captured' or t.money_left = 0 or t.amount <> o.amount or t.currency <> o.currency))"""
+
+
 def compare(site, senders):
     """(acknowledged, lost, doubled, wrong state)"""
     deliveries = dict(site.query("select encode(digest, 'hex'), count(*) from foloosi.deliveries group by 1"))
-    transactions = collections.Counter(dict(site.query(
-        "select order_ref, count(*) from foloosi.transactions where order_ref is not null group by 1")))
-    numbers = dict(site.query("select transaction_no, count(*) from foloosi.transactions group by 1"))
+    transactions = {no: (times, captured, refunded) for no, times, captured, refunded in site.query(
+        "select transaction_no, count(*), sum(amount::numeric) filter (where state = 'captured'), sum(refunded)"
+        " from foloosi.transactions group by 1")}
     states = dict(site.query("select order_ref, state::text from foloosi.orders"))
     paybacks = dict(site.query("select order_ref, count(*) from foloosi.paybacks group by 1"))
     events = collections.defaultdict(dict)
     for order, kind, n in site.query("select order_ref, type::text, count(*) from foloosi.events group by 1, 2"):
         events[order][kind] = n
-    acked = wrong = 0
+    acked = 0
     # the bytes as well as the row: a person must be able to read what came
     lost = site.query("select count(*) from foloosi.deliveries d left join foloosi.bodies b on b.delivery_id = d.id"
                       " where b.body is null or substr(sha256(b.body), 1, 16) <> d.digest")[0][0]
-    doubled = sum(n - 1 for n in (*deliveries.values(), *numbers.values()))
-    for order, (statuses, state, expected, owed), bodies in senders.stories:
+    doubled = sum(n - 1 for n in (*deliveries.values(), *(times for times, _, _ in transactions.values())))
+    wrong = site.query(WRONG)[0][0]
+    if wrong:
+        print(f"wrong: {wrong} orders or paybacks do not fit the money that is left", file=sys.stderr)
+    for order, story, bodies, numbers in senders.stories:
         acked += len(bodies)
         gone = sum(hashlib.sha256(b).hexdigest()[:32] not in deliveries for b in bodies)
         lost += gone
         if gone:
             continue
         seen = events[order]
-        doubled += max(0, transactions[order] - len(bodies)) + sum(max(0, n - 1) for n in seen.values())
-        if (states.get(order) != state or transactions[order] != len(bodies) or paybacks.get(order, 0) != owed
-                or (expected is not None and seen != expected) or (state == "paid" and seen.get("order.success") != 1)):
+        doubled += sum(max(0, n - (story.successes if kind == "order.success" else 1)) for kind, n in seen.items())
+        money = {p: transactions.get(no) for p, no in numbers.items()}
+        if (states.get(order) not in story.states
+                or money != {p: (1, 100 if story.captured(p) else None, story.refunded.get(p)) for p in numbers}
+                or story.paybacks is not None and paybacks.get(order, 0) != story.paybacks
+                or story.events is not None and seen != story.events
+                or states.get(order) == "paid" and not seen.get("order.success")
+                # each success of a subscription is a renewal, or to be checked
+                or story.successes > 1 and states.get(order) == "paid" and not story.refunded
+                and seen["order.success"] + paybacks.get(order, 0) != story.successes):
             wrong += 1
             if wrong <= 5:
-                print(f"wrong: {order} {statuses}: {states.get(order)}, {transactions[order]} transactions, "
-                      f"{paybacks.get(order, 0)} paybacks, {seen}", file=sys.stderr)
+                print(f"wrong: {order} {story.says}: {states.get(order)}, {money}, {paybacks.get(order, 0)} paybacks, {seen}", file=sys.stderr)
     return acked, lost, doubled, wrong
 
 
@@ -196,6 +258,7 @@ def prove(seconds, seed):
     site.postgres.settings["fsync"] = "on"
     try:
         site.start()
+        site.query("select foloosi.set_merchant('hushed', renewal_gap => '0')")
         front = site.front("nginx")
         faults = Faults(site, site.services[-1], spool if small else None, rng)
         senders = Senders(site, front, seed)

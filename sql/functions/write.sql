@@ -13,6 +13,7 @@ declare
     has     record;
     written int;
     grew    bigint[] := '{}'; -- transactions of which more went back than was known
+    named   bigint[]; -- transactions that get the order that they lacked
     r       record;
 begin
     select bool_or(transaction_write = 'insert') as new_transactions,
@@ -40,6 +41,8 @@ begin
     end if;
     -- what the provider says now replaces what it said; what it leaves out stays
     if has.transactions then
+        named := array(select t.id from unnest(decided) e join foloosi.transactions t on t.id = e.transaction_id
+                       where e.transaction_write = 'update' and e.transaction_order is not null and t.order_ref is null);
         update foloosi.transactions t
         set transaction_no = coalesce(t.transaction_no, e.transaction_no),
             payment_reference = coalesce(t.payment_reference, e.payment_reference),
@@ -55,6 +58,11 @@ begin
             order_withheld = e.order_withheld, updated_at = now(),
             captured_at = case when e.transaction_state = 'captured' and t.state <> 'captured' then foloosi.clock() else t.captured_at end
         from unnest(decided) e where e.transaction_write = 'update' and t.id = e.transaction_id;
+    end if;
+    if named <> '{}' then
+        -- the delivery that named none waits no longer
+        update foloosi.deliveries d set attention = false
+        where d.transaction_id = any (named) and d.rule = 9 and d.id in (select x.id from foloosi.deliveries x where x.attention);
     end if;
     if has.learned then
         update foloosi.transactions t
@@ -186,7 +194,7 @@ begin
     end if;
 end $$;
 comment on function foloosi.write(foloosi.element[]) is
-'Write what decide() decided, and bring the orders in line with it. Parameters: decided. Returns it with the states that the orders have then. Calls: count_refunds, align_orders, reference_owner. Tables: transactions, refunds, orders, other_transactions, events, deliveries (written), paybacks (read).';
+'Write what decide() decided, and bring the orders in line with it. Parameters: decided. Returns it with the states that the orders have then. Calls: count_refunds, align_orders, reference_owner, clock. Tables: transactions, refunds, orders, other_transactions, events, deliveries (written), paybacks (read).';
 
 create or replace function foloosi.write_rejected(inout batch foloosi.element[])
 language plpgsql

@@ -134,7 +134,7 @@ select not exists (select from foloosi.schema_migrations where version = 11) as 
 \if :missing
 \ir migrations/0011_money.sql
 insert into foloosi.schema_migrations (version, name, digest) values
-    (11, 'money', '\xb8d6493b54ef514b79179b89be1f024788c1a9967cfdd545a04c5a8acdf2112a');
+    (11, 'money', '\x1758e0f173ac6442e7af71e7c8f1ed652fb6f70f44c6213adaa1ef68778c96c2');
 \endif
 
 -- An older copy of this file must not put its functions over a newer schema.
@@ -149,6 +149,7 @@ $$;
 
 -- ---------------------------------------------------------------- functions, views, grants
 
+\ir functions/rules.sql
 \ir functions/after_restore.sql
 \ir functions/align.sql
 \ir functions/assign.sql
@@ -171,7 +172,6 @@ $$;
 \ir functions/remind.sql
 \ir functions/replay.sql
 \ir functions/retention.sql
-\ir functions/rules.sql
 \ir functions/schema_version.sql
 \ir functions/verify.sql
 \ir functions/write.sql

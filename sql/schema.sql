@@ -151,7 +151,8 @@ create type foloosi.plan as (
     recurring boolean,
     second_payment text,
     doubtful boolean,
-    money foloosi.money[]
+    money foloosi.money[],
+    closed_at timestamp with time zone
 );
 
 -- matched: it had arrived and says the same; missing: it never arrived; differed: it had arrived and says
@@ -618,7 +619,8 @@ create table foloosi.refunds (
     amount foloosi.amount,
     -- Its currency.
     currency foloosi.currency,
-    -- delivery, provider: its answer to a question, or person.
+    -- delivery; provider: its answer to a question; person; or upgrade: what the first version had settled, or
+    -- could not read any more.
     source text not null,
     -- It counts; false: it waits for the provider's word, or that says too little.
     believed boolean default true not null,
@@ -633,7 +635,7 @@ create table foloosi.refunds (
     constraint refunds_pkey PRIMARY KEY (id),
     constraint refunds_transaction_fkey FOREIGN KEY (transaction_id) REFERENCES foloosi.transactions(id),
     constraint refunds_person_ck CHECK (((source = 'person'::text) = (said_by IS NOT NULL))),
-    constraint refunds_source_ck CHECK ((source = ANY (ARRAY['delivery'::text, 'provider'::text, 'person'::text])))
+    constraint refunds_source_ck CHECK ((source = ANY (ARRAY['delivery'::text, 'provider'::text, 'person'::text, 'upgrade'::text])))
 );
 CREATE INDEX refunds_order_idx ON foloosi.refunds USING btree (order_named, merchant) WHERE (order_named IS NOT NULL);
 CREATE INDEX refunds_reference_idx ON foloosi.refunds USING btree (payment_reference, merchant) WHERE (payment_reference IS NOT NULL);

@@ -19,7 +19,7 @@ as $$
     with o as materialized (
         select x.merchant::text as merchant, x.order_ref::text as order_ref, x.state::text as state, x.transaction_id,
                x.amount::numeric as amount, x.currency::text as currency, x.reason, x.late, x.registered_at is not null as registered,
-               x.decided_by is not null as decided, a.transaction_id as acting, a.payback, a.note,
+               x.decided_by is not null as decided, x.decided_at, a.transaction_id as acting, a.payback, a.note,
                coalesce(m.second_payment, 'due') as second_payment,
                foloosi.is_recurring(x.order_ref, coalesce(m.recurring, '{FLSSUB_}')) as recurring
         from (select distinct on (u.order_ref, u.merchant) u.* from unnest(asked) u
@@ -77,7 +77,8 @@ as $$
         case when d.becomes <> d.state then case d.becomes when 'paid' then 'order.success' when 'review' then 'order.review' else 'order.refund' end
              when d.becomes = 'paid' and d.grown then 'order.refund' end,
         case when d.becomes = d.state then 'refunded_in_part' end,
-        d.refunded, d.money_left, d.state = 'cancelled' and d.decided, d.recurring, d.second_payment, d.doubtful, d.money)::foloosi.plan
+        d.refunded, d.money_left, d.state = 'cancelled' and d.decided, d.recurring, d.second_payment, d.doubtful, d.money,
+        case when d.state = 'cancelled' then d.decided_at end)::foloosi.plan
         order by d.order_ref, d.merchant)
     from d
 $$;
@@ -131,11 +132,13 @@ as $$
                     when p.state = 'paid' then 'double_payment'
                     when p.closed and not p.recurring then 'order_closed' end as reason,
                p.doubtful or p.state in ('review', 'verifying') as uncertain,
-               p.recurring or p.second_payment = 'check' as second_uncertain
+               p.recurring or p.second_payment = 'check' as second_uncertain, p.closed_at
         from unnest(plans) p cross join lateral unnest(p.money) x
     ), q as materialized (
         select m.*, m.reason = 'status_contradiction' as contradiction,
-               b.id, b.state, b.payback_reason, b.amount, b.known, b.refused
+               b.id, b.state, b.payback_reason, b.amount, b.known, b.refused_at,
+               -- but not since the order was closed
+               b.refused_at is not null and (m.closed_at is null or b.refused_at > m.closed_at) as refused
         from m cross join lateral (
             select max(y.id) filter (where y.state <> 'settled') as id,
                    max(y.state::text) filter (where y.state <> 'settled') as state,
@@ -143,7 +146,7 @@ as $$
                    max(y.amount::numeric) filter (where y.state <> 'settled') as amount,
                    coalesce(bool_or(y.reason <> 'withdrawn'), false) as known,
                    -- a person said that nothing has to go back
-                   coalesce(bool_or(y.reason = 'withdrawn' and y.settled_by is not null), false) as refused
+                   max(y.settled_at) filter (where y.reason = 'withdrawn' and y.settled_by is not null) as refused_at
             from foloosi.paybacks y where y.transaction_id = m.transaction_id) b
     ), k as materialized (
         select c.*, case when c.does in ('due', 'check') and c.id is null then nextval('foloosi.id_seq') else c.id end as payback_id
@@ -156,7 +159,7 @@ as $$
                                       or q.payback_reason = 'double_payment' and q.second_uncertain) then 'check'
                                  when q.amount is distinct from q.money_left then 'amount' end
                         when q.money_left > 0 and not q.refused and (q.contradiction and not q.known or q.reason is not null and not q.contradiction and not q.pays)
-                            then case when q.uncertain or q.known or q.contradiction or q.reason = 'double_payment' and q.second_uncertain
+                            then case when q.uncertain or q.known or q.refused_at is not null or q.contradiction or q.reason = 'double_payment' and q.second_uncertain
                                       then 'check' else 'due' end
                    end as does
             from q) c

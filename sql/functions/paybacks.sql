@@ -92,14 +92,14 @@ begin
         perform foloosi.settled_already(p);
     end if;
     update foloosi.paybacks x
-    set state = 'settled', reason = 'withdrawn', settled_at = now(), settled_by = session_user, note = withdraw_payback.note, updated_at = now()
+    set state = 'settled', reason = 'withdrawn', settled_at = clock_timestamp(), settled_by = session_user, note = withdraw_payback.note, updated_at = now()
     where x.id = p_id returning * into p;
     select o.state into was from foloosi.orders o where o.order_ref = p.order_ref and o.merchant = p.merchant;
     perform foloosi.write_decision('withdraw', p_id, p.merchant, p.order_ref, was, withdraw_payback.note);
     return p;
 end $$;
 comment on function foloosi.withdraw_payback(bigint, text) is
-'Nothing has to go back. Parameters: payback''s id, note. Returns its row; none is opened again for its transaction, but by reopen_payback(). Errors: no such payback; it was closed before, with who and when. Calls: lock_payback, write_decision. Tables: paybacks (written).';
+'Nothing has to go back. Parameters: payback''s id, note. Returns its row; none is opened again for its transaction, but by reopen_payback(), or when a person closes its order afterwards. Errors: no such payback; it was closed before, with who and when. Calls: lock_payback, write_decision. Tables: paybacks (written).';
 
 create or replace function foloosi.reopen_payback(id bigint, note text default null) returns foloosi.paybacks
 language plpgsql security definer

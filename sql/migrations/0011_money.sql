@@ -352,7 +352,8 @@ create type foloosi.plan as (
     recurring      boolean,
     second_payment text,
     doubtful       boolean, -- one of its captured transactions is
-    money          foloosi.money[]
+    money          foloosi.money[],
+    closed_at      timestamptz -- when a person cancelled it
 );
 comment on type foloosi.plan is 'What align_orders() is about to make of an order.';
 

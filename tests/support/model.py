@@ -194,14 +194,18 @@ class Shop:
         return any(p["transaction"] == t["number"] and p["reason"] != "withdrawn" for p in self.paybacks)
 
     def answered(self, t):
-        """A person said that nothing of it has to go back."""
-        return any(p["transaction"] == t["number"] and p["reason"] == "withdrawn" and p["by_person"] for p in self.paybacks)
+        """A person said that nothing of it has to go back, and did not close its order since."""
+        return any(p["answers"] for p in self.withdrawn(t))
+
+    def withdrawn(self, t):
+        return [p for p in self.paybacks if p["transaction"] == t["number"] and p["reason"] == "withdrawn" and p["by_person"]]
 
     def owe(self, t, reason):
         """Open a payback; at most one at a time, none where nothing is left."""
-        state = "due" if self.certain(t, reason) and not self.had_payback(t) and reason != "status_contradiction" else "check"
+        state = ("due" if self.certain(t, reason) and not self.had_payback(t) and not self.withdrawn(t)
+                 and reason != "status_contradiction" else "check")
         p = {"number": len(self.paybacks), "transaction": t["number"], "order_ref": t["order_ref"], "state": state,
-             "reason": reason, "amount": self.left(t), "by_person": False}
+             "reason": reason, "amount": self.left(t), "by_person": False, "answers": False}
         self.paybacks.append(p)
         self.event("payback." + state, t["order_ref"], reason, t, p)
 
@@ -616,6 +620,9 @@ class Shop:
             self.event("order.success", order_ref, "resolved", payer)
         elif before != "cancelled":
             self.event("order.cancel", order_ref, "resolved", now)
+        for p in self.paybacks:
+            if p["order_ref"] == order_ref and state == "cancelled":
+                p["answers"] = False
         self.bring_in_line(order_ref)
 
     def assign_transaction(self, number, order_ref, create_order=False):
@@ -646,7 +653,7 @@ class Shop:
         p = self.paybacks[number]
         if p["state"] == "settled":
             raise Refused("done before")
-        p.update(state="settled", reason="withdrawn", by_person=True)
+        p.update(state="settled", reason="withdrawn", by_person=True, answers=True)
 
     def reopen_payback(self, number):
         p = self.paybacks[number]

@@ -37,8 +37,8 @@ as $$
                    coalesce(sum(m.money_left) filter (where m.currency = o.currency), case when count(*) > 0 then 0 end) as money_left,
                    coalesce(bool_or(m.transaction_id = o.transaction_id), false) as payer_counts,
                    coalesce(bool_or(m.transaction_id = o.transaction_id and m.may_pay), false) as payer_may_pay,
-                   -- of what pays it, and goes on paying it, more went back; or of a further period
-                   coalesce(bool_or(m.transaction_id = any (grew) and (m.transaction_id = o.transaction_id and m.may_pay or m.renewal)), false) as grown
+                   -- of what pays it, and goes on paying it, more went back; or of a period
+                   coalesce(bool_or(m.transaction_id = any (grew) and (m.transaction_id = o.transaction_id and (m.may_pay or o.recurring) or m.renewal)), false) as grown
             from foloosi.money_of(o.merchant, o.order_ref) m) n
     ), p as materialized (
         select s.*, (q.amount = s.amount and q.currency = s.currency) is true as next_equals, q.refund_doubt as next_doubt,
@@ -128,7 +128,7 @@ as $$
         select p.merchant, p.order_ref, p.note, x.transaction_id, x.currency, x.money_left,
                p.state = 'paid' and (x.transaction_id = p.payer or x.renewal and p.recurring) is true as pays,
                -- the reason if it needs a payback
-               case when x.transaction_id = p.acting and p.payback = 'status_contradiction' then p.payback
+               case when x.transaction_id = p.acting and (p.payback = 'status_contradiction' or p.payback = 'order_closed' and p.closed) then p.payback
                     when p.state = 'paid' then 'double_payment'
                     when p.closed and not p.recurring then 'order_closed' end as reason,
                p.doubtful or p.state in ('review', 'verifying') as uncertain,

@@ -100,7 +100,7 @@ begin
             -- one more transaction of its order, or of one that is not there yet
             (s.transaction_write in ('insert', 'update') or s.rule = 24 and s.transaction_write = 'learn')
                 and not s.withheld and s.order_named is not null and s.order_write is null and s.status <> 'refund',
-            s.rule = 26,
+            s.rule = 26 and not s.waits, -- whether it is a renewal is decided when it is captured
             not s.waits and (s.rule in (6, 7, 16, 17, 18, 20, 21, 22, 23, 24, 26) or s.t_doubt and s.orders = 'pay') is true,
             case when not s.waits then s.payback end,
             case when s.orders = 'renew' then case when s.waits then null when s.refund_known then 'order.review' else 'order.success' end

@@ -119,8 +119,8 @@ class Shop:
 
     # ------------------------------------------------------------ the order is brought in line
 
-    def bring_in_line(self, ref, grew=(), contradicted=None):
-        """After each fact and act. grew: transactions of which more is refunded than before."""
+    def bring_in_line(self, ref, grew=(), contradicted=None, too_late=None):
+        """After each fact and act. grew: transactions of which more is refunded than before; too_late: came to a closed order."""
         order = self.orders.get(ref)
         if order is None:
             return
@@ -139,7 +139,7 @@ class Shop:
             other = self.payer(ref, payer)
             if self.expected(order, other):
                 order["transaction"] = other["number"]
-                event = "order.refund" if any(t["renewal"] for t in grew) else None
+                event = "order.refund" if any(t["renewal"] or t is payer and self.recurring(ref) for t in grew) else None
                 reason = "refunded_in_part"
             else:
                 order.update(state="review", reason="payment_refunded")
@@ -148,7 +148,7 @@ class Shop:
             event, reason = "order.refund", "refunded_in_part"
         if event:
             self.event(event, ref, reason, about)
-        self.look_at_paybacks(ref, contradicted)
+        self.look_at_paybacks(ref, contradicted, too_late)
 
     def certain(self, t, reason):
         """May money of this transaction be sent back without a person looking first?"""
@@ -164,7 +164,7 @@ class Shop:
     def open_payback(self, t):
         return next((p for p in self.paybacks if p["transaction"] == t["number"] and p["state"] != "settled"), None)
 
-    def look_at_paybacks(self, ref, contradicted=None):
+    def look_at_paybacks(self, ref, contradicted=None, too_late=None):
         """Each captured transaction of an order gets the payback that it must have, or loses it."""
         order = self.orders.get(ref)
         if order is None:
@@ -187,7 +187,7 @@ class Shop:
                     self.owe(t, "status_contradiction")
             elif order["state"] == "paid" and not self.pays(t):
                 self.owe(t, "double_payment")
-            elif order["state"] == "cancelled" and order["decided"] and not self.recurring(ref):
+            elif order["state"] == "cancelled" and order["decided"] and (not self.recurring(ref) or t is too_late):
                 self.owe(t, "order_closed")
 
     def had_payback(self, t):
@@ -460,7 +460,7 @@ class Shop:
             self.event("order.review", None, "no_order_key", t)
             return "review", "no_order_key", named, 9
         if state == "cancelled" and order["decided"]:
-            self.bring_in_line(ref)
+            self.bring_in_line(ref, too_late=t)
             return "review", "order_closed", ref, 16
         if state == "paid":
             if self.recurring(ref) and not any(

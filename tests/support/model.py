@@ -338,13 +338,12 @@ class Shop:
         if self.linked(d, t):  # row 19
             return self.withhold(t, d, "one_or_two")
         if t and t["order_ref"] and named and named != t["order_ref"]:  # row 4
+            if not self.conflict(d, t):
+                self.learn(t, d)
             if d["status"] == "success" and t["state"] == "failed":
                 t.update(order_ref=None, named=None, withheld=True)
                 self.capture(t, d)
-                self.learn(t, d) if not self.conflict(d, t) else None
                 self.event("order.review", None, "other_order", t)
-            elif not self.conflict(d, t):
-                self.learn(t, d)
             return "review", "other_order", named, 4
         conflict = self.conflict(d, t)
         before = t["order_ref"] if t else None

@@ -64,8 +64,8 @@ as $$
         case when d.becomes = 'paid' and d.state = 'paid' and d.payer_counts and not d.payer_may_pay then d.next_payer
              when d.state = 'verifying' and d.next_payer is not null then d.next_payer
              else d.transaction_id end,
-        case when d.state = 'verifying' and d.becomes <> 'verifying' and not d.registered then d.next_amount else d.amount end,
-        case when d.state = 'verifying' and d.becomes <> 'verifying' and not d.registered then d.next_currency else d.currency end,
+        case when d.state = 'verifying' and d.next_payer is not null and not d.registered then d.next_amount else d.amount end,
+        case when d.state = 'verifying' and d.next_payer is not null and not d.registered then d.next_currency else d.currency end,
         case when d.becomes = d.state then d.reason
              when d.state = 'paid' and d.becomes = 'review' then 'payment_refunded'
              when d.state = 'refunded' then 'refund_undone'

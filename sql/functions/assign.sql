@@ -135,6 +135,9 @@ begin
             reason = case when left_over or was.order_state_before is distinct from 'cancelled' then 'unassigned' end
         where x.order_ref = t.order_ref and x.merchant = t.merchant and x.state <> 'cancelled';
         if found then
+            -- as it was: a failure had cancelled it, and no person closed it
+            update foloosi.orders x set decided_by = null, decided_at = null, late = false
+            where x.order_ref = t.order_ref and x.merchant = t.merchant and x.state = 'cancelled';
             select * into o from foloosi.orders x where x.order_ref = t.order_ref and x.merchant = t.merchant;
             perform foloosi.emit(t.merchant, case o.state when 'review' then 'order.review' else 'order.cancel' end, t.order_ref, p_id, 'unassigned');
         end if;

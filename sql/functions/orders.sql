@@ -15,6 +15,18 @@ begin
 end $$;
 comment on function foloosi.known_merchant(text) is 'Raise no_data_found unless the merchant has a row. Tables: merchants (read).';
 
+create or replace function foloosi.must_have_changed(p_changed boolean) returns void
+language plpgsql
+set search_path = pg_catalog, foloosi, pg_temp
+as $$
+begin
+    if not p_changed then
+        raise exception 'a trigger on foloosi.orders suppressed a change' using errcode = 'triggered_action_exception';
+    end if;
+end $$;
+comment on function foloosi.must_have_changed(boolean) is
+'Raise triggered_action_exception if a trigger of the merchant suppressed a change of an order: nobody must be told of what did not happen. Parameters: FOUND after the statement.';
+
 create or replace function foloosi.emit(
     p_merchant text, p_type text, p_order_ref text, p_transaction_id bigint, p_reason text, p_payback_id bigint default null)
 returns void
@@ -87,6 +99,7 @@ begin
     if known.id is null then
         insert into foloosi.orders (merchant, order_ref, state, amount, currency, registered_at, cancel_at)
         values (p_merchant, p_order_ref, 'pending', p_amount, p_currency, now(), coalesce(p_cancel_at, foloosi.clock() + policy.expire_after));
+        perform foloosi.must_have_changed(found);
         -- a wholly refunded transaction may have named it: it created no order
         if exists (select from foloosi.other_transactions x where x.order_ref = p_order_ref and x.merchant = p_merchant) then
             perform foloosi.align_orders(array[row(p_merchant, p_order_ref, null, null, null)::foloosi.alignment]);
@@ -99,6 +112,7 @@ begin
         set amount = p_amount, currency = p_currency, registered_at = coalesce(x.registered_at, now()), updated_at = now(),
             cancel_at = coalesce(p_cancel_at, greatest(x.cancel_at, foloosi.clock() + policy.expire_after), x.cancel_at)
         where x.order_ref = p_order_ref and x.merchant = p_merchant;
+        perform foloosi.must_have_changed(found);
     elsif known.registered_at is not null then
         raise exception 'order "%" of merchant "%" is registered with % already and cannot change: it is % or has a transaction',
             p_order_ref, p_merchant, foloosi.money_text(known.amount, known.currency), known.state using errcode = 'object_not_in_prerequisite_state';
@@ -127,6 +141,7 @@ begin
             decided_by = case when different is not null or waits then session_user else known.decided_by end,
             decided_at = case when different is not null or waits then clock_timestamp() else known.decided_at end
         where x.order_ref = p_order_ref and x.merchant = p_merchant;
+        perform foloosi.must_have_changed(found);
         if different is not null and (known.state <> 'review' or known.reason is distinct from different) then
             perform foloosi.emit(p_merchant, 'order.review', p_order_ref, paying.id, different);
         elsif waits and paying.state = 'captured' then
@@ -137,7 +152,7 @@ begin
     return foloosi.write_decision('register', null, p_merchant, p_order_ref, known.state, null);
 end $$;
 comment on function foloosi.register_order(text, text, numeric, text, timestamptz) is
-'Announce an expected order. Parameters: merchant, order_ref, amount, currency; cancel_at: when it is cancelled unless it is paid (null: the merchant''s expire_after). Returns the order''s row. Errors: unknown merchant; other values than before for an order that is no longer pending or has a captured transaction. On an order that a webhook created first: equal to the payer, it stays (and a review for being unknown becomes paid; verifying, if the provider has not been asked); different, it goes to review; cancelled and refunded stay. Calls: known_merchant, clean_key, lock_order, transactions_of, money_of, payer_of, emit, align_orders, write_decision. Tables: orders (written), merchants, transactions, other_transactions (read).';
+'Announce an expected order. Parameters: merchant, order_ref, amount, currency; cancel_at: when it is cancelled unless it is paid (null: the merchant''s expire_after). Returns the order''s row. Errors: unknown merchant; other values than before for an order that is no longer pending or has a captured transaction. On an order that a webhook created first: equal to the payer, it stays (and a review for being unknown becomes paid; verifying, if the provider has not been asked); different, it goes to review; cancelled and refunded stay. Calls: known_merchant, clean_key, lock_order, transactions_of, money_of, payer_of, must_have_changed, emit, align_orders, write_decision. Tables: orders (written), merchants, transactions, other_transactions (read).';
 
 create or replace function foloosi.resolve_order(
     merchant text, order_ref text, state text, note text default null, without_transaction boolean default false)
@@ -187,6 +202,7 @@ begin
     set state = p_state, reason = null, decided_by = session_user, decided_at = clock_timestamp(), updated_at = now(), cancel_at = null,
         transaction_id = case when p_state = 'paid' then payer.id else x.transaction_id end
     where x.order_ref = p_order_ref and x.merchant = p_merchant;
+    perform foloosi.must_have_changed(found);
     if known.state <> p_state then
         perform foloosi.emit(p_merchant, case p_state when 'paid' then 'order.success' else 'order.cancel' end, p_order_ref,
             case p_state when 'paid' then payer.id else known.transaction_id end, 'resolved');
@@ -195,4 +211,4 @@ begin
     return foloosi.write_decision('resolve', null, p_merchant, p_order_ref, known.state, p_note);
 end $$;
 comment on function foloosi.resolve_order(text, text, text, text, boolean) is
-'A person decides an order. Parameters: merchant, order_ref, state (paid or cancelled), note (required where the payer has another amount or currency than was registered), without_transaction: it was paid in another way. Returns the order''s row. To paid: order.success; its captured money beyond the payer''s becomes paybacks. To cancelled: closes it: order.cancel (unless it was cancelled already), and its captured money becomes paybacks, but for a subscription. Deciding the same again does nothing. Errors: no such order; another state; no transaction pays it, and that was not said; no note. Calls: clean_key, lock_order, money_of, payer_of, emit, align_orders, write_decision. Tables: orders (written), transactions (read).';
+'A person decides an order. Parameters: merchant, order_ref, state (paid or cancelled), note (required where the payer has another amount or currency than was registered), without_transaction: it was paid in another way. Returns the order''s row. To paid: order.success; its captured money beyond the payer''s becomes paybacks. To cancelled: closes it: order.cancel (unless it was cancelled already), and its captured money becomes paybacks, but for a subscription. Deciding the same again does nothing. Errors: no such order; another state; no transaction pays it, and that was not said; no note. Calls: clean_key, lock_order, money_of, payer_of, must_have_changed, emit, align_orders, write_decision. Tables: orders (written), transactions (read).';

@@ -16,21 +16,21 @@ declare
     named   bigint[]; -- transactions that get the order that they lacked
     r       record;
 begin
-    select bool_or(transaction_write = 'insert') as new_transactions,
-           bool_or(transaction_write = 'update') as transactions,
+    select count(*) filter (where transaction_write = 'insert') as new_transactions,
+           count(*) filter (where transaction_write = 'update') as transactions,
            bool_or(transaction_write = 'learn') as learned,
            bool_or(refund is not null) as refunds,
            count(*) filter (where order_write = 'insert') as new_orders,
            count(*) filter (where order_write = 'update') as orders,
            bool_or(other) as others,
            bool_or(align) as align,
-           bool_or(event is not null) as events,
+           count(event) as events,
            bool_or(assigned is null and delivery_new) as new_deliveries,
            bool_or(assigned is null and not delivery_new) as deliveries
       into has
     from unnest(decided);
 
-    if has.new_transactions then
+    if has.new_transactions > 0 then
         insert into foloosi.transactions (
             id, merchant, transaction_no, payment_reference, order_ref, state, transaction_status, amount, currency,
             transaction_message, optional1, optional2, optional3, customer_email, customer_mobile, card_last_four, order_withheld)
@@ -38,9 +38,13 @@ begin
                case when status <> 'refund' then amount end, case when status <> 'refund' then currency end,
                message, optional1, optional2, optional3, email, mobile, card, order_withheld
         from unnest(decided) where transaction_write = 'insert';
+        get diagnostics written = row_count;
+        if written <> has.new_transactions then
+            raise exception 'a trigger on foloosi.transactions suppressed a transaction' using errcode = 'triggered_action_exception';
+        end if;
     end if;
     -- what the provider says now replaces what it said; what it leaves out stays
-    if has.transactions then
+    if has.transactions > 0 then
         named := array(select t.id from unnest(decided) e join foloosi.transactions t on t.id = e.transaction_id
                        where e.transaction_write = 'update' and e.transaction_order is not null and t.order_ref is null);
         update foloosi.transactions t
@@ -58,6 +62,10 @@ begin
             order_withheld = e.order_withheld, updated_at = now(),
             captured_at = case when e.transaction_state = 'captured' and t.state <> 'captured' then foloosi.clock() else t.captured_at end
         from unnest(decided) e where e.transaction_write = 'update' and t.id = e.transaction_id;
+        get diagnostics written = row_count;
+        if written <> has.transactions then
+            raise exception 'a trigger on foloosi.transactions suppressed a change' using errcode = 'triggered_action_exception';
+        end if;
     end if;
     if named <> '{}' then
         -- the delivery that named none waits no longer
@@ -82,7 +90,7 @@ begin
         from unnest(decided) where refund is not null order by i;
     end if;
     -- of what was known before, a refund may be known
-    if has.refunds or has.transactions then
+    if has.refunds or has.transactions > 0 then
         grew := foloosi.count_refunds(array(select e.transaction_id from unnest(decided) e
                                             where e.refund is not null or e.transaction_write = 'update'));
     end if;
@@ -123,10 +131,14 @@ begin
         on conflict (order_ref, merchant, transaction_id) do update set renewal = excluded.renewal where excluded.renewal;
     end if;
 
-    if has.events then
+    if has.events > 0 then
         insert into foloosi.events (merchant, type, order_ref, transaction_id, reason)
         select merchant, event, transaction_order, transaction_id, reason
         from unnest(decided) where event is not null order by i;
+        get diagnostics written = row_count;
+        if written <> has.events then
+            raise exception 'a trigger on foloosi.events suppressed an event' using errcode = 'triggered_action_exception';
+        end if;
     end if;
 
     -- of an order that was not there a transaction may be known: wholly refunded, it created none (row 24)

@@ -177,6 +177,38 @@ select is(record(merchant(), variadic (select array_agg(case when i = 100 then d
     from generate_series(1, 256) i)), (select array_agg(case when i = 100 then 'review Y-1 - (hook_failed)' else format('recorded Z-%s paid', i) end order by i) from generate_series(1, 256) i),
     '255 neighbours');
 
+-- ---------------------------------------------------------------- time-outs
+
+-- A trigger that takes longer than the statement may, each time; and one that says so itself.
+create function shop.slow() returns trigger language plpgsql as $$
+begin
+    if new.order_ref like 'SLOW%' and new.state = 'paid' then perform pg_sleep(10); end if;
+    if new.order_ref like 'SAYS%' and new.state = 'paid' then raise exception 'canceling statement due to user request' using errcode = '57014'; end if;
+    return new;
+end $$;
+create trigger shop_slow before insert or update on foloosi.orders for each row execute function shop.slow();
+select example('a hook that is slower than the statement timeout');
+select given('select foloosi.register_order(%m, ''SLOW-1'', 100, ''AED'')');
+set local statement_timeout = '300ms';
+select is(deliver('success', 'SLOW-1', 'N-1'), array['review SLOW-1 pending (hook_failed)'], 'of a registered order: kept for a person');
+select is(deliver('success', 'SLOW-2', 'N-2'), array['review SLOW-2 - (hook_failed)'], 'of a new order');
+set local statement_timeout = '120s';
+select is(array_agg(left(detail, 5)), array['57014', '57014'], 'with its SQLSTATE') from foloosi.deliveries where merchant = merchant();
+select is(waiting(), array['delivery SLOW-1 hook_failed', 'delivery SLOW-2 hook_failed'], 'both wait');
+create function canceled(variadic ds delivery[]) returns boolean language plpgsql as $$
+begin
+    perform t.record(t.merchant(), variadic ds);
+    return false;
+exception when query_canceled then
+    return true;
+end $$;
+select ok(canceled(d('success', 'G-1', 'G-1'), d('success', 'SAYS-1', 'N-3')),
+    'in a batch the caller is told, who tries each by itself: the time of the others must not go with it');
+select is(deliver('success', 'SAYS-1', 'N-3'), array['review SAYS-1 - (hook_failed)'], 'one that raises query_canceled');
+drop trigger shop_slow on foloosi.orders;
+select is(array_agg((select r.outcome || ' ' || r.order_state from foloosi.replay_transfer(d.id, 'success', d.order_ref, 'N-' || d.id, null, 100, 'AED') r)), array_fill('recorded paid'::text, array[3]),
+    'repaired: replayed') from foloosi.deliveries d where d.merchant = merchant();
+
 -- ---------------------------------------------------------------- conflicts and locks of a hook
 
 select example('try again');
@@ -190,6 +222,24 @@ select is(record(merchant(), d('success', 'G-10', 'N-10'), d('success', 'GONE-1'
     'a hook that suppresses an order has failed');
 select is((select count(*)::int from foloosi.events where merchant = merchant() and order_ref = 'GONE-1'), 0, 'and no event says that it was paid');
 drop trigger shop_suppress on foloosi.orders;
+select given('select foloosi.register_order(%m, ''GONE-2'', 100, ''AED'')');
+select given_delivery('success', 'GONE-3', 'N-13');
+create trigger shop_suppress before update on foloosi.orders for each row execute function shop.suppress();
+select is(deliver('success', 'GONE-2', 'N-12'), array['review GONE-2 pending (hook_failed)'], 'one that suppresses a change, too: BEFORE UPDATE returns null');
+select is((select left(detail, 5) from foloosi.deliveries where merchant = merchant() and order_ref = 'GONE-2'), '09000', 'as what it is, and not as a conflict');
+select is((deliver('refund', null, 'N-13'))[1], 'review GONE-3 paid (hook_failed)', 'so is a refund that would have moved its order');
+select throws_ok(format('select foloosi.resolve_order(%L, ''GONE-2'', ''cancelled'')', merchant()), '09000', null, 'a person meets the error, and nobody is told of a cancellation that was none');
+select throws_ok(format('select foloosi.register_order(%L, ''GONE-2'', 90, ''AED'')', merchant()), '09000', null, 'register_order, too');
+drop trigger shop_suppress on foloosi.orders;
+select is((select outcome || ' ' || order_state from foloosi.replay_transfer((select id from foloosi.deliveries where merchant = merchant() and order_ref = 'GONE-2'),
+    'success', 'GONE-2', 'N-12', null, 100, 'AED')), 'recorded paid', 'repaired: replayed');
+create function shop.nothing() returns trigger language plpgsql as $$ begin return null; end $$;
+create trigger shop_nothing before insert on foloosi.transactions for each row execute function shop.nothing();
+select is(deliver('success', 'G-11', 'N-14'), array['review G-11 - (hook_failed)'], 'a hook that suppresses a transaction: no order is paid by nothing');
+drop trigger shop_nothing on foloosi.transactions;
+create trigger shop_nothing before insert on foloosi.events for each row execute function shop.nothing();
+select is(deliver('success', 'G-12', 'N-15'), array['review G-12 - (hook_failed)'], 'one that suppresses an event: no order is paid in silence');
+drop trigger shop_nothing on foloosi.events;
 select throws_ok('select foloosi.record_delivery(merchant(), ''success'', ''X-1'', ''N-1'', amount => 1, currency => ''AED''), set_config(''t.x'', (1/0)::text, true)', '22012', null,
     'what fails outside of it is the caller''s');
 

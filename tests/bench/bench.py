@@ -43,7 +43,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 GROWN = {"shared_buffers": "1GB"}
 SCRIPTS = {"one": "record_deliveries, one event", "scalar": "scalar procedure, one event", "set64": "record_deliveries, sets of 64"}
 WARM = 2  # seconds of pgbench that do not count: each of its sessions connects, compiles and plans in them
-EMPTIED = "foloosi.orders, foloosi.transactions, foloosi.other_transactions, foloosi.deliveries, foloosi.bodies, foloosi.events, foloosi.paybacks, foloosi.decisions"
+EMPTIED = "foloosi.orders, foloosi.transactions, foloosi.other_transactions, foloosi.deliveries, foloosi.bodies, foloosi.events, foloosi.paybacks, foloosi.refunds, foloosi.decisions"
 
 
 class Failure(Exception):

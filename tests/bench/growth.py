@@ -63,10 +63,11 @@ class Loader:
         row = dict(zip([c.name for c in cursor.description], cursor.fetchone()))
         text = connection.execute(f"select to_jsonb(t) from foloosi.{table} t").fetchone()[0]
         types = dict(connection.execute(
-            "select attname, format_type(atttypid, atttypmod) from pg_attribute where attrelid = %s::regclass and attnum > 0 and not attisdropped",
+            "select attname, format_type(atttypid, atttypmod) from pg_attribute where attrelid = %s::regclass and attnum > 0 and not attisdropped"
+            " and attgenerated = ''",
             [f"foloosi.{table}"]).fetchall())
         columns, values = [], []
-        for name in row:
+        for name in [n for n in row if n in types]:  # what is generated is not written
             columns.append(name)
             if name == "id":
                 values.append(IDS[table])
@@ -126,7 +127,7 @@ class Loader:
                     for t in tables:
                         # into a table that was emptied in the same transaction: with wal_level minimal that writes no WAL
                         with c.transaction():
-                            c.execute(f"truncate foloosi.{t}" + (", foloosi.paybacks" if t == "transactions" and not drop else ""))
+                            c.execute(f"truncate foloosi.{t}" + (", foloosi.paybacks, foloosi.refunds" if t == "transactions" and not drop else ""))
                             c.execute(statements[t])
                         for table, statement, name in make:
                             if table == f"foloosi.{t}":

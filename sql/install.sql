@@ -149,6 +149,7 @@ $$;
 
 -- ---------------------------------------------------------------- functions, views, grants
 
+\ir functions/rules.sql
 \ir functions/after_restore.sql
 \ir functions/align.sql
 \ir functions/assign.sql
@@ -171,7 +172,6 @@ $$;
 \ir functions/remind.sql
 \ir functions/replay.sql
 \ir functions/retention.sql
-\ir functions/rules.sql
 \ir functions/schema_version.sql
 \ir functions/verify.sql
 \ir functions/write.sql

@@ -116,16 +116,26 @@ begin
                 cross join lateral foloosi.reference_owner(e.merchant, e.payment_reference) t
                 where e.i = any (known)
             ), held as materialized (
-                -- the order as the locked row has it: the snapshot's may be older
-                select t.id, t.order_ref from foloosi.transactions t where t.id in (select m.id from match m)
+                select t.id, t.order_ref, t.merchant, t.state from foloosi.transactions t where t.id in (select m.id from match m)
                 order by t.id for no key update skip locked
+            ), concerned as materialized (
+                -- the order as the locked row has it: the snapshot's may be older
+                select h.id, h.order_ref::text from held h where h.order_ref is not null
+                union
+                -- refunds of what has captured nothing are a doubt for the orders that they name, until it does
+                select h.id, x.order_named from held h join foloosi.refunds x on x.transaction_id = h.id
+                where h.state <> 'captured' and x.order_named is not null
+                union
+                select h.id, b.order_ref from held h join foloosi.refunds x on x.transaction_id = h.id
+                cross join lateral foloosi.reference_owner(h.merchant, x.payment_reference) b
+                where h.state <> 'captured' and x.payment_reference is not null and b.order_ref is not null
             )
             -- distinct, for number and reference mostly find the same one; twice, it would be related to itself
             select m.i, array_agg(distinct foloosi.lock_key('transaction', '', m.id::text)) as keys,
                    bool_and(h.id is not null) as free,
                    -- as decide() chooses: the number's transaction, else the one that the reference speaks of
                    (array_agg(h.order_ref order by m.by_number desc, m.id))[1] as order_ref,
-                   array_agg(distinct h.order_ref::text) filter (where h.order_ref is not null) as order_refs
+                   (select array_agg(distinct c.order_ref) from concerned c where c.id = any (array_agg(m.id))) as order_refs
             from match m left join held h on h.id = m.id group by m.i order by m.i
         loop
             batch[r.i].keys := batch[r.i].keys || r.keys;
@@ -216,6 +226,7 @@ declare
     wider    int[];
     starts   int[] := '{1}';
     start    int := 1;
+    given    record;
 begin
     -- One element may say that a number and a reference are one transaction. So all elements
     -- that share a number, a reference or a digest are linked, transitively: repeat until nothing changes.
@@ -231,6 +242,20 @@ begin
               group by p.n) s;
         exit when wider = linked;
         linked := wider;
+    end loop;
+
+    -- A refund that finds no transaction is a doubt for the orders and the reference that it names, until its transaction
+    -- captures: what is linked with a refund concerns all that any of them concerns.
+    for given in
+        select linked[e.n::int] as first, array_agg(distinct k) as keys
+        from (select row_number() over (order by i) as n, keys, status from unnest(batch)) e, unnest(e.keys) k
+        group by 1 having bool_or(e.status = 'refund')
+    loop
+        for n in 1 .. array_length(batch, 1) loop
+            if linked[n] = given.first then
+                batch[n].keys := given.keys;
+            end if;
+        end loop;
     end loop;
 
     select array_agg(s.previous order by s.n), array_agg(s.single order by s.n) into previous, single

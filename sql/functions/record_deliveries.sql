@@ -245,7 +245,7 @@ begin
                 element.order_named, element.order_state, element.source);
     else
         update foloosi.deliveries d
-        set repeats = d.repeats + case when element.source like 'replay%' then 0 else 1 end, last_seen_at = now(), outcome = 'review', rule = null, reason = element.reason,
+        set repeats = least(d.repeats::bigint + case when element.source like 'replay%' then 0 else 1 end, 2147483647), last_seen_at = now(), outcome = 'review', rule = null, reason = element.reason,
             detail = element.detail, attention = true, order_state = element.order_state
         where d.digest = element.digest and d.merchant = element.merchant;
     end if;

@@ -194,11 +194,11 @@ begin
     if has.deliveries then
         -- a repeat (rule 1) is counted; a rejected or ignored one that came again was tried afresh
         update foloosi.deliveries d
-        set repeats = least(d.repeats, 2147483646) + 1, last_seen_at = now()
+        set repeats = least(d.repeats + 1::bigint, 2147483647), last_seen_at = now()
         from unnest(decided) e
         where e.assigned is null and not e.delivery_new and d.digest = e.digest and d.merchant = e.merchant and e.rule = 1;
         update foloosi.deliveries d
-        set repeats = least(d.repeats, 2147483646) + case when e.source like 'replay%' then 0 else 1 end, last_seen_at = now(), outcome = e.outcome, rule = e.rule, reason = e.reason,
+        set repeats = least(d.repeats::bigint + case when e.source like 'replay%' then 0 else 1 end, 2147483647), last_seen_at = now(), outcome = e.outcome, rule = e.rule, reason = e.reason,
             detail = e.detail, attention = e.attention, transaction_id = e.transaction_id, order_ref = e.order_named,
             order_moved = e.order_write is not null, order_state_before = e.order_state_before, order_state = e.order_state
         from unnest(decided) e
@@ -245,8 +245,7 @@ begin
             element.outcome := 'rejected';
             element.merchant_known := quota.merchant_known;
             element.delivery_new := false;
-            element.order_state := (select o.state from foloosi.orders o
-                                    where o.order_ref = element.order_ref and o.merchant = element.merchant);
+            -- It has no part in its order, so it does not say the order's state: that would be another after a batch than alone.
             select d.id, d.outcome, d.order_ref, o.state into known
             from foloosi.deliveries d left join foloosi.orders o on o.order_ref = d.order_ref and o.merchant = d.merchant
             where d.digest = element.digest and d.merchant = element.merchant;
@@ -254,24 +253,23 @@ begin
                 element.delivery_id := known.id;
                 if known.outcome in ('rejected', 'ignored') then
                     update foloosi.deliveries d
-                    set repeats = least(d.repeats, 2147483646) + 1, last_seen_at = now(), outcome = 'rejected', rule = 0, reason = null,
+                    set repeats = least(d.repeats + 1::bigint, 2147483647), last_seen_at = now(), outcome = 'rejected', rule = 0, reason = null,
                         detail = element.fault, attention = d.attention or d.outcome = 'ignored', transaction_id = null,
-                        order_ref = element.order_ref, order_state = element.order_state
+                        order_ref = element.order_ref, order_state = null
                     where d.digest = element.digest and d.merchant = element.merchant;
                 else
                     element.outcome := 'duplicate';
                     element.order_named := known.order_ref;
                     element.order_state := known.state;
-                    update foloosi.deliveries d set repeats = least(d.repeats, 2147483646) + 1, last_seen_at = now() where d.digest = element.digest and d.merchant = element.merchant;
+                    update foloosi.deliveries d set repeats = least(d.repeats + 1::bigint, 2147483647), last_seen_at = now() where d.digest = element.digest and d.merchant = element.merchant;
                 end if;
             else
                 fresh := fresh + 1;
                 if quota.kept + fresh <= quota.allowed then
                     element.delivery_id := nextval('foloosi.id_seq');
                     element.delivery_new := true;
-                    insert into foloosi.deliveries (id, merchant, digest, outcome, rule, detail, attention, order_ref, order_state, source)
-                    values (element.delivery_id, element.merchant, element.digest, 'rejected', 0, element.fault, true,
-                            element.order_ref, element.order_state, element.source);
+                    insert into foloosi.deliveries (id, merchant, digest, outcome, rule, detail, attention, order_ref, source)
+                    values (element.delivery_id, element.merchant, element.digest, 'rejected', 0, element.fault, true, element.order_ref, element.source);
                 end if;
             end if;
             batch[n] := element;

@@ -87,6 +87,16 @@ select same_always('a chain told backwards', d('failed', 'O-1', null, 'R-1'), d(
 select same_always('one reference, three numbers', d('success', 'O-1', 'N-1', 'R-1'), d('success', 'O-1', 'N-2', 'R-1'), d('success', 'O-2', 'N-3', 'R-1'),
     d('success', 'O-2', 'N-2'), d('failed', 'O-2', 'N-3', 'R-1'), d('success', null, null, 'R-1'));
 
+select same_always('refunds among payments', d('success', 'O-1', 'N-1'), d('success', 'O-1', 'N-2'), d('refund', 'O-1', 'N-2'), d('success', 'O-2', 'N-3'), d('refund', null, 'N-3', amount => 30),
+    d('refund', 'O-1', 'N-9'), d('success', 'O-1', 'N-4'), d('success', 'O-3', 'N-9'), d('refund', null, 'N-1'), d('success', 'O-4', 'N-5'));
+select same_always('refunds before payments', d('refund', null, 'N-1'), d('refund', 'O-2', 'N-2', amount => 30), d('success', 'O-1', 'N-1'), d('success', 'O-2', 'N-2'), d('success', 'O-1', 'N-3'),
+    d('refund', 'KNOWN', 'K-1', amount => 40), d('refund', 'KNOWN', 'K-1', amount => 60), d('success', 'KNOWN', 'N-4'), d('refund', 'KNOWN', 'N-5', 'KR-1'));
+select same_always('two attempts under one reference', d('failed', 'O-1', 'N-1', 'R-1'), d('success', 'O-1', 'N-2', 'R-1'), d('refund', null, null, 'R-1'), d('success', 'O-1', 'N-1', 'R-1'),
+    d('success', 'O-2', 'TEST-1', 'R-1'), d('success', 'O-1', null, 'R-1', copy => 2));
+select same_always('a subscription', d('success', 'FLSSUB_1', 'N-1'), d('success', 'FLSSUB_1', 'N-2'), d('failed', 'FLSSUB_1', 'N-3'), d('refund', 'FLSSUB_1', 'N-1'), d('success', 'FLSSUB_1', 'N-4'));
+select same_always('rejected ones before and after their order', d('success', 'O-1', 'B-1', fault => 'bad'), d('success', 'O-1', 'N-1'), d('success', 'O-1', 'B-2', fault => 'bad'),
+    d('failed', 'REGISTERED', 'B-3', fault => 'bad'), d('failed', 'REGISTERED', 'N-2'), d('failed', 'REGISTERED', 'B-4', fault => 'bad'));
+
 -- The order key of recorded bytes may change: a repeat speaks of the order that it spoke of.
 select example('a repeat of another order');
 select is(record(merchant(), d('failed', 'O-1', 'N-1', 'R-1')), array['recorded O-1 cancelled'], 'a payment fails');

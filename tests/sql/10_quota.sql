@@ -80,5 +80,20 @@ select is(array(select count(r.delivery_id)::int from foloosi.record_deliveries(
     array_fill(null::text, array[6]), array_fill(null::text, array[6]), array_fill(null::text, array[6]), array_fill(null::text, array[6]), array_fill(null::text, array[6]),
     array_fill(null::text, array[6]), array_fill(null::text, array[6])) r group by ordinal > 3 order by ordinal > 3), array[2, 3], 'each merchant has its own quota, also in one batch');
 
+-- ---------------------------------------------------------------- counters have an end
+
+select example('a counter at its end');
+select given_delivery('success', 'O-1', 'N-1');
+select given_delivery('x', fault => 'not JSON');
+select given_delivery('pending', 'O-1', 'N-1');
+create function full_counters() returns void language sql as $$ update foloosi.deliveries set repeats = 2147483647 where merchant = t.merchant() $$;
+select full_counters();
+select is(deliver('success', 'O-1', 'N-1'), array['duplicate O-1 paid'], 'a repeat is a repeat');
+select is(deliver('x', fault => 'not JSON'), array['rejected - -'], 'one that is rejected again');
+select is(deliver('pending', 'O-1', 'N-1'), array['ignored O-1 paid (status)'], 'one that is ignored again');
+select is(record(merchant(), ('success', 'O-1', 'N-1', null, 1, 'AED', 1, 'not JSON', (d('success', 'O-1', 'N-1')).body)::delivery), array['duplicate O-1 paid'], 'a recorded one that is rejected now');
+select is(record(merchant(), ('success', 'O-2', 'N-2', null, -1, 'AED', 1, null, (d('x', fault => 'not JSON')).body)::delivery), array['review O-2 - (refused)'], 'a rejected one that the database refuses now');
+select is(array_agg(distinct repeats), array[2147483647], 'and the counter stays where it is') from foloosi.deliveries where merchant = merchant();
+
 select * from finish();
 rollback;

@@ -113,6 +113,17 @@ select meanwhile('assign_transaction()', $$select foloosi.assign_transaction(id,
     array['busy FREE -', 'busy - -', 'busy SOON -', 'recorded FREE paid (double_payment)']);
 select meanwhile('settle_payback()', $$select foloosi.settle_payback(id) from foloosi.paybacks where merchant = 'busy'$$,
     array[d('refund', 'PAID', 'N-2'), d('success', 'FREE', 'N-11')], array['busy - -', 'recorded FREE paid (double_payment)']);
+select other('update foloosi.paybacks set updated_at = now() - interval ''4 days'' where merchant = ''busy''');
+-- deliveries of a payback's order and reminders of it take the order's lock first, and try it only: so neither waits for the other
+select meanwhile('remind_paybacks()', $$select foloosi.remind_paybacks()$$,
+    array[d('refund', 'PAID', 'N-2'), d('refund', null, null, 'R-1'), d('success', 'FREE', 'N-11')], array['busy - -', 'busy - -', 'recorded FREE paid (double_payment)']);
+select other('begin');
+select other_asks($$select r from foloosi.record_delivery('busy', 'refund', 'PAID', 'N-2', amount => 100, currency => 'AED') r$$) is not null;
+set local lock_timeout = '50ms';
+select is(foloosi.remind_paybacks(), 0, 'remind_paybacks() does not wait for a refund under way, and leaves its payback alone');
+set local lock_timeout = '5s';
+select other('rollback');
+select is(foloosi.remind_paybacks(), 1, 'when that is gone it reminds');
 select meanwhile('a delivery of a new order', $$select r from foloosi.record_delivery('busy', 'success', 'SOON', 'N-10', 'R-10', 100, 'AED') r$$,
     array[d('success', 'SOON', 'N-11'), d('success', 'ELSE', 'N-10'), d('success', 'ELSE', null, 'R-10'), d('success', 'ELSE', 'N-12')],
     array['busy SOON -', 'busy ELSE -', 'busy ELSE -', 'recorded ELSE paid']);
@@ -154,6 +165,11 @@ select waits('register_order() of a known order', $$select foloosi.register_orde
 select waits('resolve_order()', $$select foloosi.resolve_order('busy', 'PAID', 'cancelled')$$);
 select waits('assign_transaction()', $$select foloosi.assign_transaction(id, 'SOON', true) from foloosi.transactions where merchant = 'busy' and transaction_no = 'N-4'$$);
 select waits('settle_payback()', $$select foloosi.settle_payback(id) from foloosi.paybacks where merchant = 'busy'$$);
+select waits('withdraw_payback()', $$select foloosi.withdraw_payback(id) from foloosi.paybacks where merchant = 'busy'$$);
+select waits('reopen_payback()', $$select foloosi.reopen_payback(id) from foloosi.paybacks where merchant = 'busy'$$);
+select waits('record_refund()', $$select foloosi.record_refund(id, 10, 'x') from foloosi.transactions where merchant = 'busy' and transaction_no = 'N-1'$$);
+select waits('unassign_transaction()', $$select foloosi.unassign_transaction(id, 'x') from foloosi.transactions where merchant = 'busy' and transaction_no = 'N-1'$$);
+select waits('verify_transaction()', $$select foloosi.verify_transaction(id, 'success', 100, 'AED') from foloosi.transactions where merchant = 'busy' and transaction_no = 'N-1'$$);
 
 -- ---------------------------------------------------------------- a lock taken within the same transaction is no obstacle
 
@@ -166,6 +182,8 @@ rollback;
 begin;
 set local client_min_messages = warning;
 delete from foloosi.paybacks where merchant ~ '^busy';
+delete from foloosi.refunds where merchant ~ '^busy';
+delete from foloosi.other_transactions where merchant ~ '^busy';
 delete from foloosi.transactions where merchant ~ '^busy';
 delete from foloosi.bodies b using foloosi.deliveries d where d.id = b.delivery_id and d.merchant ~ '^busy';
 delete from foloosi.deliveries where merchant ~ '^busy';

@@ -35,6 +35,25 @@ select example('an ignored one, under an order key that was wrong before');
 select given_delivery('weird', 'I-1', 'IN-1', 'IR-1');
 select is(replay(delivery_id(), 'weird', 'I-2', 'IN-1', 'IR-1'), array['ignored I-2 - (status)'], 'it is ignored again');
 
+select example('a refused one, after the order key changed');
+create function no() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$;
+create trigger no before insert on foloosi.orders for each row execute function no();
+select is(deliver('success', 'OLD', 'N-1'), array['review OLD - (hook_failed)'], 'a hook fails');
+drop trigger no on foloosi.orders;
+create function holds(ref text) returns boolean language sql as $$
+    select exists (select from pg_locks where locktype = 'advisory' and pid = pg_backend_pid() and granted
+                   and (classid::bigint << 32 | objid::bigint) = foloosi.lock_key('order', t.merchant(), ref))
+$$;
+select ok(not holds('NEW'), 'the lock of an order that nobody named is free');
+create temp table before as select facts(merchant()) as facts;
+select is(replay(delivery_id(), 'success', 'NEW', 'N-1', null), array['recorded NEW paid'], 'replayed under the key of now');
+select is(differences((select facts from before), facts(merchant())), array['event 1: order.success NEW N-1', 'order NEW: paid 100 AED by N-1', 'transaction 1: N-1/- captured for NEW 100 AED'],
+    'order, transaction and event have it');
+drop table before;
+select ok(holds('NEW'), 'and the order''s lock was taken');
+select is((select row(order_ref, outcome, order_moved, attention)::text from foloosi.deliveries where id = delivery_id()), '(NEW,recorded,t,f)', 'so has the delivery');
+select is(deliver('success', 'OLD', 'N-1'), array['duplicate NEW paid'], 'row 1: its bytes again speak of the order that they paid');
+
 select throws_ok('select replay(-1, ''success'', ''X'', ''X'', ''X'')', 'P0002', null, 'there is no such delivery');
 select example('bytes that are gone');
 select given_delivery('success', 'G-1', 'GN-1', 'GR-1', fault => 'x');

@@ -4,8 +4,8 @@
 
     B=build tests/sql/run.py [FILE.sql ...] [-- PG_PROVE'S OPTIONS]
 
-Each file begins a transaction and rolls it back. What it needs to know about the C program, the
-LIMIT_ constants of transfer.h, it gets as psql variables (limit_email, ...). pgTAP lives in a
+Each file begins a transaction and rolls it back. What it needs to know of the rest, the LIMIT_
+constants of transfer.h and where the corpus is, it gets as psql variables (limit_email, ..., corpus). pgTAP lives in a
 schema of its own, so that nothing of it is found in schema foloosi.
 """
 import os
@@ -47,7 +47,7 @@ def main(arguments):
                 c.execute("create extension pgtap schema tap")
                 c.execute("create extension dblink schema tap")
                 c.execute("grant usage on schema tap to public")
-            variables = [f"--set={name}={value}" for name, value in limits().items()]
+            variables = [f"--set={name}={value}" for name, value in {**limits(), "corpus": HERE.parent / "corpus"}.items()]
             return subprocess.run(
                 [stack.program("pg_prove"), "--norc", *variables, *theirs, *files],
                 env={**os.environ, "PGHOST": str(postgres.socket_dir), "PGPORT": str(postgres.port),

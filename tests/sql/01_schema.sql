@@ -9,6 +9,15 @@ select is(array(select tablename::text from pg_tables where schemaname = 'foloos
     array['bodies', 'cancellation', 'consumers', 'decisions', 'deliveries', 'dispatches', 'erasures', 'event_gaps', 'events', 'merchants', 'orders', 'other_transactions', 'paybacks', 'reconciled', 'reconciliations', 'refunds', 'rejections', 'reminders', 'retention', 'transactions', 'verifications'], 'the tables');
 select is(array(select viewname::text from pg_views where schemaname = 'foloosi' order by 1), array['attention', 'order_history', 'rules'], 'the views');
 
+-- ---------------------------------------------------------------- the order rules as rows
+
+select is(array(select place from foloosi.rules order by place), array(select generate_series(1, 26)), 'rules: tried one after the other');
+select is(array(select number::int from foloosi.rules order by number), array(select generate_series(1, 26)), 'rules: each number once');
+select is(array(select sentence from foloosi.rules where outcome not in ('recorded', 'duplicate', 'ignored', 'review') or sentence !~ '^(repeats|has|carries|is|names|speaks|says) '), '{}',
+    'rules: each is a sentence with an outcome');
+select is(array(select number from foloosi.rules where array_position((select array_agg(x.number) from unnest(foloosi.effects()) x), number) <> number), '{}',
+    'effects(): each row at the subscript that is its number');
+
 -- ---------------------------------------------------------------- comments
 
 select isnt(obj_description(c.oid, 'pg_class'), null, format('%s has a comment', c.oid::regclass))

@@ -66,6 +66,17 @@ select is(act('select foloosi.resolve_order(%m, ''O-2'', ''paid'', ''a discount'
     'order O-2: review 250 AED by N-2 (amount_differs) registered decided by postgres -> paid 250 AED by N-2 registered decided by postgres'],
     'a person may decide it');
 
+select example('faster: paid, and paid again');
+select given_delivery('success', 'O-1', 'N-1');
+select given_delivery('success', 'O-1', 'N-2', null, 250);
+select is(act('select foloosi.register_order(%m, ''O-1'', 250, ''AED'')'), array[
+    'event 3: order.review O-1 N-1 (amount_differs)',
+    'event 4: payback.check O-1 N-2 (double_payment) payback 1',
+    'order O-1: paid 100 AED by N-1 -> review 250 AED by N-1 (amount_differs) registered decided by postgres',
+    'payback 1: N-2 due double_payment 250 AED for O-1 -> N-2 check double_payment 250 AED for O-1'], 'different: its due paybacks become check');
+select is((act('select foloosi.resolve_order(%m, ''O-1'', ''paid'')'))[1:2], array[
+    'event 5: order.success O-1 N-2 (resolved)', 'event 6: payback.due O-1 N-1 (double_payment) payback 2'], 'a person decides: what was expected pays, and what came first goes back');
+
 select example('faster: review for being unknown', unknown_orders => 'review');
 select given_delivery('success', 'O-1', 'N-1');
 select is(act('select foloosi.register_order(%m, ''O-1'', 100, ''AED'')'), array[
@@ -108,6 +119,15 @@ select example('faster: verifying', verify => 'callback');
 select given_delivery('success', 'O-1', 'N-1');
 select is(act('select foloosi.register_order(%m, ''O-1'', 100, ''AED'')'), array[
     'order O-1: verifying 100 AED by N-1 (verifying) -> verifying 100 AED by N-1 (verifying) registered'], 'verifying: waits for the worker');
+
+select given_delivery('success', 'O-2', 'N-2');
+select is((act('select foloosi.register_order(%m, ''O-2'', 99, ''AED'')'))[1], 'event 1: order.review O-2 N-2 (amount_differs)', 'verifying, different: review');
+
+select example('faster: unknown, refunded in part', unknown_orders => 'review');
+select given_delivery('success', 'O-1', 'N-1');
+select given_delivery('refund', 'O-1', 'N-1', null, 30);
+select is((facts(merchant()))->>'order O-1', 'review 100 AED by N-1 (unknown_order)', 'in review for being unknown, and a part has gone back');
+select is((act('select foloosi.register_order(%m, ''O-1'', 100, ''AED'')'))[1], 'event 2: order.success O-1 N-1', 'equal, and money is left: paid');
 
 select example('paid without a transaction');
 select given_delivery('failed', 'O-1', 'N-1');

@@ -69,6 +69,26 @@ select given_delivery('success', null, 'N-1');
 select is(word('N-1', 'failed'), array['differs', 'transaction 1: N-1/- verifying for - 100 AED -> N-1/- denied for - 100 AED'], 'nothing to move');
 select is(deliver('success', null, 'N-1', copy => 2), array['duplicate - -'], 'said again it is known, and stays denied');
 
+-- ---------------------------------------------------------------- the rows that wait
+
+select example('rows 16, 17 and 25', verify => 'callback');
+select given('select foloosi.register_order(%m, ''O-1'', 100, ''AED'')');
+select given('select foloosi.resolve_order(%m, ''O-1'', ''cancelled'')');
+select is(deliver('success', 'O-1', 'N-1'), array['review O-1 cancelled (verifying)', 'transaction 1: N-1/- verifying for O-1 100 AED'], 'row 16: no payback before the provider''s word');
+select is((word('N-1', 'success', 100, 'AED', 'O-1'))[1:3], array['confirmed', 'event 2: payback.due O-1 N-1 (order_closed) payback 1', 'payback 1: N-1 due order_closed 100 AED for O-1'], 'row 16: with it');
+select given_delivery('success', 'O-2', 'N-2');
+select given('select foloosi.verify_transaction(transaction_id(''N-2''), ''success'', 100, ''AED'', ''O-2'')');
+select is(deliver('success', 'O-2', 'N-3'), array['recorded O-2 paid (verifying)', 'transaction 3: N-3/- verifying for O-2 100 AED'], 'row 17: nor here');
+select is(word('N-3', 'failed'), array['differs', 'transaction 3: N-3/- verifying for O-2 100 AED -> N-3/- denied for O-2 100 AED'], 'row 17: what is denied has none at all');
+select given_delivery('refund', null, 'N-2');
+select given('select foloosi.verify_transaction(transaction_id(''N-2''), ''refund'', 100, ''AED'', ''O-2'')');
+select is((facts(merchant()))->>'order O-2', 'refunded 100 AED by N-2', 'all of it went back');
+select is(deliver('success', 'O-2', 'N-4'), array['review O-2 refunded (verifying)', 'transaction 4: N-4/- verifying for O-2 100 AED'], 'row 25: the order is not moved before the provider''s word');
+select is((word('N-4', 'success', 100, 'AED', 'O-2'))[1:3], array['confirmed', 'event 5: order.review O-2 N-4 (paid_after_refund)', 'order O-2: refunded 100 AED by N-2 -> review 100 AED by N-4 (paid_after_refund)'], 'row 25: with it');
+select example('row 9', verify => 'callback');
+select is((deliver('success', null, 'N-1'))[3], 'transaction 1: N-1/- verifying for - 100 AED', 'row 9: verifying, without an order');
+select is(word('N-1', 'success', 100, 'AED', 'O-1'), array['confirmed', 'transaction 1: N-1/- verifying for - 100 AED -> N-1/- captured for - 100 AED'], 'row 9: confirmed: it still waits for a person to name its order');
+
 -- ---------------------------------------------------------------- nobody asked yet
 
 select example('registered by then', verify => 'callback', unknown_orders => 'review');

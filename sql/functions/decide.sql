@@ -60,7 +60,7 @@ begin
                         then case when b.captured and e.status = 'success' and a.transaction_status <> 'success' then 'reference_conflict' end
                         when b.transaction_no is null then case when a.id is not null then 'one_or_two' end
                         when b.transaction_no = e.transaction_no then null
-                        when b.order_ref = coalesce(a.order_ref, e.order_ref)
+                        when b.order_ref = coalesce(a.order_ref, case when a.order_withheld then null else e.order_ref end)
                              and not (b.captured and (e.status = 'success' or coalesce(a.state in ('captured', 'verifying'), false))) then null
                         else 'reference_conflict' end as conflict) c
         left join foloosi.transactions t on t.id = c.id

@@ -37,6 +37,12 @@ select is(deliver('success', 'O-2', 'N-2', 'R-1'), array['review O-2 - (referenc
     'row 19: another order: no two attempts');
 select is((deliver('success', null, 'N-3', 'R-1'))[1], 'review - - (reference_conflict)', 'row 19: no order: no two attempts');
 
+select example('two attempts, and one has lost its order');
+select given_delivery('failed', 'O-1', 'N-1', 'R-1');
+select given_delivery('failed', 'O-2', 'N-2');
+select given_delivery('success', 'O-3', 'N-2');
+select is(deliver('failed', 'O-1', 'N-2', 'R-1'), array['review O-1 cancelled (reference_conflict)'], 'row 19: what lost its order names none: no two attempts, and no reference is learned');
+
 select example('two attempts under call-back', verify => 'callback');
 select given_delivery('success', 'O-1', 'N-1', 'R-1');
 select is((deliver('success', 'O-1', 'N-2', 'R-1'))[1], 'review O-1 verifying (reference_conflict)', 'row 19: what waits for the provider''s word may be captured');

@@ -134,7 +134,7 @@ select not exists (select from foloosi.schema_migrations where version = 11) as 
 \if :missing
 \ir migrations/0011_money.sql
 insert into foloosi.schema_migrations (version, name, digest) values
-    (11, 'money', '\x1758e0f173ac6442e7af71e7c8f1ed652fb6f70f44c6213adaa1ef68778c96c2');
+    (11, 'money', '\x3470a138fe302eab60d54b502a7018017b8751c99302e360bcfde5dabb7366b4');
 \endif
 
 -- An older copy of this file must not put its functions over a newer schema.

@@ -278,8 +278,8 @@ create table foloosi.deliveries (
     order_moved boolean default false not null,
     -- Waits for a person by itself, until dismiss_attention() or assign_transaction().
     attention boolean default false not null,
-    -- The row of the order rules that decided (README, "Order rules"); 0: none, it was rejected; 19: one
-    -- reference under two numbers; null: the database refused it.
+    -- The number of the row of foloosi.rules that decided; 0: none, it was rejected; null: the database refused
+    -- it.
     rule smallint,
     -- How often its bytes came again.
     repeats integer default 0 not null,

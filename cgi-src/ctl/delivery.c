@@ -26,37 +26,32 @@ enum {
 	P_UNPREFIXED,
 	P__MAX
 };
-#define UNPREFIXED_SINCE 11 /* the schema's version */
 
 #define TRANSFER_PARAMETERS "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14"
 
-/* Of each, the one for a schema before UNPREFIXED_SINCE, and the one for today's. */
-#define REPLAY(unprefixed)                                                                         \
-	"select q.*, row_to_json(q)::text from (select r.delivery_id as delivery, r.outcome,"      \
-	" r.reason, r.order_named as order_ref, r.order_state from "                               \
-	"foloosi.replay_transfer(" TRANSFER_PARAMETERS unprefixed ") r) q"
-static const char *const replay_sql[] = {REPLAY(""), REPLAY(", $15")};
+static const char replay_sql[] =
+    "select q.*, row_to_json(q)::text from (select r.delivery_id as delivery, r.outcome,"
+    " r.reason, r.order_named as order_ref, r.order_state from "
+    "foloosi.replay_transfer(" TRANSFER_PARAMETERS ", $15) r) q";
 #define REPLAY_JSON 5 /* the column */
 
-#define EXPLAINED(unprefixed)                                                                      \
+#define EXPLAINED                                                                                  \
 	"foloosi.explain_delivery(" TRANSFER_PARAMETERS                                            \
-	", $15::bytea, $16, coalesce($17, 'no')::boolean" unprefixed ")"                           \
+	", $15::bytea, $16, coalesce($17, 'no')::boolean, $18)"                                    \
 	" with ordinality as x (relation, key, before, after, n)"
 
-#define EXPLAIN_JSON(unprefixed)                                                                   \
-	"select x.relation, x.key, x.before, x.after from " EXPLAINED(unprefixed) " order by x.n"
-static const char *const explain_json_sql[] = {EXPLAIN_JSON(""), EXPLAIN_JSON(", $18")};
-#define EXPLAIN(unprefixed)                                                                        \
-	"select x.relation, x.key, case when x.relation = 'answer' then null"                      \
-	" when x.before is null then 'new' when x.after is null then 'gone'"                       \
-	" else 'changed' end as change, c.k as column, x.before ->> c.k as before,"                \
-	" x.after ->> c.k as after"                                                                \
-	" from " EXPLAINED(unprefixed) " cross join lateral (select k, o from "                    \
-				       "jsonb_object_keys(coalesce(x.after, x.before))"            \
-				       " with ordinality as k (k, o) where x.before ->> k is "     \
-				       "distinct from x.after ->> k) c"                            \
-				       " order by x.n, c.o"
-static const char *const explain_sql[] = {EXPLAIN(""), EXPLAIN(", $18")};
+static const char explain_json_sql[] =
+    "select x.relation, x.key, x.before, x.after from " EXPLAINED " order by x.n";
+static const char explain_sql[] =
+    "select x.relation, x.key, case when x.relation = 'answer' then null"
+    " when x.before is null then 'new' when x.after is null then 'gone'"
+    " else 'changed' end as change, c.k as column, x.before ->> c.k as before,"
+    " x.after ->> c.k as after"
+    " from " EXPLAINED " cross join lateral (select k, o from "
+    "jsonb_object_keys(coalesce(x.after, x.before))"
+    " with ordinality as k (k, o) where x.before ->> k is "
+    "distinct from x.after ->> k) c"
+    " order by x.n, c.o";
 
 static const char stored_sql[] =
     "select d.merchant, b.body, d.outcome, d.rule, d.reason, d.detail, d.order_ref,"
@@ -65,29 +60,10 @@ static const char stored_sql[] =
     " from foloosi.deliveries d left join foloosi.bodies b on b.delivery_id = d.id"
     " where d.id = $1 order by b.created_at limit 1";
 
-/* README's "Order rules", the column "the delivery"; a test compares them. */
-static const char *const rules[] = {
-    [0] = "is no valid transfer",
-    [1] = "has the bytes of one that was recorded, duplicate or review",
-    [2] = "has another status than success or failed",
-    [3] = "has a number `TEST…`, and the merchant is live",
-    [4] = "names another order than its known transaction has",
-    [5] = "repeats what is known (status, amount, currency) in other bytes",
-    [6] = "success of a known success, other amount or currency",
-    [7] = "failed of a known success",
-    [8] = "failure without an order key",
-    [9] = "success without an order key",
-    [10] = "failure, order unknown or pending",
-    [11] = "failure, order in another state",
-    [12] = "success, order unknown",
-    [13] = "success, order pending, as expected",
-    [14] = "success, order pending, amount or currency differs",
-    [15] = "success, order cancelled by a failure",
-    [16] = "success, order cancelled by a person",
-    [17] = "success, order paid",
-    [18] = "success, order in review or verifying",
-    [19] = "has the payment reference of another transaction number",
-};
+/* The sentence of a rule; a delivery that is no transfer was decided by none of them. */
+static const char rule_sql[] =
+    "select format('rule %s: %s', $1::int, coalesce((select r.sentence from foloosi.rules r"
+    " where r.number = $1::int), 'is no valid transfer'))";
 
 struct subject {
 	struct pg_rows stored; /* the row of a delivery that is stored */
@@ -190,7 +166,7 @@ decode_subject(struct subject *s)
 
 /* The parameters of the transfer; all null if it is none. */
 static void
-set_parameters(struct pg *pg, const struct subject *s, const char *values[P__MAX])
+set_parameters(const struct subject *s, const char *values[P__MAX])
 {
 	for (size_t i = 0; i < P__MAX; i++)
 		values[i] = NULL;
@@ -199,9 +175,6 @@ set_parameters(struct pg *pg, const struct subject *s, const char *values[P__MAX
 	values[P_STATUS] = s->transfer.field[TRANSFER_STATUS];
 	values[P_ORDER] = merchant_order_ref(s->merchant, &s->transfer);
 	values[P_UNPREFIXED] = merchant_unprefixed(s->merchant, &s->transfer);
-	/* an older schema takes a key without the prefix for the order's */
-	if (pg_schema_version(pg) < UNPREFIXED_SINCE && values[P_ORDER] == NULL)
-		values[P_ORDER] = values[P_UNPREFIXED];
 	for (size_t i = TRANSFER_STATUS + 1; i < TRANSFER__MAX; i++)
 		values[P_FIELDS + i - 1] = s->transfer.field[i];
 }
@@ -219,7 +192,6 @@ print_rows(const struct pg_rows *rows, int columns, bool records)
 static int
 replay_delivery(struct pg *pg, const struct subject *s, bool json)
 {
-	const size_t today = pg_schema_version(pg) >= UNPREFIXED_SINCE;
 	const char *values[P__MAX];
 	struct pg_rows rows;
 	const char *outcome, *reason;
@@ -230,10 +202,10 @@ replay_delivery(struct pg *pg, const struct subject *s, bool json)
 		    s->id, s->fault);
 		return CTL_FAILED;
 	}
-	set_parameters(pg, s, values);
+	set_parameters(s, values);
 	values[P_SUBJECT] = s->id;
 	values[P_BODY] = values[P_UNPREFIXED]; /* which is the next one here */
-	if (pg_query(pg, replay_sql[today], P_BODY + today, values, &rows) != PG_OK) {
+	if (pg_query(pg, replay_sql, P_BODY + 1, values, &rows) != PG_OK) {
 		warnx("nothing was changed: %s", pg_error(pg));
 		return CTL_FAILED;
 	}
@@ -260,18 +232,25 @@ replay_delivery(struct pg *pg, const struct subject *s, bool json)
 	return code;
 }
 
+/* "rule 13: is a success, ..." on a line of its own; nothing for NULL. */
 static void
-print_rule(FILE *out, const char *number)
+print_rule(struct pg *pg, const char *indent, const char *number)
 {
-	size_t rule = number != NULL ? strtoul(number, NULL, 10) : 0;
+	struct pg_rows rows;
 
-	if (number != NULL && rule < sizeof rules / sizeof *rules)
-		fprintf(out, "rule %zu: %s\n", rule, rules[rule]);
+	if (number == NULL)
+		return;
+	if (pg_query(pg, rule_sql, 1, &number, &rows) != PG_OK) {
+		warnx("%s", pg_error(pg));
+		return;
+	}
+	printf("%s%s\n", indent, pg_value(&rows, 0, 0));
+	pg_rows_free(&rows);
 }
 
 /* What became of a stored one, and by which rule. */
 static void
-print_stored(const struct subject *s)
+print_stored(struct pg *pg, const struct subject *s)
 {
 	struct table_style style = table_style(stdout);
 	static const char *const names[] = {"outcome", "rule", "reason", "detail", "order_ref"};
@@ -283,8 +262,7 @@ print_stored(const struct subject *s)
 			table_text(stdout, &style, pg_value(&s->stored, 0, 2 + i));
 			putchar('\n');
 		}
-	fputs("  ", stdout);
-	print_rule(stdout, pg_value(&s->stored, 0, 3));
+	print_rule(pg, "  ", pg_value(&s->stored, 0, 3));
 	puts("\nIf it came now:");
 }
 
@@ -312,28 +290,26 @@ rule_of(const struct pg_rows *rows)
 static int
 explain_delivery(struct pg *pg, const struct subject *s, bool json)
 {
-	const size_t today = pg_schema_version(pg) >= UNPREFIXED_SINCE;
 	const char *values[P__MAX];
 	struct pg_rows rows;
 
-	set_parameters(pg, s, values);
+	set_parameters(s, values);
 	values[P_SUBJECT] = s->merchant->name;
 	values[P_BODY] = s->digits;
 	values[P_FAULT] = s->fault;
 	values[P_REPLAY] =
 	    s->id != NULL && strcmp(pg_value(&s->stored, 0, 7), "t") == 0 ? "yes" : "no";
 	if (json)
-		return ctl_print_query(pg, explain_json_sql[today], P_UNPREFIXED + today, values,
-			   true, false, NULL) < 0
+		return ctl_print_query(pg, explain_json_sql, P__MAX, values, true, false, NULL) < 0
 			   ? CTL_FAILED
 			   : CTL_OK;
-	if (pg_query(pg, explain_sql[today], P_UNPREFIXED + today, values, &rows) != PG_OK) {
+	if (pg_query(pg, explain_sql, P__MAX, values, &rows) != PG_OK) {
 		warnx("%s", pg_error(pg));
 		return CTL_FAILED;
 	}
 	if (s->id != NULL)
-		print_stored(s);
-	print_rule(stdout, rule_of(&rows));
+		print_stored(pg, s);
+	print_rule(pg, "", rule_of(&rows));
 	print_rows(&rows, pg_columns(&rows), false);
 	puts("\nNothing was changed: this was rolled back.");
 	pg_rows_free(&rows);

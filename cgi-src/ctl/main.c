@@ -54,6 +54,8 @@ static const struct subcommand *const subcommands[] = {
     &top_subcommand,
     &resolve_subcommand,
     &assign_subcommand,
+    &unassign_subcommand,
+    &refund_subcommand,
     &explain_subcommand,
     &replay_subcommand,
     &merchant_subcommand,

@@ -48,14 +48,24 @@ enum value {
 	V_LIMIT,
 	V_ID, /* arguments */
 	V_DECISION,
+	V_AMOUNT,
 	V_NOTE,
+	V_NEW,
+	V_WITHOUT_TRANSACTION,
 	V_MODE,
 	V_UNKNOWN_ORDERS,
 	V_LATE_SUCCESS,
 	V_VERIFY,
 	V_REMIND_AFTER,
+	V_SECOND_PAYMENT,
+	V_CANCEL_AFTER,
+	V_EXPIRE_AFTER,
+	V_RECURRING,
+	V_RENEWAL_GAP,
+	V_TIME_ZONE,
 	VALUE__MAX
 };
+#define PARAMETERS_MAX 12 /* of an act */
 
 /* One list. */
 struct part {
@@ -74,7 +84,7 @@ struct part {
 struct act {
 	const char *word; /* NULL: the subcommand itself */
 	const char *sql;
-	enum value values[8]; /* its parameters */
+	enum value values[PARAMETERS_MAX]; /* its parameters */
 	size_t count;
 	enum value arguments[3]; /* what follows the word on the command line */
 	size_t argument_count;
@@ -103,12 +113,18 @@ struct view {
 
 #define NEWEST_FIRST(id) " order by " id " desc limit $"
 
+/* Money of an order or a transaction, each before its currency. */
+#define MONEY(x)                                                                                   \
+	" " x ".amount::text as amount, " x ".refunded::text as refunded,"                         \
+	" " x ".money_left::text as money_left, " x ".currency"
+
 static const struct part orders_part = {
     .title = "orders",
     .sql =
 	"select o.id, " AT("coalesce(o.updated_at, o.created_at)") " as changed_at,"
-	" o.merchant, o.order_ref, o.state, o.amount::text as amount, o.currency, o.reason,"
+	" o.merchant, o.order_ref, o.state," MONEY("o") ", o.reason,"
 	" case when o.late then 'late' end as late,"
+	" " AT("case when o.state = 'pending' then o.cancel_at end") " as cancel_at,"
 	" o.decided_by, o.transaction_id"
 	" from foloosi.orders o"
 	" where true",
@@ -128,7 +144,7 @@ static const struct part transactions_part = {
     .title = "transactions",
     .sql =
 	"select t.id, " AT("t.created_at") " as created_at,"
-	" t.merchant, t.order_ref, t.state, t.amount::text as amount, t.currency,"
+	" t.merchant, t.order_ref, t.state," MONEY("t") ","
 	" t.transaction_no, t.payment_reference, t.transaction_message"
 	" from foloosi.transactions t"
 	" where true",
@@ -172,6 +188,7 @@ static const struct part deliveries_part = {
  * A remedy with a choice does nothing when it is pasted whole: it has no "|", and no subcommand takes ", or".
  */
 #define PLAIN_NAME(call) "coalesce(substring(a.remedy from '" call "[(]''([A-Za-z0-9._:-]+)'''), 'CONSUMER')"
+#define REFUND "'foloosictl refund ' || substring(a.remedy from 'record_refund[(]([0-9]+)') || ' AMOUNT --note WHY'"
 
 static const struct part attention_part = {
     .title = "attention",
@@ -179,13 +196,17 @@ static const struct part attention_part = {
 	"select a.kind, a.id, " AT("a.created_at") " as since,"
 	" a.merchant, a.order_ref, a.reason, a.detail,"
 	" case a.kind"
-	"  when 'order' then format('foloosictl resolve --id %s paid, or cancelled', a.id)"
-	"  when 'payback' then format('foloosictl paybacks settle %s', a.id)"
+	"  when 'order' then concat(case when a.remedy ~ 'cancel_due' then 'foloosictl cancel-due, or ' end,"
+	"   format('foloosictl resolve --id %s paid, or cancelled', a.id))"
+	"  when 'payback' then format('foloosictl paybacks settle %s, or withdraw', a.id)"
+	"  when 'refund' then " REFUND
+	"  when 'transaction' then null" /* only the worker can close it */
 	"  when 'event' then format('foloosictl events retry %s %s, or discard', " PLAIN_NAME("events") ", a.id)"
 	"  when 'consumer' then 'foloosictl events enable ' || " PLAIN_NAME("consumer") " || ', or drop'"
 	"  when 'delivery' then concat("
 	"   'foloosictl assign ' || substring(a.remedy from 'assign_transaction[(]([0-9]+)') || ' ORDER, or ',"
-	"   case when a.remedy ~ 'replay_delivery' then format('foloosictl replay %s, or ', a.id) end,"
+	"   " REFUND " || ', or ',"
+	"   case when a.remedy ~ 'replay_delivery' or a.reason = 'rejected' then format('foloosictl replay %s, or ', a.id) end,"
 	"   'foloosictl attention dismiss ', a.id)"
 	"  else a.remedy end as remedy"
 	" from foloosi.attention a"
@@ -216,11 +237,18 @@ static const struct part paybacks_part = {
     .empty = "No payback is open.",
 };
 
+#define POLICY(m)                                                                                  \
+	m ".merchant, " m ".mode, " m ".unknown_orders, " m ".late_success, " m ".verify, "        \
+	m ".second_payment, " m ".cancel_after::text as cancel_after,"                             \
+	" coalesce(" m ".expire_after::text, 'never') as expire_after,"                            \
+	" array_to_string(" m ".recurring, ',') as recurring,"                                     \
+	" " m ".renewal_gap::text as renewal_gap, " m ".time_zone,"                                \
+	" " m ".remind_after::text as remind_after"
+
 static const struct part merchant_part = {
     .title = "merchants",
     .sql =
-	"select m.merchant, m.mode, m.unknown_orders, m.late_success, m.verify,"
-	" m.remind_after::text as remind_after, m.rejected_per_hour,"
+	"select " POLICY("m") ", m.rejected_per_hour,"
 	" " AT("m.updated_at") " as updated_at"
 	" from foloosi.merchants m"
 	" where true",
@@ -237,11 +265,12 @@ static const struct part order_parts[] = {
     {
 	.title = "order",
 	.sql =
-	    "select o.merchant, o.order_ref, o.state, o.amount::text as amount, o.currency, o.reason,"
+	    "select o.merchant, o.order_ref, o.state," MONEY("o") ", o.reason,"
 	    " case when o.late then 'paid after a failure had cancelled it' end as late,"
 	    " o.id, o.transaction_id,"
 	    " " AT("o.created_at") " as created_at,"
 	    " " AT("o.registered_at") " as registered_at,"
+	    " " AT("case when o.state = 'pending' then o.cancel_at end") " as cancel_at,"
 	    " o.decided_by,"
 	    " " AT("o.decided_at") " as decided_at"
 	    " from foloosi.orders o"
@@ -253,12 +282,30 @@ static const struct part order_parts[] = {
     {
 	.title = "transactions",
 	.sql =
-	    "select t.id, t.state, t.amount::text as amount, t.currency,"
+	    "select t.id, t.state," MONEY("t") ","
 	    " t.transaction_no, t.payment_reference, t.transaction_message"
 	    " from foloosi.transactions t"
 	    " where true",
 	.tail = " order by t.id limit $",
 	.where = {[V_MERCHANT] = "t.merchant = $", [V_ORDER] = OF_ORDER("t.id", "t.order_ref")},
+    },
+    {
+	.title = "refunds",
+	.sql =
+	    "select r.id, " AT("r.created_at") " as created_at, r.transaction_id, coalesce(r.amount::text, 'all') as amount, r.currency,"
+	    " r.source, case when r.undone_at is not null then 'undone' when not r.believed then 'in doubt' end as doubt,"
+	    " r.said_by, r.note"
+	    " from foloosi.refunds r"
+	    " where true",
+	.tail = " order by r.id limit $",
+	.where = {
+	    [V_MERCHANT] = "r.merchant = $",
+	    [V_ORDER] = /* of its transactions, or of none, but naming it */
+		"r.id in (select x.id from foloosi.refunds x where x.order_named = $"
+		" union all"
+		" select x.id from foloosi.transactions t join foloosi.refunds x on x.transaction_id = t.id"
+		" where " OF_ORDER("t.id", "t.order_ref") ")",
+	},
     },
     {
 	.title = "paybacks",
@@ -360,7 +407,8 @@ static const struct part stats_parts[] = {
     {
 	.title = "orders",
 	.sql =
-	    "select o.merchant, o.state, o.currency, count(*) as orders, sum(o.amount)::text as amount"
+	    "select o.merchant, o.state, o.currency, count(*) as orders, sum(o.amount)::text as amount,"
+	    " sum(o.refunded)::text as refunded, sum(o.money_left)::text as money_left"
 	    " from foloosi.orders o"
 	    " where true",
 	.tail = " group by 1, 2, 3 order by 1, 2, 3 limit $",
@@ -447,16 +495,13 @@ static const struct part latest_part = {
 
 /* ---- acts ---- */
 
-#define ORDER_ROW(call)                                                                            \
-	"select o.id, o.merchant, o.order_ref, o.state, o.amount::text as amount, o.currency,"     \
-	" o.decided_by, o.transaction_id"                                                          \
-	" from " call " o"
+#define ORDER_ROW(call) "select o.id, o.merchant, o.order_ref, o.state," MONEY("o") ", o.decided_by, o.transaction_id from " call " o"
 
 static const struct act resolve_acts[] = {
     {
 	NULL,
-	ORDER_ROW("foloosi.resolve_order($1, $2, $3, $4)"),
-	{V_MERCHANT, V_ORDER, V_DECISION, V_NOTE}, 4,
+	ORDER_ROW("foloosi.resolve_order($1, $2, $3, $4, $5::text is not null)"),
+	{V_MERCHANT, V_ORDER, V_DECISION, V_NOTE, V_WITHOUT_TRANSACTION}, 5,
 	{V_ORDER, V_DECISION}, 2,
     },
 };
@@ -464,9 +509,24 @@ static const struct act resolve_acts[] = {
 static const struct act assign_acts[] = {
     {
 	NULL,
-	ORDER_ROW("foloosi.assign_transaction($1, $2, $3)"),
-	{V_ID, V_ORDER, V_NOTE}, 3,
+	/* a payment that is wholly refunded makes no order */
+	"select o.id, o.merchant, coalesce(o.order_ref, $2) as order_ref, coalesce(o.state::text, 'not created: the payment was refunded') as state,"
+	MONEY("o") ", o.transaction_id from foloosi.assign_transaction($1, $2, $3::text is not null, $4) o",
+	{V_ID, V_ORDER, V_NEW, V_NOTE}, 4,
 	{V_ID, V_ORDER}, 2,
+    },
+};
+
+static const struct act unassign_acts[] = {
+    {NULL, ORDER_ROW("foloosi.unassign_transaction($1, $2)"), {V_ID, V_NOTE}, 2, {V_ID}, 1},
+};
+
+static const struct act refund_acts[] = {
+    {
+	NULL,
+	"select t.id, t.merchant, t.order_ref, t.state," MONEY("t") " from foloosi.record_refund($1, $2, $3) t",
+	{V_ID, V_AMOUNT, V_NOTE}, 3,
+	{V_ID, V_AMOUNT}, 2,
     },
 };
 
@@ -479,39 +539,42 @@ static const struct act attention_acts[] = {
     },
 };
 
+#define PAYBACK_ACT(word)                                                                          \
+	{                                                                                          \
+		word,                                                                              \
+		"select p.id, p.merchant, p.order_ref, p.state, p.reason, p.amount::text as amount, p.currency," \
+		" p.settled_by, p.note from foloosi." word "_payback($1, $2) p",                   \
+		{V_ID, V_NOTE}, 2,                                                                 \
+		{V_ID}, 1,                                                                         \
+	}
+
 static const struct act paybacks_acts[] = {
-    {
-	"settle",
-	"select p.id, p.merchant, p.order_ref, p.state, p.reason, p.amount::text as amount, p.currency,"
-	" p.settled_by, p.note"
-	" from foloosi.settle_payback($1, $2) p",
-	{V_ID, V_NOTE}, 2,
-	{V_ID}, 1,
-    },
+    PAYBACK_ACT("settle"),
+    PAYBACK_ACT("withdraw"),
+    PAYBACK_ACT("reopen"),
 };
 
-#define POLICY_ROW                                                                                 \
-	"select s.merchant, s.mode, s.unknown_orders, s.late_success, s.verify,"                   \
-	" s.remind_after::text as remind_after from "
+/* What is not given is as m has it: the merchant's row, or one that set_merchant() made of its defaults. */
+#define MERCHANT_ACT(word, m)                                                                      \
+	{                                                                                          \
+		word,                                                                              \
+		"select " POLICY("s") " from " m ", foloosi.set_merchant(m.merchant,"              \
+		" coalesce($2, m.mode), coalesce($3, m.unknown_orders), coalesce($4, m.late_success)," \
+		" coalesce($5, m.verify), coalesce($6::interval, m.remind_after), coalesce($7, m.second_payment)," \
+		" coalesce($8::interval, m.cancel_after),"                                         \
+		" case when $9::text is null then m.expire_after else nullif($9, 'never')::interval end," \
+		" coalesce((select array_agg(ltrim(p)) from unnest(string_to_array($10, ',')) p),"  \
+		"  case when $10 = '' then '{}' else m.recurring end),"                            \
+		" coalesce($11::interval, m.renewal_gap), coalesce($12, m.time_zone)) s",          \
+		{V_MERCHANT, V_MODE, V_UNKNOWN_ORDERS, V_LATE_SUCCESS, V_VERIFY, V_REMIND_AFTER,   \
+		 V_SECOND_PAYMENT, V_CANCEL_AFTER, V_EXPIRE_AFTER, V_RECURRING, V_RENEWAL_GAP, V_TIME_ZONE}, 12, \
+		{V_MERCHANT}, 1,                                                                   \
+	}
 
 static const struct act merchant_acts[] = {
-    {
-	"add",
-	POLICY_ROW "foloosi.set_merchant($1, coalesce($2, 'live'), coalesce($3, 'accept'),"
-	" coalesce($4, 'pay'), coalesce($5, 'off'), coalesce($6::interval, '3 days')) s"
-	" where not exists (select from foloosi.merchants m where m.merchant = $1)",
-	{V_MERCHANT, V_MODE, V_UNKNOWN_ORDERS, V_LATE_SUCCESS, V_VERIFY, V_REMIND_AFTER}, 6,
-	{V_MERCHANT}, 1,
-    },
-    {
-	"set",
-	POLICY_ROW "foloosi.merchants m, foloosi.set_merchant(m.merchant, coalesce($2, m.mode),"
-	" coalesce($3, m.unknown_orders), coalesce($4, m.late_success), coalesce($5, m.verify),"
-	" coalesce($6::interval, m.remind_after)) s"
-	" where m.merchant = $1",
-	{V_MERCHANT, V_MODE, V_UNKNOWN_ORDERS, V_LATE_SUCCESS, V_VERIFY, V_REMIND_AFTER}, 6,
-	{V_MERCHANT}, 1,
-    },
+    MERCHANT_ACT("add", "(select $1::text as name where not exists (select from foloosi.merchants k where k.merchant = $1)) n,"
+			" foloosi.set_merchant(n.name) m"),
+    MERCHANT_ACT("set", "(select * from foloosi.merchants k where k.merchant = $1) m"),
 };
 
 /* ---- ids ---- */
@@ -556,13 +619,34 @@ add_condition(FILE *sql, const char *condition, size_t number)
 			putc(*condition, sql);
 }
 
+/* In a list, what is left of money is shown where it is not all of it. */
+static void
+hide_untouched_money(struct table *t, size_t first)
+{
+	size_t amount = t->columns, left = t->columns;
+
+	for (size_t c = 0; c < t->columns; c++) {
+		amount = strcmp(t->names[c], "amount") == 0 ? c : amount;
+		left = strcmp(t->names[c], "money_left") == 0 ? c : left;
+	}
+	for (size_t r = first; amount < t->columns && left < t->columns && r < t->rows; r++) {
+		char **cells = t->cells + r * t->columns;
+
+		if (cells[amount] != NULL && cells[left] != NULL &&
+		    strcmp(cells[amount], cells[left]) == 0) {
+			free(cells[left]);
+			cells[left] = NULL;
+		}
+	}
+}
+
 /* One query of a list: its SQL with the conditions for all values that are given. */
 static bool
 query_part(
     struct pg *s, const struct part *p, const char *const *values, bool json, struct table *t)
 {
 	const char *given[VALUE__MAX + 1];
-	size_t n = 0, len;
+	size_t n = 0, len, rows = t->rows;
 	char *text;
 	FILE *sql = open_memstream(&text, &len);
 	bool ok;
@@ -584,6 +668,8 @@ query_part(
 	if (fclose(sql) != 0)
 		abort();
 	ok = ctl_query(s, text, n, given, json, t);
+	if (ok && !json && !p->records)
+		hide_untouched_money(t, rows);
 	free(text);
 	return ok;
 }
@@ -699,11 +785,19 @@ static const struct {
     {"limit", V_LIMIT},
     {"id", V_ID},
     {"note", V_NOTE},
+    {"new", V_NEW},
+    {"without-transaction", V_WITHOUT_TRANSACTION},
     {"mode", V_MODE},
     {"unknown-orders", V_UNKNOWN_ORDERS},
     {"late-success", V_LATE_SUCCESS},
     {"verify", V_VERIFY},
     {"remind-after", V_REMIND_AFTER},
+    {"second-payment", V_SECOND_PAYMENT},
+    {"cancel-after", V_CANCEL_AFTER},
+    {"expire-after", V_EXPIRE_AFTER},
+    {"recurring", V_RECURRING},
+    {"renewal-gap", V_RENEWAL_GAP},
+    {"time-zone", V_TIME_ZONE},
 };
 #define OPTIONS (sizeof options / sizeof *options)
 
@@ -809,7 +903,7 @@ static int
 run_act(const struct subcommand *self, struct pg *s, const struct act *a, const char **values,
     bool json)
 {
-	const char *parameters[8] = {NULL};
+	const char *parameters[PARAMETERS_MAX] = {NULL};
 	struct pg_rows order = {0};
 	long count;
 
@@ -962,7 +1056,7 @@ const struct subcommand orders_subcommand = {
     .arguments = "",
     .summary = "list orders, the newest first",
     .options = CTL_OPTIONS(CTL_DATABASE, CTL_JSON, MERCHANT,
-	STATE("pending verifying paid cancelled review"), SINCE, LIMIT, BEFORE),
+	STATE("pending verifying paid refunded cancelled review"), SINCE, LIMIT, BEFORE),
     .run = run_query,
     .arg = &(const struct view){.parts = &orders_part, .count = 1},
 };
@@ -982,7 +1076,8 @@ const struct subcommand transactions_subcommand = {
     .name = "transactions",
     .arguments = "",
     .summary = "list transactions, the newest first",
-    .options = CTL_OPTIONS(CTL_DATABASE, CTL_JSON, MERCHANT, STATE("captured failed verifying"),
+    .options = CTL_OPTIONS(CTL_DATABASE, CTL_JSON, MERCHANT,
+	STATE("captured failed verifying denied unknown test"),
 	{"order", 0, "ORDER", "of this order", NULL},
 	{"number", 0, "NO", "the one with this transaction_no", NULL}, SINCE, LIMIT, BEFORE),
     .run = run_query,
@@ -1005,7 +1100,8 @@ const struct subcommand attention_subcommand = {
     .arguments = "[list | dismiss ID]",
     .summary = "list the open cases and what closes each; take a delivery off the list",
     .options = CTL_OPTIONS(CTL_DATABASE, CTL_JSON, MERCHANT,
-	{"kind", 0, "KIND", NULL, "order payback delivery event consumer"}, LIMIT, CTL_NOTE),
+	{"kind", 0, "KIND", NULL, "order payback delivery refund transaction event consumer"},
+	LIMIT, CTL_NOTE),
     .run = run_query,
     .arg = &(const struct view){.parts = &attention_part,
 	.count = 1,
@@ -1015,8 +1111,8 @@ const struct subcommand attention_subcommand = {
 
 const struct subcommand paybacks_subcommand = {
     .name = "paybacks",
-    .arguments = "[list | settle ID]",
-    .summary = "list money that must go back; note that it did",
+    .arguments = "[list | settle ID | withdraw ID | reopen ID]",
+    .summary = "list money that must go back; note that it did, or need not; undo that",
     .options = CTL_OPTIONS(CTL_DATABASE, CTL_JSON, MERCHANT,
 	{"state", 0, "STATE", "(default: due and check, the open ones)", "due check settled all"},
 	SINCE, LIMIT, BEFORE, CTL_NOTE),
@@ -1046,7 +1142,10 @@ const struct subcommand resolve_subcommand = {
     .summary = "decide an order: paid or cancelled",
     .options = CTL_OPTIONS(CTL_DATABASE, CTL_JSON,
 	{"merchant", 0, "NAME", "whose, if several have an order of this name", NULL},
-	{"id", 0, "ID", "the order with this id, as attention lists it", NULL}, CTL_NOTE),
+	{"id", 0, "ID", "the order with this id, as attention lists it", NULL},
+	{"without-transaction", 0, NULL, "it was paid in another way: no transaction pays it",
+	    NULL},
+	CTL_NOTE),
     .run = run_query,
     .arg =
 	&(const struct view){
@@ -1057,9 +1156,29 @@ const struct subcommand assign_subcommand = {
     .name = "assign",
     .arguments = "TRANSACTION-ID ORDER",
     .summary = "give a transaction without an order its order",
-    .options = CTL_OPTIONS(CTL_DATABASE, CTL_JSON, CTL_NOTE),
+    .options = CTL_OPTIONS(CTL_DATABASE, CTL_JSON,
+	{"new", 0, NULL, "the order may be one that is not known yet", NULL}, CTL_NOTE),
     .run = run_query,
     .arg = &(const struct view){.acts = assign_acts, .act_count = COUNT(assign_acts)},
+};
+
+const struct subcommand unassign_subcommand = {
+    .name = "unassign",
+    .arguments = "TRANSACTION-ID",
+    .summary = "take back assign, if nothing came to the order since",
+    .options = CTL_OPTIONS(CTL_DATABASE, CTL_JSON, CTL_NOTE),
+    .run = run_query,
+    .arg = &(const struct view){.acts = unassign_acts, .act_count = COUNT(unassign_acts)},
+};
+
+const struct subcommand refund_subcommand = {
+    .name = "refund",
+    .arguments = "TRANSACTION-ID AMOUNT",
+    .summary = "note how much of a transaction's money went back, whatever the provider said",
+    .options = CTL_OPTIONS(CTL_DATABASE, CTL_JSON, CTL_NOTE),
+    .help = "  AMOUNT                     all of it so far, in its currency; 0: nothing did\n",
+    .run = run_query,
+    .arg = &(const struct view){.acts = refund_acts, .act_count = COUNT(refund_acts)},
 };
 
 const struct subcommand merchant_subcommand = {
@@ -1069,11 +1188,21 @@ const struct subcommand merchant_subcommand = {
     .options = CTL_OPTIONS(CTL_DATABASE, CTL_JSON, {"mode", 0, "MODE", NULL, "live test"},
 	{"unknown-orders", 0, "WHAT", NULL, "accept review"},
 	{"late-success", 0, "WHAT", NULL, "pay review"}, {"verify", 0, "HOW", NULL, "off callback"},
+	{"second-payment", 0, "WHAT", NULL, "due check"},
+	{"cancel-after", 0, "TIME", "how long a failure waits before it cancels its order; 0: not",
+	    NULL},
+	{"expire-after", 0, "TIME",
+	    "after which a registered order that is not paid is cancelled; never", NULL},
+	{"recurring", 0, "PREFIXES", "of order keys of subscriptions, with commas between", NULL},
+	{"renewal-gap", 0, "TIME", "payments of a subscription within it are a repeat", NULL},
+	{"time-zone", 0, "NAME", "as Asia/Dubai", NULL},
 	{"remind-after", 0, "TIME", "as '3 days': then a payback's event comes again; 0: never",
 	    NULL},
 	LIMIT),
-    .help = "  add NAME                   what is not given is the first of each, and 3 days\n"
-	    "  set NAME                   what is not given stays as it is\n",
+    .help =
+	"  add NAME                   what is not given: the first of each; 0, never,\n"
+	"                             FLSSUB_, 1 day, UTC, 3 days\n"
+	"  set NAME                   what is not given stays as it is\n",
     .run = run_query,
     .arg = &(const struct view){.parts = &merchant_part,
 	.count = 1,

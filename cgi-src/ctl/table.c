@@ -202,7 +202,7 @@ table_colour(const char *word)
 	    {"\033[33m",
 		{"review", "verifying", "check", "waiting", "warning", "paused", "pending"}},
 	    {"\033[31m", {"due", "rejected", "dead", "disabled", "failed", "red", "cancelled"}},
-	    {"\033[2m", {"duplicate", "ignored"}},
+	    {"\033[2m", {"duplicate", "ignored", "refunded"}},
 	};
 
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)

@@ -37,7 +37,7 @@ static const struct {
     [PG_HANDLER] = {"foloosi-webhook", 1, SCHEMA_NEWEST, "upgrade foloosi-webhook"},
     [PG_MONITOR] = {"foloosi-webhook", 0, 0, NULL}, /* its role may not */
     [PG_WORKER] = {"foloosi-worker", 6, SCHEMA_NEWEST, "upgrade foloosi-worker"},
-    [PG_OPERATOR] = {"foloosictl", 6, SCHEMA_NEWEST, "upgrade foloosictl"},
+    [PG_OPERATOR] = {"foloosictl", 11, SCHEMA_NEWEST, "upgrade foloosictl"},
     [PG_MIGRATE] = {"foloosictl", 0, 0, NULL}, /* it makes the version */
 };
 
@@ -574,10 +574,4 @@ pg_check_version(struct pg *pg, int version, int64_t deadline)
 	    newest);
 	pg->remedy = version < oldest ? MIGRATE : programs[pg->program].upgrade;
 	return PG_SCHEMA;
-}
-
-int
-pg_schema_version(const struct pg *pg)
-{
-	return pg->version;
 }

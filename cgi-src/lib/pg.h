@@ -50,9 +50,6 @@ enum pg_status {
  */
 struct pg *pg_new(enum pg_program, const char *conninfo);
 
-/* The version of the schema that the program has asked for when it connected; 0: it does not, or has not. */
-int pg_schema_version(const struct pg *);
-
 /* Is a connection open, as far as is known without asking the server? */
 bool pg_connected(const struct pg *);
 

@@ -22,14 +22,17 @@ begin
             using errcode = 'object_not_in_prerequisite_state', hint = 'What waits: table foloosi.attention.';
     elsif exists (select from foloosi.paybacks x where x.id = p_id) then
         raise exception '% is a payback', p_id using errcode = 'wrong_object_type',
-            hint = 'Close it with foloosi.settle_payback(id, note).';
-    elsif exists (select from foloosi.orders x where x.state in ('review', 'verifying') and x.id = p_id) then
+            hint = 'Close it with foloosi.settle_payback(id, note) or foloosi.withdraw_payback(id, note).';
+    elsif exists (select from foloosi.orders x where x.state in ('review', 'verifying', 'pending') and x.id = p_id) then
         raise exception '% is an order', p_id using errcode = 'wrong_object_type',
             hint = 'Decide it with foloosi.resolve_order(merchant, order_ref, state, note).';
+    elsif exists (select from foloosi.refunds x where x.id = p_id) then
+        raise exception '% is a refund', p_id using errcode = 'wrong_object_type',
+            hint = 'Say how much went back with foloosi.record_refund(transaction_id, amount, note).';
     else
         raise exception 'nothing with the id % waits for a person', p_id using errcode = 'no_data_found',
             hint = 'What waits: table foloosi.attention.';
     end if;
 end $$;
 comment on function foloosi.dismiss_attention(bigint, text) is
-'Take a delivery out of foloosi.attention. Parameters: delivery''s id, note. Errors: the delivery does not wait (who dismissed it and when, if a person did); it is a payback or an order (with the function that closes it); there is no such thing. Tables: deliveries, decisions (written).';
+'Take a delivery out of foloosi.attention. Parameters: delivery''s id, note. Errors: the delivery does not wait (who dismissed it and when, if a person did); it is a payback, an order or a refund (with the function that closes it); there is no such thing. Tables: deliveries, decisions (written).';

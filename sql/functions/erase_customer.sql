@@ -59,6 +59,7 @@ declare
     bodies    bigint[];
     details   record;
     notes     bigint[];
+    refunds   bigint[];
     paybacks  bigint[];
     done      foloosi.erasures;
 begin
@@ -79,12 +80,13 @@ begin
     select array_agg(d.digest) as digests, array_agg(d.id) as ids into details from foloosi.deliveries d where d.detail ~* pattern;
     notes := array(select c.id from foloosi.decisions c where c.note ~* pattern);
     paybacks := array(select p.id from foloosi.paybacks p where p.note ~* pattern);
+    refunds := array(select r.id from foloosi.refunds r where r.note ~* pattern);
 
     done.erased_by := session_user;
     done.note := erase_customer.note;
     done.transactions := cardinality(payments);
     done.bodies := cardinality(bodies);
-    done.texts := cardinality(messages) + coalesce(cardinality(details.ids), 0) + cardinality(notes) + cardinality(paybacks);
+    done.texts := cardinality(messages) + coalesce(cardinality(details.ids), 0) + cardinality(notes) + cardinality(paybacks) + cardinality(refunds);
     done.created_at := now();
     if dry_run or done.transactions + done.bodies + done.texts = 0 then
         return done;
@@ -102,9 +104,10 @@ begin
     where d.digest = any (details.digests) and d.id = any (details.ids);
     update foloosi.decisions c set note = regexp_replace(c.note, pattern, erased, 'gi') where c.id = any (notes);
     update foloosi.paybacks p set note = regexp_replace(p.note, pattern, erased, 'gi') where p.id = any (paybacks);
+    update foloosi.refunds r set note = regexp_replace(r.note, pattern, erased, 'gi') where r.id = any (refunds);
     done.id := nextval('foloosi.id_seq');
     insert into foloosi.erasures select done.*;
     return done;
 end $$;
 comment on function foloosi.erase_customer(text[], text, boolean) is
-'Take a customer''s personal data out: mask the transactions that name the customer, delete the raw bytes that do, blank the name in notes, details and messages; keep the books and the digests. Parameters: customers: e-mail addresses and phone numbers as the payload spells them, in any case; note for the audit row, which must not name the customer; dry_run: only count. Returns the row of foloosi.erasures; its id is null if nothing was written, because it was a dry run or nothing was found. An order''s own number stays. Errors: what is neither address nor number; the note. Calls: customer_pattern, body_text, unless_personal. Tables: transactions, bodies, deliveries, decisions, paybacks, erasures (written).';
+'Take a customer''s personal data out: mask the transactions that name the customer, delete the raw bytes that do, blank the name in notes, details and messages; keep the books and the digests. Parameters: customers: e-mail addresses and phone numbers as the payload spells them, in any case; note for the audit row, which must not name the customer; dry_run: only count. Returns the row of foloosi.erasures; its id is null if nothing was written, because it was a dry run or nothing was found. An order''s own number stays. Errors: what is neither address nor number; the note. Calls: customer_pattern, body_text, unless_personal. Tables: transactions, bodies, deliveries, decisions, paybacks, refunds, erasures (written).';

@@ -26,7 +26,7 @@ begin
             from foloosi.attention a group by 1, 2
             union all
             select m.merchant, k, 0, null
-            from foloosi.merchants m, unnest(array['order', 'payback', 'refund', 'delivery', 'event', 'consumer']) k
+            from foloosi.merchants m, unnest(array['order', 'payback', 'delivery', 'refund', 'transaction', 'event', 'consumer']) k
         ), t as (
             select w.merchant, w.kind, sum(w.n)::float8 as n, coalesce(extract(epoch from now() - min(w.oldest)), 0)::float8 as age
             from w group by 1, 2

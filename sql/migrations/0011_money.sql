@@ -15,6 +15,7 @@ drop function if exists foloosi.register_order(text, text, numeric, text), foloo
     foloosi.money_went_back(foloosi.paybacks), foloosi.reference_owner(text, text),
     foloosi.replay_transfer(bigint, text, text, text, text, numeric, text, text, text, text, text, text, text, text),
     foloosi.explain_delivery(text, text, text, text, text, numeric, text, text, text, text, text, text, text, text, bytea, text, boolean),
+    foloosi.rows_of_delivery(text, bytea, text, bigint, bigint, bigint),
     foloosi.set_merchant(text, text, text, text, text, interval), foloosi.verify_transaction(bigint, text, numeric, text, text),
     foloosi.next_mails(text, int, interval), foloosi.begin_reconciliation(text, date, date),
     foloosi.record_reconciled(bigint, text[], text[], numeric[], text[], text[], text[]);
@@ -185,7 +186,9 @@ comment on column foloosi.refunds.note is 'What the person wrote.';
 comment on column foloosi.refunds.created_at is 'When it was said.';
 comment on column foloosi.refunds.undone_at is 'When the person took it back; null: it holds.';
 
--- ---------------------------------------------------------------- paybacks, decisions
+-- ---------------------------------------------------------------- deliveries, paybacks, decisions
+
+comment on column foloosi.deliveries.rule is 'The number of the row of foloosi.rules that decided; 0: none, it was rejected; null: the database refused it.';
 
 comment on column foloosi.paybacks.reason is 'double_payment, order_closed, status_contradiction, captured_though_failed, renewal; or withdrawn: nothing has to go back.';
 comment on column foloosi.paybacks.amount is 'How much has to go back: what was left of the transaction when it was last looked at.';

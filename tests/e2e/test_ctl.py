@@ -18,7 +18,7 @@ import time
 
 import pytest
 
-from support import stack
+from support import rules, stack
 from support.processes import frozen
 from support.site import HttpFront, Request, Site, encode, scratch, transfer
 
@@ -30,7 +30,8 @@ HOSTILE = [
 ]
 # what controls a terminal, or misleads a reader
 HARMFUL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
-BOOKS = ["deliveries", "transactions", "orders", "other_transactions", "paybacks", "events", "bodies", "rejections", "decisions"]
+BOOKS = ["deliveries", "transactions", "orders", "other_transactions", "refunds", "paybacks", "events", "bodies", "rejections",
+         "decisions"]
 PERSONAL = ["customer@example.com", "555534533", "1111"]
 
 
@@ -166,7 +167,7 @@ def test_since_finds_the_first_of_its_time(shop):
 NONSENSE = [
     ["orders", "--state", "lost"], ["orders", "--limit", "0"], ["orders", "--before", "x"], ["orders", "--number", "1"], ["orders", "A"],
     ["order"], ["order", "A", "B"], ["resolve", "A"], ["resolve", "A", "maybe"], ["assign", "x", "A"], ["attention", "dismiss"],
-    ["paybacks", "settle"], ["merchant", "add"], ["stats", "--state", "paid"], ["explain"], ["replay", "x"], ["secret", "new", "rope"],
+    ["paybacks", "settle"], ["paybacks", "reopen", "x"], ["refund", "1"], ["refund", "x", "1", "--note", "n"], ["unassign"], ["unassign", "1", "--new"], ["merchant", "add"], ["stats", "--state", "paid"], ["explain"], ["replay", "x"], ["secret", "new", "rope"],
     ["secret"], ["completion", "fish"], ["nginx-snippet", "--part", "tail"], ["check", "more"], ["top", "more"], ["nothing"],
 ]
 
@@ -235,6 +236,7 @@ def test_every_remedy_that_attention_names_works(shop):
     shop.query("select foloosi.record_delivery('shop', 'success', null, 'KEYLESS', amount => 11, currency => 'AED')")
     shop.query("select foloosi.record_delivery('shop', 'success', 'T', 'TEST-1', amount => 11, currency => 'AED')")
     shop.query("select foloosi.record_delivery('shop', 'chargeback', 'C', 'C-1', amount => 11, currency => 'AED')")
+    shop.query("select foloosi.record_delivery('shop', status, 'MORE', 'M-1', amount => amount, currency => 'AED') from (values ('success', 11), ('refund', 12)) v (status, amount)")
     shop.query("select foloosi.record_delivery('shop', 'success', 'DOUBLE', 'DO-' || n, amount => 11, currency => 'AED') from generate_series(1, 2) n")
     shop.query("select foloosi.add_consumer('erp', 'shop'), foloosi.disable_consumer('erp', 'gone')")
     waiting = shop.json("attention")
@@ -243,12 +245,13 @@ def test_every_remedy_that_attention_names_works(shop):
         first, *rest = w["remedy"].split(", or ")
         argv = shlex.split(first)
         assert argv[0] == "foloosictl"
-        if rest and w["kind"] != "payback":  # pasted whole, without a choice, it does nothing
+        if rest:  # pasted whole, without a choice, it does nothing
             pasted = subprocess.run(["sh", "-c", "foloosictl() { \"$CTL\" \"$@\"; }; " + w["remedy"]], capture_output=True, text=True,
                                     env={**shop.env, "CTL": str(CTL)})
             assert pasted.returncode == 2 and pasted.stdout == "" and "usage: foloosictl" in pasted.stderr, pasted
-        argv = ["ASSIGNED-" + str(w["id"]) if a == "ORDER" else a for a in argv[1:]]
-        shop.ctl(*argv, *(["--note", "seen"] if "dismiss" in argv else []))
+        argv = ["ASSIGNED-" + str(w["id"]) if a == "ORDER" else "11" if a == "AMOUNT" else a for a in argv[1:]]
+        argv += {"assign": ["--new"], "refund": [], "events": []}.get(argv[0], ["--note", "seen"])
+        shop.ctl(*argv)
         left = [(x["kind"], x["id"]) for x in shop.json("attention")]
         if w["kind"] == "delivery" and rest and (w["kind"], w["id"]) in left:
             shop.ctl(*shlex.split(rest[-1])[1:], "--note", "seen")
@@ -266,6 +269,136 @@ def test_resolve(shop):
     assert "no transaction" in shop.ctl("assign", 999999999, "X", code=1)
     assert "no payback" in shop.ctl("paybacks", "settle", 999999999, code=1)
     assert "belongs to order" in shop.ctl("assign", shop.json("transactions", "--number", "NO-1")[0]["id"], "X", code=1)
+
+
+def one(shop, order, *numbers, status="success", amount=100):
+    """A delivery for each number; the ids of their transactions."""
+    for number in numbers:
+        shop.query("select foloosi.record_delivery('shop', %s, %s, %s, amount => %s, currency => 'AED')", [status, order, number, amount])
+    return [shop.query("select id from foloosi.transactions where transaction_no = %s", [number])[0][0] for number in numbers]
+
+
+def test_refunded_money_and_what_is_left(shop):
+    transaction, = one(shop, "MONEY", "MO-1")
+    assert [(o["refunded"], o["money_left"]) for o in shop.json("orders", "--limit", 1)] == [(None, "100")]
+    one(shop, "MONEY", "MO-1", status="refund", amount=30)
+    assert [(o["order_ref"], o["state"], o["refunded"], o["money_left"]) for o in shop.json("orders", "--limit", 1)] == [("MONEY", "paid", "30", "70")]
+    assert [(t["refunded"], t["money_left"]) for t in shop.json("transactions", "--number", "MO-1")] == [("30", "70")]
+    assert re.search(r"100\.00 +30\.00 +70\.00 +AED", shop.ctl("orders", "--limit", 1))
+    assert "amount and note are required" in shop.ctl("refund", transaction, 100, code=1)
+    assert "cannot have gone back" in shop.ctl("refund", transaction, 101, "--note", "n", code=1)
+    assert "numeric" in shop.ctl("refund", transaction, "AMOUNT", "--note", "n", code=1)
+    done = shop.json("refund", transaction, 100, "--note", "in the panel")
+    assert (done["id"], done["state"], done["refunded"], done["money_left"]) == (transaction, "captured", "100", "0")
+    assert shop.json("orders", "--state", "refunded")[0]["order_ref"] == "MONEY"
+    o = shop.json("order", "MONEY")
+    assert (o["order"]["state"], o["order"]["refunded"], o["order"]["money_left"]) == ("refunded", "100", "0")
+    assert [(r["transaction_id"], r["amount"], r["source"], r["said_by"], r["note"]) for r in o["refunds"]] == [
+        (transaction, "30", "delivery", None, None), (transaction, "100", "person", "foloosi_operator", "in the panel")]
+    assert [(x["what"], x["change"], x["person"]) for x in o["timeline"] if x["what"] == "refund"] == [("refund", "paid to refunded", "foloosi_operator")]
+    assert [x["said"] for x in o["timeline"] if x["what"] == "event"] == ["order.success", "order.refund", "order.refund"]
+    assert "100.00" in shop.ctl("order", "MONEY")
+    shop.ctl("refund", transaction, 0, "--note", "the chargeback was won")
+    assert shop.order("MONEY")[0] == "review"
+    assert ("AED", "1") in [(x["currency"], str(x["orders"])) for x in shop.json("stats")["orders"] if x["state"] == "review" and x["money_left"] == "100"]
+    shop.ctl("resolve", "MONEY", "paid")
+    assert shop.order("MONEY")[0] == "paid"
+
+
+def test_a_refund_that_found_nothing_is_shown_with_the_order_that_it_names(shop):
+    one(shop, "STRAY", "ST-1")
+    one(shop, "STRAY", "ST-2", status="refund")
+    o = shop.json("order", "STRAY")
+    assert [t["transaction_no"] for t in o["transactions"]] == ["ST-1"] and [r["amount"] for r in o["refunds"]] == ["100"]
+    for w in shop.json("attention"):
+        if w["order_ref"] == "STRAY" or w["reason"] == "refund_unknown":
+            shop.ctl("attention", "dismiss", w["id"])
+
+
+def test_paybacks_are_settled_withdrawn_and_reopened(shop):
+    _, second = one(shop, "BACK", "BA-1", "BA-2")
+    p, = [x for x in shop.json("paybacks") if x["order_ref"] == "BACK"]
+    assert (p["state"], p["amount"], p["transaction_id"]) == ("due", "100", second)
+    done = shop.json("paybacks", "withdraw", p["id"], "--note", "a gift")
+    assert (done["state"], done["reason"], done["settled_by"], done["note"]) == ("settled", "withdrawn", "foloosi_operator", "a gift")
+    assert re.search("was withdrawn by foloosi_operator at", shop.ctl("paybacks", "settle", p["id"], code=1))
+    assert shop.json("paybacks", "reopen", p["id"], "--note", "no gift")["state"] == "check"
+    assert "is open" in shop.ctl("paybacks", "reopen", p["id"], code=1)
+    assert shop.json("paybacks", "settle", p["id"])["state"] == "settled"
+    assert [t["money_left"] for t in shop.json("order", "BACK")["transactions"]] == ["100", "0"]
+    assert shop.json("paybacks", "reopen", p["id"])["amount"] == "100"
+    assert [t["money_left"] for t in shop.json("order", "BACK")["transactions"]] == ["100", "100"]
+    shop.ctl("paybacks", "settle", p["id"])
+    acts = [x["what"] for x in shop.json("order", "BACK")["timeline"] if x["person"]]
+    assert acts == ["withdraw", "reopen", "settle", "reopen", "settle"]
+
+
+def test_assign_and_unassign(shop):
+    for number in ("AS-1", "AS-2"):
+        shop.query("select foloosi.record_delivery('shop', 'success', null, %s, amount => 7, currency => 'AED')", [number])
+    new, taken = [shop.json("transactions", "--number", n)[0]["id"] for n in ("AS-1", "AS-2")]
+    assert "has no order" in shop.ctl("assign", new, "FRESH", code=1)
+    assert shop.order("FRESH") is None
+    done = shop.json("assign", new, "FRESH", "--new", "--note", "by phone")
+    assert (done["order_ref"], done["state"], done["money_left"], done["transaction_id"]) == ("FRESH", "paid", "7", new)
+    assert shop.json("assign", taken, "FRESH")["state"] == "paid"
+    assert "has moved on" in shop.ctl("unassign", new, code=1)
+    assert shop.json("unassign", taken, "--note", "not this one")["state"] == "paid"
+    assert "was not assigned" in shop.ctl("unassign", taken, code=1)
+    assert [x["what"] for x in shop.json("order", "FRESH")["timeline"] if x["person"]] == ["assign", "assign", "unassign"]
+    shop.query("update foloosi.deliveries set attention = false where attention")
+
+
+def test_a_refunded_payment_makes_no_order(shop):
+    shop.query("select foloosi.record_delivery('shop', status, null, 'GONE-1', amount => 7, currency => 'AED') from unnest(array['success', 'refund']) status")
+    transaction = shop.json("transactions", "--number", "GONE-1")[0]["id"]
+    done = shop.json("assign", transaction, "NEVER", "--new")
+    assert (done["id"], done["order_ref"], done["state"]) == (None, "NEVER", "not created: the payment was refunded")
+    assert shop.order("NEVER") is None
+    shop.query("update foloosi.deliveries set attention = false where attention")
+
+
+def test_resolve_without_transaction(shop):
+    shop.query("select foloosi.register_order('shop', 'CASH', 100, 'AED')")
+    wrong, = one(shop, "CASH", "CA-1", amount=50)
+    assert "a note is required" in shop.ctl("resolve", "CASH", "paid", code=1)
+    done = shop.json("resolve", "CASH", "paid", "--without-transaction", "--note", "cash")
+    assert (done["state"], done["transaction_id"]) == ("paid", None)
+    p, = [x for x in shop.json("paybacks") if x["order_ref"] == "CASH"]
+    assert p["transaction_id"] == wrong
+    shop.ctl("paybacks", "settle", p["id"])
+    assert shop.order("CASH")[0] == "paid"
+
+
+def test_what_is_overdue_or_in_doubt_waits(shop):
+    before = [(w["kind"], w["id"]) for w in shop.json("attention")]
+    shop.query("select foloosi.set_merchant('asks', verify => 'callback')")
+    shop.query("select foloosi.register_order('shop', 'OVERDUE', 10, 'AED', now() - interval '11 minutes'),"
+               " foloosi.register_order('shop', 'SOON', 10, 'AED', now() - interval '9 minutes')")
+    shop.query("select foloosi.record_delivery('asks', 'success', 'ASKED', 'ASK-' || n, amount => 11, currency => 'AED') from generate_series(1, 2) n")
+    doubted, = one(shop, "DOUBTED", "DOU-1")
+    shop.query("insert into foloosi.refunds (merchant, transaction_id, amount, currency, source, believed) values ('shop', %s, 100, 'AED', 'provider', false)", [doubted])
+    late = "update foloosi.{} set created_at = now() - interval '2 hours', updated_at = now() - interval '2 hours' where merchant = 'asks'"
+    shop.query(late.format("orders")), shop.query(late.format("transactions"))
+    waiting = [w for w in shop.json("attention") if (w["kind"], w["id"]) not in before]
+    assert sorted((w["kind"], w["order_ref"], w["reason"]) for w in waiting) == [
+        ("order", "ASKED", "verifying"), ("order", "OVERDUE", "not_cancelled"), ("refund", "DOUBTED", "refund_doubted"),
+        ("transaction", "ASKED", "verification_overdue")]
+    remedy = {(w["kind"], w["reason"]): w["remedy"] for w in waiting}
+    assert remedy["transaction", "verification_overdue"] is None
+    assert remedy["refund", "refund_doubted"] == f"foloosictl refund {doubted} AMOUNT --note WHY"
+    overdue = shop.query("select id from foloosi.orders where order_ref = 'OVERDUE'")[0][0]
+    assert remedy["order", "not_cancelled"] == f"foloosictl cancel-due, or foloosictl resolve --id {overdue} paid, or cancelled"
+    said = shop.ctl("attention", "dismiss", [w["id"] for w in waiting if w["kind"] == "refund"][0], code=1)
+    assert "is a refund" in said
+    shop.ctl("refund", doubted, 0, "--note", "nothing did")
+    shop.ctl("resolve", "OVERDUE", "cancelled")
+    shop.ctl("resolve", "SOON", "cancelled")
+    shop.ctl("resolve", "ASKED", "paid")
+    left = [(w["kind"], w["order_ref"]) for w in shop.json("attention") if (w["kind"], w["id"]) not in before]
+    assert left == [("transaction", "ASKED"), ("transaction", "ASKED")]  # a person's word is not the provider's
+    shop.query("update foloosi.transactions set state = 'denied' where state = 'verifying'")
+    assert [(w["kind"], w["id"]) for w in shop.json("attention")] == before
 
 
 def test_what_was_done_before_is_an_error(shop):
@@ -292,7 +425,7 @@ def test_what_was_done_before_is_an_error(shop):
 def test_a_wrong_word_is_said(shop):
     assert shop.ctl("merchant", "add", "wrong", "--mode", "prod", code=2) == 'foloosictl: --mode is live or test, not "prod"\n'
     assert shop.ctl("merchant", "set", "shop", "--verify", "", code=2) == 'foloosictl: --verify is off or callback, not ""\n'
-    assert "--state is pending, verifying, paid, cancelled or review" in shop.ctl("orders", "--state", "paid pending", code=2)
+    assert "--state is pending, verifying, paid, refunded, cancelled or review" in shop.ctl("orders", "--state", "paid pending", code=2)
     assert shop.query("select count(*) from foloosi.merchants where merchant = 'wrong'") == [(0,)]
 
 
@@ -314,11 +447,26 @@ def test_merchants(shop):
     assert shop.json("merchant", "add", "new", "--mode", "test")["mode"] == "test"
     assert "known already" in shop.ctl("merchant", "add", "new", code=1)
     assert shop.json("merchant", "set", "new", "--remind-after", "36 hours")["remind_after"] == "36:00:00"
-    assert shop.json("merchant", "set", "new", "--late-success", "review") == {
-        "merchant": "new", "mode": "test", "unknown_orders": "accept", "late_success": "review", "verify": "off", "remind_after": "36:00:00"}
+    policy = {"merchant": "new", "mode": "test", "unknown_orders": "accept", "late_success": "review", "verify": "off", "second_payment": "due",
+              "cancel_after": "00:00:00", "expire_after": "never", "recurring": "FLSSUB_", "renewal_gap": "1 day", "time_zone": "UTC",
+              "remind_after": "36:00:00"}
+    assert shop.json("merchant", "set", "new", "--late-success", "review") == policy
+    assert shop.json("merchant", "set", "new", "--second-payment", "check", "--cancel-after", "10 min", "--expire-after", "2 days",
+                     "--recurring", "SUB-, FLSSUB_", "--renewal-gap", "6 hours", "--time-zone", "Asia/Dubai") == policy | {
+        "second_payment": "check", "cancel_after": "00:10:00", "expire_after": "2 days", "recurring": "SUB-,FLSSUB_",
+        "renewal_gap": "06:00:00", "time_zone": "Asia/Dubai"}
+    assert shop.query("select recurring from foloosi.merchants where merchant = 'new'") == [(["SUB-", "FLSSUB_"],)]
+    assert shop.json("merchant", "set", "new", "--mode", "live")["expire_after"] == "2 days"
+    changed = shop.json("merchant", "set", "new", "--recurring", "", "--expire-after", "never")
+    assert (changed["recurring"], changed["expire_after"], changed["second_payment"]) == ("", "never", "check")
+    assert "merchants_recurring_ck" in shop.ctl("merchant", "set", "new", "--recurring", "A,,B", code=1)
+    assert "merchants_cancel_after_ck" in shop.ctl("merchant", "set", "new", "--cancel-after", "-1 s", code=1)
+    assert "Mars/Olympus" in shop.ctl("merchant", "set", "new", "--time-zone", "Mars/Olympus", code=1)
+    assert "--second-payment is due or check" in shop.ctl("merchant", "add", "other", "--second-payment", "never", code=2)
     assert "invalid input syntax" in shop.ctl("merchant", "set", "new", "--remind-after", "soon", code=1)
     assert "merchants_remind_after_ck" in shop.ctl("merchant", "set", "new", "--remind-after", "-1 day", code=1)
-    assert shop.json("merchant", "add", "other")["remind_after"] == "3 days"
+    assert shop.json("merchant", "add", "other") == policy | {"merchant": "other", "mode": "live", "late_success": "pay", "remind_after": "3 days"}
+    assert shop.json("merchant", "add", "another", "--expire-after", "1 day", "--recurring", "")["expire_after"] == "1 day"
     assert "--verify is off or callback" in shop.ctl("merchant", "set", "new", "--verify", "never", code=2)
     assert "unknown" in shop.ctl("merchant", "set", "nobody", code=1)
     assert ("new", "36:00:00") in [(m["merchant"], m["remind_after"]) for m in shop.json("merchant")]
@@ -332,6 +480,10 @@ def test_explain_tells_what_then_happens_and_changes_nothing(shop, tmp_path):
     bodies = [encode(transfer(order="EX-1")), encode(transfer(order="EX-1")), encode(transfer("failed", order="EX-2")),
               encode(transfer("weird", order="EX-2")), b'{"data":{"transfer":{"transaction_status":1}}}', b"{", encode(transfer(order="ORDER-5"))]
     bodies.append(bodies[0])
+    for status, order, amount in (("success", "EX-3", "100"), ("refund", "EX-3", "30"), ("refund", "EX-3", None), ("success", "EX-3", "100"),
+                                  ("success", "EX-4", "100"), ("failed", "EX-4", "100")):
+        bodies.append(encode(transfer(status, order, "NO-" + order, amount)))  # of one transaction each
+    bodies += [encode(transfer(order="EX-5")), encode(transfer(order="EX-5")), encode(transfer("refund", order="EX-5"))]  # the last finds none
     for body in bodies:
         path = tmp_path / "body"
         path.write_bytes(body)
@@ -422,12 +574,10 @@ def test_a_locked_order_is_busy(shop):
         assert rows[0]["after"]["outcome"] == "busy" and len(rows) == 1
 
 
-def test_the_rules_are_the_readmes():
-    table = dict(re.findall(r"^\| (\d+) \| ([^|]+?) \|", (ROOT / "README.md").read_text(), re.M))
-    source = (ROOT / "cgi-src" / "ctl" / "delivery.c").read_text()
-    ours = dict(re.findall(r'^\s+\[(\d+)\] = "(.*)",$', source, re.M))
-    assert ours.pop("0")
-    assert ours == {k: v for k, v in table.items()}
+def test_readme_and_manual_page_have_the_rules(shop):
+    with shop.postgres.connect() as c:
+        for path, text in rules.with_rules(rules.rules_of(c)):
+            assert path.read_text() == text, "make schema writes it"
 
 
 # -- counts ------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ select is(array(select kind || ' ' || id from foloosi.attention where merchant =
 
 -- every one is closed by what its remedy says
 select is(array(select distinct kind || ' ' || r[1] from foloosi.attention, regexp_matches(remedy, 'foloosi\.([a-z_]+)\(', 'g') r where merchant = merchant() order by 1), array[
-    'delivery assign_transaction', 'delivery dismiss_attention', 'delivery replay_delivery', 'order resolve_order', 'payback settle_payback'], 'each says what closes it');
+    'delivery assign_transaction', 'delivery dismiss_attention', 'delivery replay_delivery', 'order resolve_order', 'payback settle_payback', 'payback withdraw_payback'], 'each says what closes it');
 create function close_all() returns void language plpgsql as $$
 declare
     a record;
@@ -77,6 +77,46 @@ select is(waiting(), array['order O-1 verifying'], 'overdue, it waits for a pers
 select given('select foloosi.resolve_order(%m, ''O-1'', ''paid'')');
 select is(waiting(), '{}', 'a person decides');
 select isnt(updated_at, null, 'and so it has changed') from foloosi.orders where merchant = merchant();
+
+select example('verifying, a second payment', verify => 'callback');
+select given_delivery('success', 'O-1', 'N-1');
+select given_delivery('success', 'O-1', 'N-2');
+select given('select foloosi.resolve_order(%m, ''O-1'', ''paid'')');
+update foloosi.transactions set updated_at = now() - interval '59 minutes' where merchant = merchant();
+select is(waiting(), '{}', 'what the provider was not asked yet waits for the worker');
+update foloosi.transactions set updated_at = now() - interval '61 minutes' where merchant = merchant();
+select is(waiting(), array['transaction O-1 verification_overdue', 'transaction O-1 verification_overdue'], 'for an hour');
+select is(array(select distinct remedy from foloosi.attention where merchant = merchant()), array[null::text], 'no function closes it');
+
+select example('overdue');
+select given('select foloosi.register_order(%m, ''O-1'', 100, ''AED'', now() - interval ''9 minutes'')');
+select is(waiting(), '{}', 'time cancels within minutes');
+update foloosi.orders set cancel_at = now() - interval '11 minutes' where merchant = merchant();
+select is(waiting(), array['order O-1 not_cancelled'], 'an order that nothing cancels waits');
+select throws_ok(format('select foloosi.dismiss_attention(%s)', id), '42809', null, 'it is to be decided, not dismissed') from foloosi.orders where merchant = merchant();
+select given('select foloosi.resolve_order(%m, ''O-1'', ''cancelled'')');
+select is(waiting(), '{}', 'a person decides');
+
+select example('refunds in doubt');
+select given_delivery('success', 'O-1', 'N-1');
+insert into foloosi.refunds (merchant, transaction_id, amount, currency, source, believed)
+select merchant, id, 100, 'AED', 'provider', false from foloosi.transactions where merchant = merchant();
+select is(waiting(), array['refund O-1 refund_doubted'], 'the provider says refund, and not how much');
+select given('select foloosi.record_refund(x.id, 0, ''nothing'') from foloosi.transactions x where x.merchant = %m');
+select is(waiting(), '{}', 'a person says how much');
+insert into foloosi.refunds (merchant, transaction_id, source, believed) select merchant, id, 'delivery', false from foloosi.transactions where merchant = merchant();
+select is(waiting(), '{}', 'a refund that the provider is asked about');
+update foloosi.refunds set created_at = now() - interval '61 minutes' where merchant = merchant() and source = 'delivery';
+select is(waiting(), array['refund O-1 refund_doubted'], 'for an hour');
+select throws_ok(format('select foloosi.dismiss_attention(%s)', id), '42809', null, 'it is not dismissed') from foloosi.refunds where merchant = merchant() and source = 'delivery';
+select given('select foloosi.record_refund(x.id, 100, ''all'') from foloosi.transactions x where x.merchant = %m');
+select is(waiting(), '{}', 'nothing is left of it');
+select given_delivery('refund', 'O-1', 'N-1');
+select given_delivery('success', 'O-2', 'N-2');
+select given('select foloosi.record_delivery(%m, ''refund'', ''O-2'', ''N-2'', amount => 101, currency => ''AED'')');
+select is(waiting(), array['delivery O-2 refund_differs'], 'more than was captured');
+select ok(remedy like format('foloosi.record\_refund(%s, amount, note), or foloosi.dismiss\_attention(%s, note)', t.id, a.id), 'and how much is for a person to say')
+from foloosi.attention a, foloosi.transactions t where a.merchant = merchant() and t.merchant = merchant() and t.transaction_no = 'N-2';
 
 -- ---------------------------------------------------------------- order_history
 

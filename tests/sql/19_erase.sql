@@ -63,5 +63,9 @@ select throws_ok(format('select foloosi.erase_customer(%L)', c), '22023', 'not a
 from (values ('{}'::text[]), (null), ('{null}'), ('{""}'), ('{100}'), ('{ann}'), ('{@}'), ('{"a@b c"}'), ('{ann@example.com,100}'), (array[E'a@b\n']), (array[repeat('a', 320) || '@b'])) v (c);
 select throws_ok($$select foloosi.erase_customer(array['ann@example.com'], 'asked by Ann@example.com')$$, '22023', 'the note names the customer', 'the note must not name the customer');
 
+select given($$select foloosi.record_refund((select id from foloosi.transactions where merchant = %m and transaction_no = '4'), 0, 'wrote to zoe@example.com')$$);
+select is(erase(false, 'zoe@example.com'), '0 0 2 noted', 'a note of a refund is one of an act, too');
+select is((select note from foloosi.refunds where merchant = merchant()), 'wrote to [erased]', 'both are blanked');
+
 select * from finish();
 rollback;

@@ -196,7 +196,7 @@ $(UNIT:%=%.run): %.run: %
 sql: all ## the pgTAP tests
 	B=$B $(PYTHON) tests/sql/run.py
 
-schema: all ## write sql/schema.sql anew from a migrated database
+schema: all ## write sql/schema.sql, and the order rules of README.md and foloosi-sql(7), from a migrated database
 	B=$B $(PYTHON) tests/support/schema.py
 
 # the real nginx, Apache, PostgreSQL and PgBouncer in front of and behind an ASan build

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""sql/schema.sql: the types and tables that the migrations make, in one file. make schema writes it anew.
+"""sql/schema.sql: the types and tables that the migrations make, in one file. make schema writes it anew, and the
+order rules of README.md and foloosi-sql(7), too.
 
 It comes from the catalog by the queries below, not from pg_dump, whose text depends on its version. All names are
 written with their schema, all lists are sorted by name but columns, which have their order in the table. Partitions are left out:
@@ -13,7 +14,7 @@ import tempfile
 import textwrap
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from support import stack  # noqa: E402
+from support import rules, stack  # noqa: E402
 
 PATH = stack.ROOT / "sql" / "schema.sql"
 HEADER = """\
@@ -150,10 +151,11 @@ def main():
             postgres.create_database()
             postgres.migrate()
             with postgres.connect() as c:
-                text = describe(c)
-        new = PATH.with_suffix(".new")
-        new.write_text(text)
-        new.rename(PATH)
+                texts = [(PATH, describe(c)), *rules.with_rules(rules.rules_of(c))]
+        for path, text in texts:
+            new = path.with_suffix(".new")
+            new.write_text(text)
+            new.rename(path)
     except stack.StackError as e:
         sys.exit(str(e))
     finally:

@@ -163,7 +163,9 @@ def test_no_log_holds_a_secret(own):
     with own.postgres.connect("foloosi_operator") as c:
         for call in ("select foloosi.register_order('shop', 'x', 'no amount {0}', 'AED')",
                      "select foloosi.resolve_order('{0}', '{0}', 'paid', '{0}')",
-                     "select foloosi.settle_payback(-1, '{0}')",
+                     "select foloosi.settle_payback(-1, '{0}')", "select foloosi.withdraw_payback(-1, '{0}')", "select foloosi.reopen_payback(-1, '{0}')",
+                     "select foloosi.record_refund(-1, 1, '{0}')", "select foloosi.assign_transaction(-1, '{0}', true, '{0}')",
+                     "select foloosi.unassign_transaction(-1, '{0}')", "select foloosi.set_merchant('{0}', time_zone => '{0}')",
                      "select customer_email::int from foloosi.transactions where customer_email = '{0}'"):
             with pytest.raises(psycopg.Error):
                 c.execute(call.format(PLANTED["customer_email"]))

@@ -76,6 +76,111 @@ def test_a_key_of_a_broken_shop_behind_its_prefix(front, site):
     assert post(front, site, transfer(optional2=f" SHOP- {order}\t"), "prefixed").json["order"] == {"ref": order, "state": "paid"}
 
 
+def test_strangers_with_one_broken_key_share_no_order(front, site):
+    for key in ("undefined", "[object Object]", "\u3000", None):
+        first, second = transfer(optional1=key), transfer(optional1=key)
+        for body in (first, second):
+            answer = post(front, site, body)
+            assert (answer.status, answer.outcome, answer.json["order"], answer.json["reason"]) == (200, "review", None, "no_order_key")
+        assert site.query("select count(*), count(order_ref) from foloosi.transactions where transaction_no = any (%s)",
+                          [[b["data"]["transfer"]["transaction_no"] for b in (first, second)]]) == [(2, 0)]
+    assert site.query("select count(*) from foloosi.orders where order_ref in ('undefined', '[object Object]', '')") == [(0,)]
+
+
+@pytest.mark.parametrize("name", ["Undefined", "NULL", "nan", "[object object]", "undefined null", "none", "0", "false"])
+def test_a_key_that_only_looks_broken_is_one(site, name):
+    """Which of these a shop uses is not ours to know; a merchant of its own, so that none is known."""
+    front = site.front("bare")
+    assert post(front, site, transfer(order=name), "hushed").json["order"]["ref"] == name
+    assert json.loads(operator(site, "order", "--json", "--merchant", "hushed", name))["order"]["order_ref"] == name
+
+
+HOSTILE = ["\x1b[2J\x1b]0;owned\x07", "'; drop table foloosi.orders; --", "$(reboot)", "漢字の注文", "e\u0301clair", "\u202etxt.exe",
+           "tab\tand\nline", "%s%n", "\\x41", "--help", "😀", "../../etc/passwd", "<script>", "A\u200b1", "A\u00a01"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_lose_what_is_around_them_and_nothing_else(front, site, name):
+    order = name + new_order()
+    site.query("select foloosi.register_order('shop', %s, 100, 'AED')", [f"\ufeff{order}\u3000"])
+    answer = post(front, site, transfer(order=f"\r\n {order}\u200b\t"))
+    assert (answer.outcome, answer.json["order"]) == ("recorded", {"ref": order, "state": "paid"})
+    assert site.query("select array_agg(order_ref) from foloosi.orders where order_ref like %s escape ''", ["%" + order[len(name):]]) == [([order],)]
+
+
+def test_the_limit_of_a_name_counts_what_is_kept(front, site):
+    order = new_order()
+    order += "x" * (255 - len(order))
+    assert post(front, site, transfer(order=f" {order}\n")).json["order"] == {"ref": order, "state": "paid"}
+    problem = is_problem(post(front, site, transfer(order=f"{order}x ")), 422)
+    assert [f["pointer"] for f in problem["faults"]] == ["/data/transfer/api/optional1"]
+
+
+def books_of(site, number):
+    return site.query("select t::text, (select o::text from foloosi.orders o where o.order_ref = t.order_ref and o.merchant = t.merchant)"
+                      " from foloosi.transactions t where transaction_no = %s", [number])
+
+
+def test_one_reference_two_numbers_one_order(front, site):
+    """A payment intent with a second try; a third capture under it is no try any more."""
+    order, reference, numbers = new_order(), "R" + new_order(), ["N" + new_order() for _ in range(4)]
+    body = [members(transfer("failed" if n == 0 else "success", order if n < 3 else new_order(), number), payment_reference=reference)
+            for n, number in enumerate(numbers)]
+    assert post(front, site, body[0]).json["order"] == {"ref": order, "state": "cancelled"}
+    assert post(front, site, body[1]).json["order"] == {"ref": order, "state": "paid"}
+    before = books_of(site, numbers[1])
+    for late in body[2:]:
+        answer = post(front, site, late)
+        assert (answer.outcome, answer.json["reason"]) == ("review", "reference_conflict")
+    assert books_of(site, numbers[1]) == before and site.order(body[3]["data"]["transfer"]["api"]["optional1"]) is None
+    assert site.query("select array_agg(state::text order by id), count(order_ref) from foloosi.transactions where transaction_no = any (%s)",
+                      [numbers]) == [(["failed", "captured", "captured", "captured"], 2)]
+
+
+@pytest.mark.parametrize("number", ["TEST", "TEST-1", "TEST\u202e", "TEST'; --"])
+def test_a_test_number_at_a_live_merchant_touches_no_others_row(front, site, number):
+    """It shares the reference of a payment that has a number, and of one that has none."""
+    for known in ("N" + new_order(), None):
+        order, reference = new_order(), "R" + new_order()
+        first = members(transfer(order=order, number=known or ""), payment_reference=reference)
+        assert post(front, site, first).json["order"]["state"] == "paid"
+        rows = "select (select t::text from foloosi.transactions t where t.order_ref = o.order_ref), o::text from foloosi.orders o where order_ref = %s"
+        before = site.query(rows, [order])
+        for status in ("success", "failed"):
+            answer = post(front, site, members(transfer(status, order, number + new_order()), payment_reference=reference))
+            assert (answer.outcome, answer.json["reason"]) == ("review", "test_transaction")
+        assert site.query(rows, [order]) == before
+
+
+def test_a_repeat_is_counted_as_far_as_it_can_be(front, site):
+    body = encode(transfer())
+    post(front, site, body)
+    site.query("update foloosi.deliveries set repeats = 2147483646 where id = (select delivery_id from foloosi.bodies where body = %s)", [body])
+    for _ in range(2):
+        assert post(front, site, body).outcome == "duplicate"
+    assert site.kept(body)[1] == 2147483647
+
+
+@pytest.mark.parametrize("white", AROUND.values(), ids=AROUND)
+def test_an_address_loses_white_space(front, site, white):
+    """With it the mail's recipient would be refused (test_mail.py)."""
+    order = new_order()
+    post(front, site, transfer(order=order, customer_email=f"{white}ann@example.com{white}"))
+    assert transaction(site, order)["email"] == "ann@example.com"
+
+
+@pytest.mark.parametrize("amount, currency, shown", [("100.5", "AED", "100.50 AED"), ("18.605", "kwd ", "18.605 KWD"), ("1500", "JPY", "1500 JPY"),
+                                                     ("0.1234", "AED", "0.1234 AED"), (7, "BHD", "7.000 BHD"), ("12", "XQZ", "12.00 XQZ")])
+def test_people_see_amounts_with_the_currencys_decimals(front, site, amount, currency, shown):
+    """Mails by the same function: test_mail.py."""
+    order = new_order()
+    assert post(front, site, transfer(order=order, amount=amount, currency=currency)).json["order"]["state"] == "paid"
+    words = dict(line.split(None, 1) for line in operator(site, "order", order).split("\n\n")[0].splitlines())
+    assert f"{words['amount']} {words['currency']}" == shown and f"{words['money_left']} {words['currency']}" == shown
+    ((exact,),) = site.query("select amount = %s::numeric from foloosi.orders where order_ref = %s", [str(amount), order])
+    assert exact
+
+
 def test_order_keys_are_cleaned_alike_in_sql(site):
     """The decoder's list of cases (tests/unit/test_transfer.c)."""
     cases = json.loads((stack.ROOT / "tests/corpus/order-keys.json").read_text())
@@ -242,6 +347,15 @@ def test_rejected_bytes_that_are_valid_today(site, what):
     answer = json.loads(operator(site, "replay", "--json", str(number)))
     assert (answer["outcome"], answer["order_ref"], answer["order_state"]) == ("recorded", order, "paid")
     assert site.kept(body)[0] == "recorded"
+
+
+def test_what_was_rejected_is_offered_for_replay(site):
+    body = ONCE_REJECTED["optional2"](new_order())
+    ((_, number),) = site.query(REJECT, {"b": body})
+    remedy = next(w["remedy"] for w in json.loads(operator(site, "attention", "--json", "--limit", "1000")) if w["id"] == number)
+    assert remedy == f"foloosictl replay {number}, or foloosictl attention dismiss {number}"
+    operator(site, "replay", str(number))
+    assert number not in [w["id"] for w in json.loads(operator(site, "attention", "--json", "--limit", "1000"))]
 
 
 def test_rejected_bytes_that_come_again(front, site):

@@ -1199,10 +1199,9 @@ const struct subcommand merchant_subcommand = {
 	{"remind-after", 0, "TIME", "as '3 days': then a payback's event comes again; 0: never",
 	    NULL},
 	LIMIT),
-    .help =
-	"  add NAME                   what is not given: the first of each; 0, never,\n"
-	"                             FLSSUB_, 1 day, UTC, 3 days\n"
-	"  set NAME                   what is not given stays as it is\n",
+    .help = "  add NAME                   what is not given: the first of each; 0, never,\n"
+	    "                             FLSSUB_, 1 day, UTC, 3 days\n"
+	    "  set NAME                   what is not given stays as it is\n",
     .run = run_query,
     .arg = &(const struct view){.parts = &merchant_part,
 	.count = 1,

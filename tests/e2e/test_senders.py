@@ -25,7 +25,7 @@ def operator(site, *args):
     """What foloosictl prints."""
     env = {**os.environ, "PGHOST": str(site.postgres.socket_dir), "PGPORT": str(site.postgres.port), "PGUSER": "foloosi_operator",
            "PGDATABASE": stack.DATABASE, "FOLOOSI_WEBHOOK_CONFIG": str(site.handler.config.path)}
-    return subprocess.run([stack.built("foloosictl"), *args], env=env, stdout=subprocess.PIPE, text=True, check=True, timeout=60).stdout
+    return subprocess.run([stack.built("foloosictl"), *args], env=env, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
 def transaction(site, order):
@@ -218,6 +218,9 @@ def test_a_schema_before_this_rule_is_called_as_before():
             order = new_order()
             answer = post(site.front("bare"), site, transfer(optional2=order), "prefixed")
             assert answer.json["order"] == {"ref": order, "state": "paid"}
+            with pytest.raises(subprocess.CalledProcessError) as refused:  # it shows columns that are not there yet
+                operator(site, "orders")
+            assert "run foloosictl migrate" in refused.value.stderr
     finally:
         site.close()
 

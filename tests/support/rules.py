@@ -22,7 +22,7 @@ def table(rules):
 def manual(rules):
     lines = []
     for number, sentence, does, outcome, reason in rules:
-        lines += [f".It {number}.", *textwrap.wrap(f"{sentence[0].upper()}{sentence[1:]}: {does}.", 78, break_on_hyphens=False),
+        lines += [f".It {number}.", *textwrap.wrap(f"A delivery that {sentence}: {does}.", 78, break_on_hyphens=False),
                   f"Outcome {outcome}{', reason ' + reason if reason else ''}."]
     return "".join(line + "\n" for line in lines)
 

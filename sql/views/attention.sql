@@ -41,7 +41,7 @@ create or replace view foloosi.attention as
            format('foloosi.record_refund(%s, amount, note)', t.id), r.created_at
     from foloosi.refunds r join foloosi.transactions t on t.id = r.transaction_id left join foloosi.verifications v on v.transaction_id = t.id
     where not r.believed and r.undone_at is null and t.state = 'captured' and t.money_left > 0
-        and (r.source = 'provider' or v.verified_at >= r.created_at or r.created_at < now() - interval '1 hour')
+        and (r.source = 'provider' or r.source = 'delivery' and (v.verified_at >= r.created_at or r.created_at < now() - interval '1 hour'))
         -- a person has not spoken since
         and not exists (select from foloosi.refunds x where x.transaction_id = t.id and x.id > r.id and x.source = 'person' and x.undone_at is null)
     union all

@@ -134,7 +134,7 @@ select not exists (select from foloosi.schema_migrations where version = 11) as 
 \if :missing
 \ir migrations/0011_money.sql
 insert into foloosi.schema_migrations (version, name, digest) values
-    (11, 'money', '\x3470a138fe302eab60d54b502a7018017b8751c99302e360bcfde5dabb7366b4');
+    (11, 'money', '\x52e856f90624f33da2d2ade7e31a42a23bb36b245d6bc5ef302a6c77662f20c2');
 \endif
 
 -- An older copy of this file must not put its functions over a newer schema.
@@ -149,6 +149,7 @@ $$;
 
 -- ---------------------------------------------------------------- functions, views, grants
 
+\ir functions/rules.sql
 \ir functions/after_restore.sql
 \ir functions/align.sql
 \ir functions/assign.sql
@@ -171,7 +172,6 @@ $$;
 \ir functions/remind.sql
 \ir functions/replay.sql
 \ir functions/retention.sql
-\ir functions/rules.sql
 \ir functions/schema_version.sql
 \ir functions/verify.sql
 \ir functions/write.sql

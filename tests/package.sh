@@ -205,16 +205,17 @@ inside 'systemctl stop apache2' # one web server is enough for what follows
 # -- the units ----------------------------------------------------------------------------------------
 
 units=$(inside 'cd /usr/lib/systemd/system 2>/dev/null && ls foloosi-*.service /lib/systemd/system/foloosi-*.service 2>/dev/null | xargs -n1 basename | sort -u')
-inside "systemd-analyze verify --man=no $(echo $units) foloosi-webhook.socket foloosi-reconcile.timer foloosi-retention.timer" >>"$log" 2>&1 || fail "systemd-analyze verify: see $log"
+inside "systemd-analyze verify --man=no $(echo $units) foloosi-webhook.socket foloosi-cancel.timer foloosi-reconcile.timer foloosi-retention.timer" >>"$log" 2>&1 || fail "systemd-analyze verify: see $log"
 for unit in $units; do
 	exposure=$(inside "systemd-analyze security --no-pager $unit" | awk '/Overall exposure/ {print $(NF - 2)}')
 	say "$unit: exposure $exposure"
 	awk -v e="$exposure" 'BEGIN {exit !(e != "" && e + 0 <= 1.5)}' || fail "$unit is exposed: $exposure"
 done
-inside 'systemctl enable --now foloosi-worker foloosi-{reconcile,retention}.timer && systemctl is-active foloosi-worker' >>"$log" 2>&1 ||
+inside 'systemctl enable --now foloosi-worker foloosi-{cancel,reconcile,retention}.timer && systemctl is-active foloosi-worker' >>"$log" 2>&1 ||
 	fail "the worker and the timers do not start"
 inside 'systemctl start foloosi-retention' >>"$log" 2>&1 ||
 	fail "foloosi-retention fails"
+inside 'systemctl start foloosi-cancel' >>"$log" 2>&1 || fail "foloosi-cancel fails"
 # There is nobody to ask here, and it says so: the unit itself starts and reads its configuration.
 inside '! systemctl start foloosi-reconcile' >>"$log" 2>&1 || fail "foloosi-reconcile asked somebody, in a root without network"
 soon "journalctl -u foloosi-reconcile --no-pager | grep 'has a provider_url' >/dev/null" || fail "foloosi-reconcile fails, but not for want of a provider_url"

@@ -142,6 +142,7 @@ const char *ctl_glance(enum ctl_glance, struct pg *, int limit, struct table *);
 /* ---- the subcommands, by file ---- */
 
 extern const struct subcommand
+    /* cancel.c */ cancel_subcommand,
     /* check.c */ check_subcommand,
     /* delivery.c */ explain_subcommand, replay_subcommand,
     /* events.c */ events_subcommand,

@@ -60,6 +60,7 @@ static const struct subcommand *const subcommands[] = {
     &replay_subcommand,
     &merchant_subcommand,
     &send_subcommand,
+    &cancel_subcommand,
     &retain_subcommand,
     &erase_subcommand,
     &spool_subcommand,

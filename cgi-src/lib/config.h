@@ -34,6 +34,7 @@ struct provider {
 	char *secret; /* sent as the header secret_key */
 	char *status, *amount, *currency,
 	    *order;     /* members of the answer, as data.status; order "": it has none */
+	char *refunded; /* the same for how much went back; NULL: it does not say */
 	int per_minute; /* questions at most */
 
 	/* its list of transactions, for foloosi-worker reconcile */
@@ -48,6 +49,7 @@ struct provider {
 enum mail_kind {
 	MAIL_SUCCESS,
 	MAIL_CANCEL,
+	MAIL_REFUND,
 	MAIL_KIND__MAX
 };
 
@@ -109,7 +111,8 @@ struct config {
 		char *smtp_auth_file;            /* where they were read from */
 		char *smtp_ca_file;              /* NULL: the system's */
 		int smtp_timeout_ms;
-		int reconcile_days; /* that are read if none are named */
+		int reconcile_every_ms; /* 0: only the command does */
+		int reconcile_days;     /* that are read if none are named */
 		int reconcile_patience_ms;
 	} worker;
 

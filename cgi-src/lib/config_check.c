@@ -126,8 +126,8 @@ check_mails(struct loading *l, const struct merchant *m)
 		    m->name);
 	if (m->mail_from != NULL && !mails)
 		config_fault(&l->file, settings_line(l, "mail_from"),
-		    "merchant %s has a mail_from and no mail; add mail_success = FILE or "
-		    "mail_cancel = FILE",
+		    "merchant %s has a mail_from and no mail; add mail_success = FILE, "
+		    "mail_cancel = FILE or mail_refund = FILE",
 		    m->name);
 }
 

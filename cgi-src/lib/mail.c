@@ -36,6 +36,7 @@ const char *const mail_field_names[MAIL_FIELD__MAX] = {
     [MAIL_OPTIONAL2] = "optional2",
     [MAIL_OPTIONAL3] = "optional3",
     [MAIL_MERCHANT] = "merchant",
+    [MAIL_REFUNDED] = "refunded",
 };
 
 /* ---- templates ---- */

@@ -22,6 +22,7 @@ enum mail_field {
 	MAIL_OPTIONAL2,
 	MAIL_OPTIONAL3,
 	MAIL_MERCHANT,
+	MAIL_REFUNDED,
 	MAIL_FIELD__MAX
 };
 extern const char *const mail_field_names[MAIL_FIELD__MAX];

@@ -36,7 +36,7 @@ static const struct {
 } programs[PG_PROGRAM__MAX] = {
     [PG_HANDLER] = {"foloosi-webhook", 1, SCHEMA_NEWEST, "upgrade foloosi-webhook"},
     [PG_MONITOR] = {"foloosi-webhook", 0, 0, NULL}, /* its role may not */
-    [PG_WORKER] = {"foloosi-worker", 6, SCHEMA_NEWEST, "upgrade foloosi-worker"},
+    [PG_WORKER] = {"foloosi-worker", 11, SCHEMA_NEWEST, "upgrade foloosi-worker"},
     [PG_OPERATOR] = {"foloosictl", 11, SCHEMA_NEWEST, "upgrade foloosictl"},
     [PG_MIGRATE] = {"foloosictl", 0, 0, NULL}, /* it makes the version */
 };

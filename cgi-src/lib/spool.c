@@ -394,6 +394,39 @@ count_aside(const struct spool *s)
 	return found;
 }
 
+/* Has a directory an entry whose name is a delivery's, or any with all set? */
+static bool
+has_entry(int parent, const char *path, bool all)
+{
+	int fd = openat(parent, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+	const struct dirent *e;
+	bool found = false;
+	int64_t arrived;
+	size_t bytes;
+
+	while (d != NULL && !found && (e = readdir(d)) != NULL)
+		found = all ? *e->d_name != '.' : parse_name(e->d_name, &arrived, &bytes);
+	if (d != NULL)
+		closedir(d);
+	else if (fd >= 0)
+		close(fd);
+	return found;
+}
+
+bool
+spool_has_files(const char *directory)
+{
+	int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	bool found;
+
+	if (fd < 0)
+		return false;
+	found = has_entry(fd, ".", false) || has_entry(fd, ASIDE, true);
+	close(fd);
+	return found;
+}
+
 struct spool_usage
 spool_count(struct spool *s)
 {

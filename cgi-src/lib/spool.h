@@ -57,6 +57,12 @@ struct spool_usage {
 	bool unread;    /* the directory cannot be read: the figures are those of the last count */
 };
 
+/*
+ * Does a directory hold deliveries that are not recorded, or that were set aside? False also if it cannot be
+ * read: another program's user may be all that can, see spool_open().
+ */
+bool spool_has_files(const char *directory);
+
 /* Seconds since an arrival; 0 for that of none. */
 int64_t spool_age_s(int64_t arrived);
 

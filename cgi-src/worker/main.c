@@ -4,11 +4,13 @@
  *
  *     main.c ──┬─ push.c         events to the merchants' endpoints, and by mail
  *              ├─ verify.c       questions to the provider about single transactions
- *              ├─ reconcile.c    the provider's list against ours: a command that ends, no part of the loop
+ *              ├─ cancel.c       orders that time cancels
+ *              ├─ reconcile.c    the provider's list against ours: a command that ends, and each few minutes
  *              └─ provider.c     how the provider's answers read
  *
  * One thread sends by HTTP, and another one mails, if there are any: libcurl waits for the answer to
- * QUIT within its call, and an endpoint must not wait for a mail server. They share the
+ * QUIT within its call, and an endpoint must not wait for a mail server. A third one reads the
+ * provider's lists, which takes minutes. They share the
  * configuration, which does not change, and nothing else. In each, requests run side by side in
  * http_client.c; between them the database is asked, in calls of milliseconds.
  *
@@ -30,6 +32,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cancel.h"
 #include "clock.h"
 #include "config.h"
 #include "http_client.h"
@@ -44,7 +47,7 @@
 
 #define AWAY_MS 200     /* between looks while the database is away */
 #define REMIND_MS 60000 /* between looks for paybacks that have been open for long */
-#define JOIN_MS 50      /* between looks whether the mail thread has ended */
+#define JOIN_MS 50      /* between looks whether another thread has ended */
 #define REPORT_MS 5000  /* for reports at the stop, beyond the timeouts of what is under way */
 
 struct options {
@@ -58,8 +61,8 @@ static const char usage[] =
     "       foloosi-worker [--config PATH] --check-config\n"
     "       foloosi-worker --help | --version\n"
     "\n"
-    "Posts events to the merchants' endpoints, sends mails to their customers, and asks the\n"
-    "provider about payments.\n"
+    "Posts events to the merchants' endpoints, sends mails to their customers, asks the\n"
+    "provider about payments, and cancels orders whose time has come.\n"
     "reconcile compares the provider's list of transactions with ours and feeds what is\n"
     "missing; days are written YYYY-MM-DD, without them it is the last reconcile_days.\n"
     "\n" PROGRAM_HELP_CONFIG PROGRAM_HELP "\n"
@@ -143,6 +146,7 @@ struct loop {
 	struct http_client *client;
 	struct push *push;
 	struct verify *verify; /* NULL: this thread does not verify */
+	struct cancel *cancel; /* NULL: nor does it cancel */
 	int stop_fd;           /* readable when the loop is to end */
 	int timeout_ms;        /* of what it sends */
 	int64_t remind_at;     /* clock_ms(): when remind_paybacks() is due; INT64_MAX: never */
@@ -160,6 +164,7 @@ loop_init(struct loop *l, enum way way, const struct config *config, int stop_fd
 	l->remind_at = INT64_MAX;
 	if (way == WAY_HTTP) {
 		l->verify = verify_new(config, l->pg, l->client);
+		l->cancel = cancel_new(config, l->pg);
 		l->remind_at = 0;
 		l->watched = true;
 	}
@@ -173,6 +178,7 @@ loop_free(struct loop *l)
 	http_client_free(l->client);
 	push_free(l->push);
 	verify_free(l->verify);
+	cancel_free(l->cancel);
 	pg_free(l->pg);
 }
 
@@ -181,7 +187,9 @@ loop_wait_ms(const struct loop *l, int64_t now, bool more)
 {
 	int64_t push = push_due(l->push, more);
 	int64_t verify = more && l->verify != NULL ? verify_due(l->verify) : push;
-	int64_t ms = (push < verify ? push : verify) - now;
+	int64_t cancel = more && l->cancel != NULL ? cancel_next(l->cancel) : push;
+	int64_t first = push < verify ? push : verify;
+	int64_t ms = (first < cancel ? first : cancel) - now;
 
 	if (!pg_ready(l->pg))
 		return AWAY_MS;
@@ -222,6 +230,8 @@ loop_turn(struct loop *l, int fd, bool more)
 	push_work(l->push, more);
 	if (more && l->verify != NULL)
 		verify_work(l->verify);
+	if (more && l->cancel != NULL)
+		cancel_work(l->cancel);
 	http_client_wait(l->client, fd, loop_wait_ms(l, clock_ms(), more));
 	http_client_complete(l->client);
 }
@@ -259,11 +269,39 @@ run_mail_thread(void *arg)
 	return NULL;
 }
 
+/* The thread that reads the provider's lists. */
+struct lists {
+	const struct config *config;
+	int stop_fd;
+	bool runs;
+	pthread_t thread;
+};
+
+static void *
+run_lists_thread(void *arg)
+{
+	struct lists *lists = arg;
+
+	reconcile_often(lists->config, lists->stop_fd);
+	return NULL;
+}
+
+/* However long another thread takes, the watchdog is fed. */
+static void
+join_thread(pthread_t thread)
+{
+	while (pthread_tryjoin_np(thread, NULL) == EBUSY) {
+		feed_watchdog();
+		clock_sleep(JOIN_MS);
+	}
+}
+
 /* Work by one configuration until a signal comes. Returns the signal. */
 static int
 run(const struct config *config, int signals)
 {
 	struct loop http, mail;
+	struct lists lists = {.config = config, .stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
 	bool mails;
 	int signal;
 
@@ -273,6 +311,10 @@ run(const struct config *config, int signals)
 	if (mail.stop_fd < 0 ||
 	    (mails && (errno = pthread_create(&mail.thread, NULL, run_mail_thread, &mail)) != 0))
 		fatal("the mail thread cannot be started: %s", strerror(errno));
+	lists.runs = reconcile_is_wanted(config);
+	if (lists.stop_fd < 0 || (lists.runs && (errno = pthread_create(&lists.thread, NULL,
+						     run_lists_thread, &lists)) != 0))
+		fatal("the thread of the provider's lists cannot be started: %s", strerror(errno));
 	notify("READY=1");
 	while ((signal = next_signal(signals)) == 0)
 		loop_turn(&http, signals, true);
@@ -283,15 +325,16 @@ run(const struct config *config, int signals)
 	else
 		notify("STOPPING=1");
 	eventfd_write(mail.stop_fd, 1);
+	eventfd_write(lists.stop_fd, 1);
 	loop_drain(&http);
-	/* However long a mail server takes, the watchdog is fed. */
-	while (mails && pthread_tryjoin_np(mail.thread, NULL) == EBUSY) {
-		feed_watchdog();
-		clock_sleep(JOIN_MS);
-	}
+	if (mails)
+		join_thread(mail.thread);
+	if (lists.runs)
+		join_thread(lists.thread);
 	loop_free(&http);
 	loop_free(&mail);
 	close(mail.stop_fd);
+	close(lists.stop_fd);
 	return signal;
 }
 

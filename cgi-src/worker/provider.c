@@ -120,14 +120,17 @@ read_members(struct json *root, const char *status, const char *amount, const ch
 		clear_text(&answer->currency);
 }
 
-/* Has the answer the member of the order? Null counts. */
-static bool
-has_order(struct json *root, const char *path)
+/* The order's key: without the prefix, or as it is if it lacks one that is set. */
+static void
+read_order(struct json *root, const char *path, const char *prefix, struct provider_answer *answer)
 {
-	enum end end;
-	struct json *order = find_member(root, path, &end);
+	char *text = member_identifier(root, path);
+	bool lacks = text != NULL && prefix != NULL && strncmp(text, prefix, strlen(prefix)) != 0;
+	const char *key = order_without_prefix(text, prefix);
 
-	return end == END_NULL || json_string(order, NULL) != NULL;
+	answer->order = xstrdup(key == NULL || lacks ? "" : key);
+	answer->unprefixed = key != NULL && lacks ? xstrdup(key) : NULL;
+	free(text);
 }
 
 bool
@@ -135,8 +138,7 @@ provider_read_answer(const struct provider *p, const char *order_prefix, const c
     size_t len, struct provider_answer *answer)
 {
 	struct json *root = parse_answer(body, len);
-	const char *rest;
-	bool order_known;
+	bool captured;
 
 	*answer = (struct provider_answer){0};
 	if (root == NULL) {
@@ -144,27 +146,22 @@ provider_read_answer(const struct provider *p, const char *order_prefix, const c
 		return false;
 	}
 	read_members(root, p->status, p->amount, p->currency, answer);
-	answer->order = *p->order != '\0' ? member_identifier(root, p->order) : NULL;
-	order_known = *p->order == '\0' || has_order(root, p->order);
+	if (*p->order != '\0')
+		read_order(root, p->order, order_prefix, answer);
+	if (p->refunded != NULL)
+		answer->refunded = member_text(root, p->refunded);
+	if (answer->refunded != NULL && !money_valid(answer->refunded))
+		clear_text(&answer->refunded);
 	json_free(root);
 
 	if (answer->status == NULL) {
 		answer->fault = "the answer has no status where provider_status says";
 		return false;
 	}
-	rest = order_without_prefix(answer->order, order_prefix);
-	if (rest == NULL)
-		clear_text(&answer->order);
-	else
-		memmove(answer->order, rest, strlen(rest) + 1);
-	if (strcmp(answer->status, "success") == 0 &&
-	    (answer->amount == NULL || answer->currency == NULL)) {
+	captured = strcmp(answer->status, "success") == 0 || strcmp(answer->status, "refund") == 0;
+	if (captured && (answer->amount == NULL || answer->currency == NULL)) {
 		answer->fault = "the answer has no amount or currency where provider_amount and "
 				"provider_currency say";
-		return false;
-	}
-	if (strcmp(answer->status, "success") == 0 && !order_known) {
-		answer->fault = "the answer has no order where provider_order says";
 		return false;
 	}
 	return true;
@@ -177,6 +174,8 @@ provider_answer_free(struct provider_answer *answer)
 	clear_text(&answer->amount);
 	clear_text(&answer->currency);
 	clear_text(&answer->order);
+	clear_text(&answer->unprefixed);
+	clear_text(&answer->refunded);
 }
 
 static const char unreserved[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";

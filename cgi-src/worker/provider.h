@@ -23,14 +23,16 @@ struct provider_answer {
 	char *status; /* in lower case */
 	char *amount; /* exact decimal text; NULL: none, or none that makes sense */
 	char *currency;
-	char *order;       /* without the merchant's prefix; NULL: it does not say */
+	char *order; /* without the merchant's prefix; "": it names none; NULL: it is not asked */
+	char *
+	    unprefixed; /* the order's key if it lacks the prefix; order is "" then. NULL: it has it */
+	char *refunded;    /* exact decimal text of how much went back; NULL: it does not say */
 	const char *fault; /* static; nothing of the answer is in it. NULL: none */
 };
 
 /*
  * Read an answer to provider_detail_url(). False, with a fault, if it cannot be understood, or is a
- * success without amount, currency, or the member of the order (which may be null): nothing may be
- * concluded from it then.
+ * success or refund without amount or currency: nothing may be concluded from it then.
  *   order_prefix  as the merchant's configuration has it; NULL: none
  *   answer        receives it in either case; for provider_answer_free()
  */

@@ -84,11 +84,11 @@ static const struct {
 	"select id, attempt, type, payload::text"
 	" from foloosi.next_events($1, $2::int, $3::interval)",
 	"select " SETTLE, GATHER_MS, send_http},
-    [WAY_MAIL] = {"SMTP", "{order.success,order.cancel}",
+    [WAY_MAIL] = {"SMTP", "{order.success,order.cancel,order.refund}",
 	"select id, attempt, type, address, floor(extract(epoch from created_at)),"
 	" extract(microseconds from created_at)::int, order_ref, amount::text, currency,"
 	" transaction_no, payment_reference, transaction_message, optional1, optional2,"
-	" optional3, merchant from foloosi.next_mails($1, $2::int, $3::interval)",
+	" optional3, merchant, refunded::text from foloosi.next_mails($1, $2::int, $3::interval)",
 	"select " SETTLE " from set_config('synchronous_commit', 'on', true)", 0, send_mail},
 };
 enum { /* columns of both */
@@ -382,6 +382,14 @@ send_http(struct endpoint *e, const struct pg_rows *rows, size_t row)
 		free(headers[i]);
 }
 
+static enum mail_kind
+mail_kind_of(const char *type)
+{
+	return strcmp(type, "order.success") == 0  ? MAIL_SUCCESS
+	       : strcmp(type, "order.cancel") == 0 ? MAIL_CANCEL
+						   : MAIL_REFUND;
+}
+
 /* Why no mail is sent to the address for the event of a row, static; NULL: one is. */
 static const char *
 reason_for_no_mail(const struct endpoint *e, const struct pg_rows *rows, size_t row,
@@ -403,11 +411,10 @@ static void
 send_mail(struct endpoint *e, const struct pg_rows *rows, size_t row)
 {
 	const struct merchant *m = e->merchant;
-	enum mail_kind kind =
-	    strcmp(pg_value(rows, row, C_TYPE), "order.success") == 0 ? MAIL_SUCCESS : MAIL_CANCEL;
+	enum mail_kind kind = mail_kind_of(pg_value(rows, row, C_TYPE));
 	const char *id = pg_value(rows, row, C_ID), *seconds = pg_value(rows, row, C_SECONDS);
 	const char *values[MAIL_FIELD__MAX], *said = pg_value(rows, row, C_ADDRESS), *address, *why;
-	char *message_id, *subject, *body, *message, *amount = NULL, *kept;
+	char *message_id, *subject, *body, *message, *kept, *amounts[2] = {NULL};
 
 	/* An older decoder has not taken the white space off. */
 	kept = said != NULL ? xstrdup(said) : NULL;
@@ -427,9 +434,12 @@ send_mail(struct endpoint *e, const struct pg_rows *rows, size_t row)
 	}
 	for (int f = 0; f < MAIL_FIELD__MAX; f++)
 		values[f] = pg_value(rows, row, C_FIELDS + f);
-	if (values[MAIL_AMOUNT] != NULL)
-		values[MAIL_AMOUNT] = amount =
-		    money_show(values[MAIL_AMOUNT], values[MAIL_CURRENCY]);
+	for (int i = 0; i < 2; i++) {
+		const char **value = &values[i == 0 ? MAIL_AMOUNT : MAIL_REFUNDED];
+
+		if (*value != NULL)
+			*value = amounts[i] = money_show(*value, values[MAIL_CURRENCY]);
+	}
 	message_id = xasprintf("%s.%s.%s%s", id, seconds, pg_value(rows, row, C_MICROSECONDS),
 	    strrchr(m->mail_from, '@'));
 	subject = mail_fill(m->mails[kind]->subject, values);
@@ -454,7 +464,8 @@ send_mail(struct endpoint *e, const struct pg_rows *rows, size_t row)
 	free(subject);
 	free(body);
 	free(message);
-	free(amount);
+	free(amounts[0]);
+	free(amounts[1]);
 	free(kept);
 }
 

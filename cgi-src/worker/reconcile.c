@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * reconcile.c - "foloosi-worker reconcile": the provider's list of transactions against ours.
+ * reconcile.c - the provider's list of transactions against ours: "foloosi-worker reconcile", and each few
+ * minutes by the running worker.
  *
  *     each merchant -> each day -> each page of the list -> rows that differ from ours
  *                                        -> one question about each (detail) -> fed to the database
@@ -17,6 +18,7 @@
  * killed at any time, and nothing is fed or counted twice.
  */
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -43,14 +45,14 @@
 /* Between tries, until reconcile_patience is over. */
 static const struct backoff schedule = {.first_ms = 500, .most_ms = 60000};
 
-static const char begin_sql[] =
-    "select id, day, page from foloosi.begin_reconciliation($1, $2::date, $3::date)";
+static const char begin_sql[] = "select id, day, page, from_day, to_day from "
+				"foloosi.begin_reconciliation($1, $2::date, $3::date)";
 static const char compare_sql[] =
     "select i, verdict from foloosi.compare_transactions($1::bigint, $2::text[], $3::text[],"
     " $4::numeric[], $5::text[])";
 static const char record_sql[] =
     "select i, verdict, outcome from foloosi.record_reconciled($1::bigint, $2::text[], $3::text[],"
-    " $4::numeric[], $5::text[], $6::text[], $7::text[])";
+    " $4::numeric[], $5::text[], $6::text[], $7::text[], $8::text[], $9::numeric[])";
 static const char position_sql[] =
     "select foloosi.advance_reconciliation($1::bigint, $2::date, $3::int)";
 static const char end_sql[] =
@@ -63,15 +65,17 @@ struct run {
 	const struct merchant *merchant;
 	struct pg *pg;
 	struct http_client *client;
-	int signals;           /* descriptor of signalfd(2) */
-	const char *from, *to; /* YYYY-MM-DD */
+	int stop_fd;           /* a signalfd(2) or, in the running worker, an eventfd(2) */
+	bool often;            /* in the running worker: the report is logged */
+	const char *from, *to; /* YYYY-MM-DD; NULL: the database decides, and until it has */
+	char days[2][11];      /* then they are here */
 	char id[24];           /* of foloosi.reconciliations; "": it has not begun */
 	int under_way;         /* questions without an answer */
 	int64_t ask_at;        /* clock_ms(): no question before */
 	int64_t
 	    trouble_at; /* clock_ms() since when provider or database has not answered; 0: they do */
 	char *stopped;  /* why it does not go on; NULL: it does */
-	bool signalled;    /* a signal has stopped it */
+	bool told;      /* by stop_fd */
 	int64_t rows, fed; /* for the progress line */
 	bool progress;     /* is printed */
 };
@@ -113,16 +117,23 @@ run_stop(struct run *r, const char *format, ...)
 	va_end(ap);
 }
 
-/* Wait for answers or a signal, for at most a second. */
+/* Has a signal come, or an event? */
+static bool
+is_told_to_stop(int stop_fd)
+{
+	struct signalfd_siginfo info;
+	ssize_t n = read(stop_fd, &info, sizeof info);
+
+	return n > 0 && (n != (ssize_t)sizeof info || info.ssi_signo != SIGHUP);
+}
+
+/* Wait for answers or the end, for at most a second. */
 static void
 run_wait(struct run *r, int64_t ms)
 {
-	struct signalfd_siginfo info;
-
-	http_client_wait(r->client, r->signals, (int)(ms < 0 ? 0 : ms > 1000 ? 1000 : ms));
-	if (read(r->signals, &info, sizeof info) == (ssize_t)sizeof info &&
-	    info.ssi_signo != SIGHUP) {
-		r->signalled = true;
+	http_client_wait(r->client, r->stop_fd, (int)(ms < 0 ? 0 : ms > 1000 ? 1000 : ms));
+	if (is_told_to_stop(r->stop_fd)) {
+		r->told = true;
 		run_stop(r, "it was told to stop");
 	}
 }
@@ -303,13 +314,23 @@ read_detail(struct question *q, const char *body, size_t len)
 	return fault;
 }
 
-/* The order's key, as the webhook would have named it; NULL: the provider does not say. */
-static const char *
-order_of(const struct merchant *m, const struct finding *f)
+/* The order's key, as the webhook would have named it, or, if it lacks the prefix, as it is. */
+static void
+add_order(
+    const struct merchant *m, const struct finding *f, struct text *orders, struct text *unprefixed)
 {
-	if (m->order_key != TRANSFER_NO)
-		return f->answer.order;
-	return order_without_prefix(f->row->number, m->order_prefix);
+	const char *prefix = m->order_prefix, *number = f->row->number;
+
+	if (m->order_key != TRANSFER_NO || number == NULL) {
+		pg_array_add(orders, f->answer.order);
+		pg_array_add(unprefixed, f->answer.unprefixed);
+	} else if (prefix != NULL && strncmp(number, prefix, strlen(prefix)) != 0) {
+		pg_array_add(orders, NULL);
+		pg_array_add(unprefixed, number);
+	} else {
+		pg_array_add(orders, order_without_prefix(number, prefix));
+		pg_array_add(unprefixed, NULL);
+	}
 }
 
 /* Ask the provider about those that the list alone does not settle. */
@@ -349,7 +370,7 @@ static void
 record_findings(struct run *r, const struct finding *findings, size_t count)
 {
 	struct text numbers = {0}, statuses = {0}, amounts = {0}, currencies = {0}, orders = {0},
-		    faults = {0};
+		    faults = {0}, unprefixed = {0}, refunded = {0};
 	struct pg_rows rows;
 	bool busy = count > 0;
 
@@ -361,16 +382,17 @@ record_findings(struct run *r, const struct finding *findings, size_t count)
 		pg_array_add(&statuses, a->status != NULL ? a->status : "");
 		pg_array_add(&amounts, a->amount);
 		pg_array_add(&currencies, a->currency);
-		pg_array_add(&orders, order_of(r->merchant, f));
+		add_order(r->merchant, f, &orders, &unprefixed);
+		pg_array_add(&refunded, f->answer.refunded);
 		pg_array_add(&faults, f->fault);
 	}
 	while (busy && r->stopped == NULL) {
 		const char *values[] = {r->id, pg_array_text(&numbers), pg_array_text(&statuses),
 		    pg_array_text(&amounts), pg_array_text(&currencies), pg_array_text(&orders),
-		    pg_array_text(&faults)};
+		    pg_array_text(&faults), pg_array_text(&unprefixed), pg_array_text(&refunded)};
 
 		busy = false;
-		if (!query_until_answered(r, record_sql, 7, values, &rows))
+		if (!query_until_answered(r, record_sql, 9, values, &rows))
 			break;
 		for (size_t i = 0; i < rows.count; i++) {
 			const char *outcome = pg_value(&rows, i, 2);
@@ -389,6 +411,8 @@ record_findings(struct run *r, const struct finding *findings, size_t count)
 	text_free(&currencies);
 	text_free(&orders);
 	text_free(&faults);
+	text_free(&unprefixed);
+	text_free(&refunded);
 }
 
 /* Find the rows that differ from the database's. Returns how many this run had not seen. */
@@ -578,15 +602,38 @@ run_begin(struct run *r, char day[static 11], int *page)
 	snprintf(r->id, sizeof r->id, "%s", pg_value(&rows, 0, 0));
 	snprintf(day, 11, "%s", pg_value(&rows, 0, 1));
 	*page = atoi(pg_value(&rows, 0, 2));
+	for (int i = 0; i < 2; i++)
+		snprintf(r->days[i], sizeof r->days[i], "%s", pg_value(&rows, 0, 3 + i));
+	r->from = r->days[0];
+	r->to = r->days[1];
 	pg_rows_free(&rows);
 	return true;
+}
+
+static const char *const words[] = {"matched", "missing", "differed", "other", "unclear"};
+
+/* Log what was found: only what is news is more than a detail. rows NULL: it is not known. */
+static void
+run_log(const struct run *r, const struct pg_rows *rows)
+{
+	const char *n[5] = {NULL};
+	enum log_level level = LOG_DEBUG;
+
+	for (int i = 0; i < 5 && rows != NULL; i++)
+		n[i] = pg_value(rows, 0, i);
+	if (rows != NULL && (strcmp(n[1], "0") != 0 || strcmp(n[2], "0") != 0))
+		level = LOG_INFO;
+	if ((rows != NULL && strcmp(n[4], "0") != 0) || (r->stopped != NULL && !r->told))
+		level = LOG_WARNING;
+	log_event(level, "reconciled", "merchant", r->merchant->name, "run", r->id, words[0], n[0],
+	    words[1], n[1], words[2], n[2], words[3], n[3], words[4], n[4], "stopped", r->stopped,
+	    (const char *)NULL);
 }
 
 /* Print what was found. The database is queried once only, for it may be the reason of a stop. */
 static enum reconcile_status
 run_report(struct run *r)
 {
-	static const char *const words[] = {"matched", "missing", "differed", "other", "unclear"};
 	bool finished = r->stopped == NULL;
 	const char *values[] = {r->id, finished ? "true" : "false", r->stopped};
 	struct pg_rows rows = {0};
@@ -594,6 +641,11 @@ run_report(struct run *r)
 		     pg_query(r->pg, end_sql, 3, values, &rows) == PG_OK;
 	bool wrong = false, unclear = false;
 
+	if (r->often) {
+		run_log(r, known ? &rows : NULL);
+		pg_rows_free(&rows);
+		return RECONCILE_OK;
+	}
 	if (r->progress)
 		fputs("\r\033[K", stderr);
 	printf("%s: %s to %s: ", r->merchant->name, r->from, r->to);
@@ -630,7 +682,7 @@ run_merchant(struct run *r)
 	int page;
 
 	r->client = http_client_new();
-	r->progress = isatty(STDERR_FILENO);
+	r->progress = !r->often && isatty(STDERR_FILENO);
 	if (run_begin(r, day, &page))
 		while (r->stopped == NULL && strcmp(day, r->to) <= 0) {
 			read_day(r, day, page);
@@ -691,7 +743,7 @@ reconcile(const struct config *config, const struct reconcile_options *o, int si
 		struct run run = {.config = config,
 		    .merchant = m,
 		    .pg = pg,
-		    .signals = signals,
+		    .stop_fd = signals,
 		    .from = o->from != NULL ? o->from : first,
 		    .to = o->to != NULL ? o->to : today};
 		enum reconcile_status status;
@@ -703,7 +755,7 @@ reconcile(const struct config *config, const struct reconcile_options *o, int si
 		status = run_merchant(&run);
 		if (status > worst)
 			worst = status;
-		if (run.signalled)
+		if (run.told)
 			break;
 	}
 	pg_free(pg);
@@ -711,4 +763,46 @@ reconcile(const struct config *config, const struct reconcile_options *o, int si
 		fatal("no merchant to reconcile has a provider_url; add it and "
 		      "provider_secret_file to its section");
 	return worst;
+}
+
+bool
+reconcile_is_wanted(const struct config *config)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < config->merchant_count; i++)
+		any |= config->merchants[i].provider.url != NULL;
+	return any && config->worker.reconcile_every_ms > 0;
+}
+
+void
+reconcile_often(const struct config *config, int stop_fd)
+{
+	struct pg *pg = pg_new(PG_WORKER, config->worker.database);
+	bool told = false;
+
+	while (!told) {
+		int64_t next = clock_ms() + config->worker.reconcile_every_ms;
+
+		for (size_t i = 0; i < config->merchant_count && !told; i++) {
+			struct run run = {.config = config,
+			    .merchant = &config->merchants[i],
+			    .pg = pg,
+			    .stop_fd = stop_fd,
+			    .often = true};
+
+			if (run.merchant->provider.url == NULL)
+				continue;
+			run_merchant(&run);
+			told = run.told;
+		}
+		while (!told && clock_ms() < next) {
+			int64_t ms = next - clock_ms();
+
+			poll(&(struct pollfd){.fd = stop_fd, .events = POLLIN}, 1,
+			    (int)(ms < 0 ? 0 : ms));
+			told = is_told_to_stop(stop_fd);
+		}
+	}
+	pg_free(pg);
 }

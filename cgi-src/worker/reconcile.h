@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * reconcile.h - "foloosi-worker reconcile": the provider's list of transactions against ours.
+ * reconcile.h - the provider's list of transactions against ours: the command "foloosi-worker reconcile", and
+ * the running worker's look at the last hours.
  */
 #ifndef RECONCILE_H
 #define RECONCILE_H
+
+#include <stdbool.h>
 
 #include "config.h"
 
@@ -30,5 +33,15 @@ const char *reconcile_check(const struct reconcile_options *);
  */
 enum reconcile_status reconcile(
     const struct config *, const struct reconcile_options *, int signals);
+
+/* Is there a merchant for reconcile_often(), and does the configuration want it? */
+bool reconcile_is_wanted(const struct config *);
+
+/*
+ * Read the last hours of every merchant's list each reconcile_every, the first time at once. What it finds is
+ * logged.
+ *   stop_fd  an eventfd(2), which does not block: it returns when something is written there
+ */
+void reconcile_often(const struct config *, int stop_fd);
 
 #endif

@@ -27,7 +27,7 @@ static const char next_sql[] =
     "select transaction_id, transaction_no, attempt"
     " from foloosi.next_verifications(array[$1], $2::int, interval '90 seconds')";
 static const char verify_sql[] =
-    "select foloosi.verify_transaction($1::bigint, $2, $3::numeric, $4, $5)";
+    "select foloosi.verify_transaction($1::bigint, $2, $3::numeric, $4, $5, $6::numeric, $7)";
 static const char postpone_sql[] =
     "select foloosi.postpone_verification($1::bigint, $2::int * interval '1 millisecond', $3)";
 
@@ -91,16 +91,20 @@ postpone_question(const struct question *q, int64_t at_least_ms, const char *rea
 	pg_query(q->asker->verify->pg, postpone_sql, 3, values, NULL); /* else its lease runs out */
 }
 
-/* Hand the answer to the database. Its status NULL: the provider cannot be asked. */
+/* Hand the answer to the database. Its status NULL: a reconciliation was it. */
 static void
 apply_answer(const struct question *q, const struct provider_answer *answer)
 {
 	const char *values[] = {log_number(q->transaction), answer->status, answer->amount,
-	    answer->currency, answer->order};
+	    answer->currency, answer->order, answer->refunded, answer->unprefixed};
 	struct pg_rows rows;
 
-	switch (pg_query(q->asker->verify->pg, verify_sql, 5, values, &rows)) {
+	switch (pg_query(q->asker->verify->pg, verify_sql, 7, values, &rows)) {
 	case PG_OK:
+		if (strcmp(pg_value(&rows, 0, 0), "unclear") == 0) {
+			postpone_question(q, 0, "nothing follows from what the provider says");
+			break;
+		}
 		log_event(LOG_INFO, "verified", "merchant", q->asker->merchant->name, "transaction",
 		    values[0], "attempt", log_number(q->attempt), "outcome", pg_value(&rows, 0, 0),
 		    (const char *)NULL);
@@ -142,7 +146,7 @@ on_http_answer(void *context, const struct http_client_answer *http)
 	free(q);
 }
 
-/* Ask the provider about one transaction. number NULL: it has none, so the provider cannot be asked. */
+/* Ask the provider about one transaction. number NULL: it has none, and the provider's list was read since. */
 static void
 ask_provider(struct asker *a, const char *transaction, const char *number, const char *attempt)
 {

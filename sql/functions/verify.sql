@@ -164,7 +164,7 @@ begin
     said := case when p_status is null then 'it has no number, and nothing in the provider''s list of all days since is it'
                  else concat_ws(', ', 'the provider says ' || p_status, nullif(foloosi.money_text(p_amount, p_currency), ''),
                      case p_order_ref when '' then 'no order' else 'order ' || p_order_ref end,
-                     'refunded ' || foloosi.money_text(verify_transaction.refunded, p_currency)) end;
+                     'refunded ' || nullif(foloosi.money_text(verify_transaction.refunded, p_currency), '')) end;
     difference := case
         when t.state = 'verifying' and p_status is null then 'unverifiable'
         when t.state = 'verifying' and word is distinct from 'captured' then 'not_captured'

@@ -198,6 +198,9 @@ alter table foloosi.decisions add constraint decisions_action_ck check (action i
     ('register', 'resolve', 'assign', 'unassign', 'settle', 'withdraw', 'reopen', 'refund', 'dismiss', 'verify', 'cancel', 'migrate'));
 comment on column foloosi.decisions.action is 'register, resolve, assign, unassign, settle, withdraw, reopen, refund, dismiss; verify: the provider''s word; cancel: time; migrate: an upgrade.';
 
+-- foloosi-worker's mails, of refunds too
+update foloosi.consumers set types = types || '{order.refund}' where consumer = merchant || '/mail' and types = '{order.success,order.cancel}';
+
 -- ---------------------------------------------------------------- time
 
 create table foloosi.cancellation (

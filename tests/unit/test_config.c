@@ -811,7 +811,7 @@ static const char *const names[] = {"database", "database_password_file", "liste
     "smtp_auth_file", "smtp_ca_file", "smtp_timeout", "mail_from", "mail_name", "mail_success",
     "mail_cancel", "reconcile_days", "reconcile_patience", "provider_list_path",
     "provider_list_rows", "provider_list_number", "provider_list_status", "provider_list_amount",
-    "provider_list_currency"};
+    "provider_list_currency", "reconcile_every", "provider_refunded", "mail_refund"};
 
 #define NAMES (sizeof names / sizeof *names)
 
@@ -908,6 +908,7 @@ sample_file(void **state)
 	write_file("secrets/smtp", "u:hunter2\n");
 	write_file("paid.txt", "Subject: x\n\ny\n");
 	write_file("cancelled.txt", "Subject: x\n\ny\n");
+	write_file("refunded.txt", "Subject: x\n\ny\n");
 	while ((p = strstr(p, "\n#")) != NULL) {
 		size_t name = strspn(p + 2, "abcdefghijklmnopqrstuvwxyz_");
 
@@ -948,6 +949,7 @@ sample_file(void **state)
 	    "/v1/api/transaction-list?q={\"fromDate\":\"{from}\",\"toDate\":\"{to}\",\"page\":"
 	    "\"{page}\",\"limit\":\"{limit}\"}");
 	assert_non_null(strstr(c->merchants[0].provider.secret_place, "shop.provider"));
+	assert_int_equal(c->worker.reconcile_every_ms, 600000);
 	assert_int_equal(c->worker.reconcile_days, 3);
 	assert_int_equal(c->worker.reconcile_patience_ms, 120000);
 	config_unref(c);
@@ -1037,7 +1039,8 @@ worker_settings(void **state)
 		"provider_url = http://provider.example\nprovider_secret = hunter2\n"
 		"provider_path = /x/{transaction_no}/y\nprovider_status = a\nprovider_amount = "
 		"a.b\n"
-		"provider_currency = a.b.c\nprovider_order =\nprovider_per_minute = 6000\n"
+		"provider_currency = a.b.c\nprovider_order =\nprovider_refunded = a.r\n"
+		"provider_per_minute = 6000\n"
 		"[foloosi-worker]\ndatabase = service=x\nlog_level = debug\npoll = "
 		"10ms\nevent_timeout "
 		"= 1s\n"

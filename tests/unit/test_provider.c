@@ -24,6 +24,7 @@ static struct provider shape = {.url = "https://api.example/",
     .amount = "data.amount",
     .currency = "data.currency",
     .order = "data.api.optional1",
+    .refunded = "data.back",
     .list_path =
 	"/v1/list?q={\"from\":\"{from}\",\"to\":\"{to}\",\"page\":\"{page}\",\"limit\":\"{limit}"
 	"\"}&x=a b%2F#",
@@ -33,47 +34,49 @@ static struct provider shape = {.url = "https://api.example/",
     .list_amount = "send_amount",
     .list_currency = "sender_currency"};
 
-/* read: "status amount currency order" with - for what is missing; NULL: it cannot be understood. */
+/*
+ * read: "status amount currency order unprefixed refunded" with - for what it does not say; NULL: it cannot be
+ * understood. The prefix is SHOP-.
+ */
+#define SUCCESS "{\"data\":{\"status\":\"success\",\"amount\":1,\"currency\":\"AED\""
 static const struct {
 	const char *answer, *read;
 } cases[] = {
     {"{\"data\":{\"status\":\"success\",\"amount\":\"100\",\"currency\":\"AED\",\"api\":{"
-     "\"optional1\":\"O-1\"}}}",
-	"success 100 AED O-1"},
+     "\"optional1\":\"SHOP-O-1\"}}}",
+	"success 100 AED O-1 - -"},
     {"{\"data\":{\"status\":\"SUCCESS\",\"amount\":367.3000,\"currency\":\"aed\",\"api\":{"
      "\"optional1\":null}}}",
-	"success 367.3000 AED -"},
+	"success 367.3000 AED '' - -"},
     {"{\"data\":{\"status\":\"success\",\"amount\":0.1,\"currency\":\"AED\",\"api\":null}}",
-	"success 0.1 AED -"},
+	"success 0.1 AED '' - -"},
     {"{\"data\":{\"status\":\"success\",\"amount\":999999999999.9999,\"currency\":\"AED\","
      "\"api\":{\"optional1\":\"\"}}}",
-	"success 999999999999.9999 AED -"},
-    {"{\"data\":{\"status\":\"success\",\"amount\":1,\"currency\":\"AED\",\"api\":{\"optional1\":"
-     "1042}}}",
-	"success 1 AED 1042"},
-    {"{\"data\":{\"status\":\"success\",\"amount\":1,\"currency\":\"AED\",\"api\":{\"optional1\":"
-     "\"SHOP-7\"}}}",
-	"success 1 AED 7"},
-    {"{\"data\":{\"status\":\"success\",\"amount\":1,\"currency\":\"AED\",\"api\":{\"optional1\":"
-     "\"SHOP-\"}}}",
-	"success 1 AED -"},
-    {"{\"data\":{\"status\":\"success\",\"amount\":1,\"currency\":\"AED\",\"api\":[\"optional1\"]}"
-     "}",
-	NULL},
-    {"{\"data\":{\"status\":\"success\",\"amount\":1,\"currency\":\"AED\"}}", NULL},
-    {"{\"data\":{\"status\":\"success\",\"amount\":1,\"currency\":\"AED\",\"api\":{}}}", NULL},
-    {"{\"data\":{\"status\":\"success\",\"amount\":1,\"currency\":\"AED\",\"api\":{"
-     "\"optional2\":\"O-1\"}}}",
-	NULL},
-    {"{\"data\":{\"status\":\"success\",\"amount\":1,\"currency\":\"AED\",\"api\":{\"optional1\":"
-     "{}}}}",
-	NULL},
-    {"{\"data\":{\"status\":\"success\",\"amount\":1,\"currency\":\"AED\",\"api\":{\"optional1\":"
-     "true}}}",
-	NULL},
-    {"{\"data\":{\"status\":\"failed\"}}", "failed - - -"},
+	"success 999999999999.9999 AED '' - -"},
+    {SUCCESS ",\"api\":{\"optional1\":1042}}}", "success 1 AED '' 1042 -"},
+    {SUCCESS ",\"api\":{\"optional1\":\"FLSSUB_7\"}}}", "success 1 AED '' FLSSUB_7 -"},
+    {SUCCESS ",\"api\":{\"optional1\":\" SHOP- 7\\r\\n\"}}}", "success 1 AED 7 - -"},
+    {SUCCESS ",\"api\":{\"optional1\":\"SHOP-\"}}}", "success 1 AED '' - -"},
+    {SUCCESS ",\"api\":{\"optional1\":\"SHOP-undefined\"}}}", "success 1 AED '' - -"},
+    {SUCCESS ",\"api\":{\"optional1\":\"undefined\"}}}", "success 1 AED '' - -"},
+    {SUCCESS ",\"api\":[\"optional1\"]}}", "success 1 AED '' - -"},
+    {SUCCESS "}}", "success 1 AED '' - -"},
+    {SUCCESS ",\"api\":{}}}", "success 1 AED '' - -"},
+    {SUCCESS ",\"api\":{\"optional2\":\"O-1\"}}}", "success 1 AED '' - -"},
+    {SUCCESS ",\"api\":{\"optional1\":{}}}}", "success 1 AED '' - -"},
+    {SUCCESS ",\"api\":{\"optional1\":true}}}", "success 1 AED '' - -"},
+    {SUCCESS ",\"back\":\"0.50\"}}", "success 1 AED '' - 0.50"},
+    {SUCCESS ",\"back\":0}}", "success 1 AED '' - 0"},
+    {SUCCESS ",\"back\":null}}", "success 1 AED '' - -"},
+    {SUCCESS ",\"back\":\"all\"}}", "success 1 AED '' - -"},
+    {SUCCESS ",\"back\":-1}}", "success 1 AED '' - -"},
+    {"{\"data\":{\"status\":\"Refund\",\"amount\":1,\"currency\":\"AED\",\"back\":1}}",
+	"refund 1 AED '' - 1"},
+    {"{\"data\":{\"status\":\"refund\",\"amount\":1,\"currency\":\"AED\"}}", "refund 1 AED '' - -"},
+    {"{\"data\":{\"status\":\"refund\",\"back\":1}}", NULL},
+    {"{\"data\":{\"status\":\"failed\"}}", "failed - - '' - -"},
     {"{\"data\":{\"status\":\"failed\",\"amount\":\"a lot\",\"currency\":\"Dirham\"}}",
-	"failed - - -"},
+	"failed - - '' - -"},
     {"{\"data\":{\"status\":\"success\",\"amount\":1e2,\"currency\":\"AED\"}}", NULL},
     {"{\"data\":{\"status\":\"success\",\"amount\":-1,\"currency\":\"AED\"}}", NULL},
     {"{\"data\":{\"status\":\"success\",\"amount\":1.00001,\"currency\":\"AED\"}}", NULL},
@@ -96,7 +99,7 @@ static const struct {
 static const char *
 or_dash(const char *text)
 {
-	return text != NULL ? text : "-";
+	return text == NULL ? "-" : *text == '\0' ? "''" : text;
 }
 
 static void
@@ -112,8 +115,9 @@ answers(void **state)
 		if (read != (cases[i].read != NULL))
 			fail_msg("%s: %s", cases[i].answer, read ? "understood" : a.fault);
 		if (read) {
-			snprintf(text, sizeof text, "%s %s %s %s", or_dash(a.status),
-			    or_dash(a.amount), or_dash(a.currency), or_dash(a.order));
+			snprintf(text, sizeof text, "%s %s %s %s %s %s", or_dash(a.status),
+			    or_dash(a.amount), or_dash(a.currency), or_dash(a.order),
+			    or_dash(a.unprefixed), or_dash(a.refunded));
 			assert_string_equal(text, cases[i].read);
 		} else {
 			assert_non_null(a.fault);

@@ -627,6 +627,24 @@ what_is_set_aside_counts_for_the_limits(void **state)
 	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), REASON_NONE);
 }
 
+/* What foloosi-worker asks before it cancels anything. */
+static void
+files_are_seen_from_outside(void **state)
+{
+	struct delivery d = delivery(1);
+	char *gone = xasprintf("%s/gone", directory);
+
+	(void)state;
+	assert_false(spool_has_files(gone));
+	assert_false(spool_has_files(directory));
+	assert_int_equal(spool_keep(spool, &d, ARRIVED, in_time()), REASON_NONE);
+	assert_true(spool_has_files(directory));
+	spool_set_aside(spool, only_file().text, "a test");
+	assert_int_equal(count_files("aside"), 1);
+	assert_true(spool_has_files(directory)); /* it was acknowledged, and is not recorded */
+	free(gone);
+}
+
 int
 main(void)
 {
@@ -648,6 +666,7 @@ main(void)
 	    TEST(a_disk_that_hangs_holds_up_no_request),
 	    TEST(without_a_free_thread_it_is_late_in_time),
 	    TEST(what_is_set_aside_counts_for_the_limits),
+	    TEST(files_are_seen_from_outside),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cancel.c - "foloosictl cancel-due" cancels the orders whose time has come, where no foloosi-worker does.
+ */
+#include <err.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "cancel_due.h"
+#include "ctl.h"
+
+#define MOST 100 /* orders in one transaction */
+
+static int
+run_cancel(const struct ctl_call *call)
+{
+	struct config *config = NULL;
+	struct pg *pg = NULL;
+	int cancelled, sum = 0, code = CTL_FAILED;
+
+	if (call->argc > 0)
+		return ctl_usage(call->self);
+	if ((config = ctl_config(call)) == NULL || (pg = ctl_connect(call)) == NULL)
+		goto out;
+	do {
+		if (cancel_due(pg, config, MOST, &cancelled) != PG_OK) {
+			warnx("%s", pg_error(pg));
+			goto out;
+		}
+		sum += cancelled;
+	} while (cancelled == MOST);
+	if (ctl_value(call, "json") != NULL)
+		printf("{\"cancelled\": %d}\n", sum);
+	else
+		printf("%d order%s cancelled\n", sum, sum == 1 ? "" : "s");
+	code = CTL_OK;
+out:
+	pg_free(pg);
+	config_unref(config);
+	return code;
+}
+
+const struct subcommand cancel_subcommand = {
+    .name = "cancel-due",
+    .arguments = "",
+    .summary = "cancel the orders whose time has come, where no foloosi-worker does",
+    .options = CTL_OPTIONS(CTL_DATABASE, CTL_JSON, CTL_CONFIG),
+    .help = "To be run each minute: foloosi-cancel.timer does. After a pause of two minutes it "
+	    "cancels\n"
+	    "nothing for ten, because payments may have waited elsewhere.\n",
+    .run = run_cancel,
+};

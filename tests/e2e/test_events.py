@@ -90,8 +90,25 @@ def test_payload(pg, name):
     with consumer(pg) as c, pg.connect() as w:
         order = deliver(w, fresh(), "success")
         payload, = c.execute("select payload from foloosi.next_events(%s)", [name]).fetchone()
-        assert payload["type"] == "order.success" and payload["data"]["version"] == 1
-        assert payload["data"]["order"] == {"ref": order, "state": "paid", "amount": "100", "currency": "AED", "late": False}
+        assert payload["type"] == "order.success" and payload["data"]["version"] == 2
+        assert payload["data"]["order"] == {"ref": order, "state": "paid", "amount": "100", "currency": "AED", "late": False, "money_left": "100"}
+
+
+def test_payload_of_a_refund(pg, name):
+    """A part, and the rest: order.state is what the event announces, and nothing that a provider wrote for people is in it."""
+    with consumer(pg) as c, pg.connect() as w:
+        order, number = fresh(), f"NO-{next(names)}"
+        for status, amount in (("success", 100), ("refund", 30), ("refund", 100)):
+            w.execute("select * from foloosi.record_delivery('shop', %s, %s, %s, amount => %s, currency => 'AED', transaction_message => 'to Ann')",
+                      [status, order, number, amount])
+        got = []
+        while events := c.execute("select id, type, payload from foloosi.next_events(%s)", [name]).fetchall():
+            got += [(type_, payload["data"]) for _, type_, payload in events]
+            c.execute("select foloosi.finish_events(%s, %s)", [name, [e[0] for e in events]])
+        assert [t for t, _ in got] == ["order.success", "order.refund", "order.refund"]
+        assert [(d.get("reason"), d["order"]["state"]) for _, d in got] == [(None, "paid"), ("refunded_in_part", "refunded"), (None, "refunded")]
+        assert {(d["transaction"]["refunded"], d["transaction"]["money_left"], d["order"]["refunded"]) for _, d in got} == {("100", "0", "100")}
+        assert "Ann" not in str(got) and "transaction_message" not in str(got)
 
 
 def test_consumers_have_positions_of_their_own(pg, name):

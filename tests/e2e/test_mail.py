@@ -31,6 +31,7 @@ Thank you: {amount} {currency} for {optional2}, transaction {transaction_no}. {{
 .. a line of dots, and one = that is long: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
 €
 """
+REFUNDED = "Subject: Order {order_ref}: money back\n\n{refunded} of {amount} {currency}\n"
 CANCELLED = "Subject: Order {order_ref} is cancelled\n\nSorry. {transaction_message}\n"
 
 
@@ -94,7 +95,7 @@ class Office:
 @pytest.fixture(scope="module")
 def site():
     site = WorkerSite()
-    for name, text in (("paid.txt", PAID), ("cancelled.txt", CANCELLED)):
+    for name, text in (("paid.txt", PAID), ("cancelled.txt", CANCELLED), ("refunded.txt", REFUNDED)):
         (site.home / name).write_text(text)
         (site.home / name).chmod(0o644)
     try:
@@ -117,7 +118,7 @@ class Shop:
         self.site, self.office = site, office
         self.name = site.merchant()
         self.settings = {"mail_from": "orders@shop.example", "mail_name": "Le Café: \"Shop\"", "mail_success": site.home / "paid.txt",
-                         "mail_cancel": site.home / "cancelled.txt", **(merchant or {})}
+                         "mail_cancel": site.home / "cancelled.txt", "mail_refund": site.home / "refunded.txt", **(merchant or {})}
         settings = {"smtp_url": office.url, "smtp_tls": "no", **settings}
         self.workers = [site.worker({self.name: self.settings}, **settings) for _ in range(workers)]
         until("the consumer", lambda: site.pg.query("select 1 from foloosi.consumers where consumer = %s", [self.consumer]))
@@ -130,11 +131,10 @@ class Shop:
         """One delivery. Returns order and address."""
         n = next(numbers)
         address = f"customer-{n}@example.com" if address == "" else address
-        fields = {"order_ref": f"M-{n}", "optional2": "Online Class", "amount": decimal.Decimal("100.50"), "currency": "AED", **fields}
+        fields = {"order_ref": f"M-{n}", "transaction_no": f"MNO-{n}", "optional2": "Online Class", "amount": decimal.Decimal("100.50"), "currency": "AED", **fields}
         names = ", ".join(f"{k} => %({k})s" for k in fields)
-        sql = ("select outcome from foloosi.record_delivery(%(merchant)s, %(status)s, transaction_no => %(no)s,"
-               f" customer_email => %(address)s, {names})")
-        arguments = {"merchant": self.name, "status": status, "no": f"MNO-{n}", "address": address, **fields}
+        sql = f"select outcome from foloosi.record_delivery(%(merchant)s, %(status)s, customer_email => %(address)s, {names})"
+        arguments = {"merchant": self.name, "status": status, "address": address, **fields}
         c.execute(sql, arguments) if c else self.site.pg.query(sql, arguments)
         return fields["order_ref"], address
 
@@ -198,6 +198,17 @@ def test_both_kinds_in_order(shop):
     until("the mails", shop.done)
     assert [x.subject for x in shop.office.to(address)] == [f"Order {order} is cancelled", f"Заказ {order} is paid"]
     assert shop.office.to(address)[0].body == "Sorry. Карта отклонена\n"
+
+
+def test_refunds(shop):
+    """A part, then all: what is known to have gone back, with the currency's decimals."""
+    order, address = shop.pay(transaction_no="MR-1", amount=decimal.Decimal("18.605"), currency="KWD")
+    shop.pay("refund", address=None, order_ref=order, transaction_no="MR-1", amount=decimal.Decimal("8.6"), currency="KWD")
+    until("two mails", lambda: len(shop.office.to(address)) == 2)
+    shop.pay("refund", address=None, order_ref=order, transaction_no="MR-1", amount=None, currency=None)
+    until("the mails", lambda: len(shop.office.to(address)) == 3 and shop.done())
+    assert [x.subject for x in shop.office.to(address)][1:] == [f"Order {order}: money back"] * 2
+    assert [x.body for x in shop.office.to(address)][1:] == ["8.600 of 18.605 KWD\n", "18.605 of 18.605 KWD\n"]
 
 
 def test_only_what_has_a_template(site, office):

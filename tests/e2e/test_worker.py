@@ -460,6 +460,9 @@ def test_the_manual_s_receiver(site, tmp_path):
         site.known(merchant)
         order = site.deliver(merchant)
         until("the event", lambda: site.pg.query("select 1 from foloosi.events where merchant = %s", [merchant]) and site.left(merchant) == [] and f"paid: {order}" in log.read_text())
+        number, = site.pg.query("select transaction_no from foloosi.transactions where merchant = %s", [merchant])[0]
+        site.deliver(merchant, order, "refund", number, 30)
+        until("the refund", lambda: f"refunded: {order} 30 AED" in log.read_text())
         assert worker.stop() == 0
         settings["event_secret"] = SECRETS[1]
         worker.config.merchants[merchant].update(settings)

@@ -6,10 +6,11 @@
 
     curl -d '{"order": "A-1", "amount": 100}' http://127.0.0.1:PORT/pay             a payment, and its webhook
     curl -d '{"order": "A-2", "amount": 100, "lost": true}' http://127.0.0.1:PORT/pay   … whose webhook is lost
+    curl -d '{"transaction_no": "NUMBER", "amount": 30}' http://127.0.0.1:PORT/refund   a part goes back, and its webhook; without amount all
     curl -H 'secret_key: KEY' http://127.0.0.1:PORT/v1/api/transaction-detail/NUMBER
 
 It speaks the documented shapes of transaction-detail and transaction-list, v1 and v2, and it lies, fails,
-hangs, shifts its pages and limits the rate when a test tells it to. Standard library only.
+hangs, is slow or silent, shifts its pages and limits the rate when a test tells it to. Standard library only.
 """
 import argparse
 import datetime
@@ -42,8 +43,11 @@ def send(handler, body, status=200, **headers):
 class Provider:
     """What it knows and how it answers.
 
-    transactions  by number, oldest first: status, amount, currency, order, created (a date);
-                  said: what the list says instead
+    transactions  by number, oldest first: status, amount, currency, order, created (a date), refunded (how much
+                  went back); said: what the list says instead; lie: what the detail says instead
+    says_refunded whether its answers tell how much went back
+    slow          seconds before each answer
+    silent        numbers about which it does not answer: the connection is closed
     fault         what it answers instead: a status, or a function of handler and request, which may return
                   NotImplemented: this request is answered well
     midnight      dates of a list are the beginnings of their days
@@ -55,6 +59,7 @@ class Provider:
     def __init__(self, port=0, key=KEY, webhook=None):
         self.key, self.webhook = key, webhook
         self.transactions, self.fault = {}, None
+        self.says_refunded, self.slow, self.silent = True, 0, set()
         self.midnight, self.most, self.before, self.per_minute = False, 100, None, None
         self.times = []
         self.numbers = itertools.count(1)
@@ -94,9 +99,19 @@ class Provider:
             "api": {"optional1": known["order"], "optional2": "Online Class", "optional3": "Foloosi developer",
                     "customer_email": "customer@example.com", "customer_mobile": "555534533", "card_last_four": "1111"}}}}).encode()
 
-    def deliver(self, number):
+    def refund(self, number, amount=None):
+        """Money goes back, all or so much more; the webhook of it."""
+        known = self.transactions[number]
+        captured = known.get("amount", 100)
+        with self.lock:
+            known.update(status="refund", refunded=captured if amount is None else known.get("refunded", 0) + amount)
+        body = json.loads(self.body(number))
+        body["data"]["transfer"]["transaction_amount"] = str(captured if amount is None else amount)
+        return json.dumps(body).encode()
+
+    def deliver(self, number, body=None):
         """Send it; the answer's JSON."""
-        request = urllib.request.Request(self.webhook, self.body(number), {"Content-Type": "application/json"})
+        request = urllib.request.Request(self.webhook, body or self.body(number), {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
 
@@ -105,6 +120,11 @@ class Provider:
         number = self.new(**wanted)
         answer = None if lost or self.webhook is None else self.deliver(number)
         send(handler, json.dumps({"transaction_no": number, "webhook": answer}) + "\n")
+
+    def give_back(self, handler, wanted):
+        body = self.refund(wanted["transaction_no"], wanted.get("amount"))
+        answer = None if wanted.get("lost") or self.webhook is None else self.deliver(None, body)
+        send(handler, json.dumps({"transaction_no": wanted["transaction_no"], "webhook": answer}) + "\n")
 
     # -- its API
 
@@ -117,6 +137,10 @@ class Provider:
         if (request.method, path) == ("POST", "/pay"):
             self.pay(handler, json.loads(request.body))
             return None
+        if (request.method, path) == ("POST", "/refund"):
+            self.give_back(handler, json.loads(request.body))
+            return None
+        time.sleep(self.slow)
         if request.headers.get("secret_key") != self.key:
             return 401
         if self.per_minute is not None:
@@ -131,10 +155,16 @@ class Provider:
         known = self.transactions.get(urllib.parse.unquote(rest[0])) if call == "transaction-detail" and rest else None
         if known is None:
             return 404
+        if urllib.parse.unquote(rest[0]) in self.silent:
+            handler.close_connection = True
+            return None
+        known = {**known, **known.get("lie", {})}
         data = self.row(version, urllib.parse.unquote(rest[0]), known)
         if version == "v1":
             data["api_transaction"] = {"sender_currency": data["sender_currency"],
                                        "payable_amount_in_sender_currency": data["send_amount"], "optional1": known.get("order")}
+        if self.says_refunded and "refunded" in known:
+            data["refunded_amount"] = known["refunded"]
         send(handler, json.dumps({"message": "Transaction detail", "data": data}))
         return None
 

@@ -5,7 +5,8 @@
 -- who pays and who doubles. For the usual delivery, the first of its order, nothing calls it.
 --
 --   1. plan: who pays (the payer stays while it has money left; then another that equals the expected sum), and what the order
---      becomes. pending and cancelled are moved by rows, persons and time only.
+--      becomes. pending and cancelled are moved by rows, persons and time, and go to review only if a person says that money
+--      of theirs did not go back after all.
 --   2. orders and their events
 --   3. paybacks: one for each captured transaction with money left that does not pay; due only if all is certain
 --
@@ -56,19 +57,21 @@ as $$
                         case when p.next_payer is null and p.payer_counts then 'refunded' -- confirmed, and gone
                              when p.next_payer is null then 'verifying'
                              when p.registered and not p.next_equals or p.next_doubt then 'review' else 'paid' end
+                    when 'pending' then case when p.is_left then 'review' else 'pending' end
+                    when 'cancelled' then case when p.is_left and not p.decided then 'review' else 'cancelled' end
                     else p.state end as becomes
         from p
     )
     select array_agg(row(
         d.merchant, d.order_ref, d.acting, d.payback, d.note, d.state, d.becomes,
         case when d.becomes = 'paid' and d.state = 'paid' and d.payer_counts and not d.payer_may_pay then d.next_payer
-             when d.state = 'verifying' and d.next_payer is not null then d.next_payer
+             when d.state in ('verifying', 'pending', 'cancelled') and d.becomes <> d.state then coalesce(d.next_payer, d.transaction_id)
              else d.transaction_id end,
-        case when d.state = 'verifying' and d.next_payer is not null and not d.registered then d.next_amount else d.amount end,
-        case when d.state = 'verifying' and d.next_payer is not null and not d.registered then d.next_currency else d.currency end,
+        case when d.state in ('verifying', 'pending', 'cancelled') and d.becomes <> d.state and not d.registered then coalesce(d.next_amount, d.amount) else d.amount end,
+        case when d.state in ('verifying', 'pending', 'cancelled') and d.becomes <> d.state and not d.registered then coalesce(d.next_currency, d.currency) else d.currency end,
         case when d.becomes = d.state then d.reason
              when d.state = 'paid' and d.becomes = 'review' then 'payment_refunded'
-             when d.state = 'refunded' then 'refund_undone'
+             when d.state in ('refunded', 'pending', 'cancelled') then 'refund_undone'
              when d.becomes = 'refunded' then null
              when d.becomes = 'paid' then case when d.late then 'late' end
              when d.next_currency <> d.currency and d.registered then 'currency_differs'
@@ -99,12 +102,12 @@ begin
 
     update foloosi.orders o
     set state = p.state, transaction_id = p.payer, reason = p.reason, amount = p.amount, currency = p.currency,
-        refunded = p.refunded, money_left = p.money_left, updated_at = now()
+        refunded = p.refunded, money_left = p.money_left, cancel_at = case when p.state = 'pending' then o.cancel_at end, updated_at = now()
     from unnest(plans) p
     where o.order_ref = p.order_ref and o.merchant = p.merchant
       and (o.state, o.transaction_id, o.refunded, o.money_left) is distinct from (p.state, p.payer, p.refunded, p.money_left);
     if exists (select from unnest(plans) p join foloosi.orders o on o.order_ref = p.order_ref and o.merchant = p.merchant
-               where o.state <> p.state) then
+               where (o.state, o.transaction_id, o.refunded, o.money_left) is distinct from (p.state, p.payer, p.refunded, p.money_left)) then
         raise exception 'a trigger on foloosi.orders suppressed a change' using errcode = 'triggered_action_exception';
     end if;
     insert into foloosi.events (merchant, type, order_ref, transaction_id, reason)

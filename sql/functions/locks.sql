@@ -116,7 +116,7 @@ begin
                 cross join lateral foloosi.reference_owner(e.merchant, e.payment_reference) t
                 where e.i = any (known)
             ), held as materialized (
-                select t.id, t.order_ref, t.merchant, t.state from foloosi.transactions t where t.id in (select m.id from match m)
+                select t.id, t.order_ref, t.merchant, t.state, t.payment_reference from foloosi.transactions t where t.id in (select m.id from match m)
                 order by t.id for no key update skip locked
             ), concerned as materialized (
                 -- the order as the locked row has it: the snapshot's may be older
@@ -130,8 +130,9 @@ begin
                 cross join lateral foloosi.reference_owner(h.merchant, x.payment_reference) b
                 where h.state <> 'captured' and x.payment_reference is not null and b.order_ref is not null
             )
-            -- distinct, for number and reference mostly find the same one; twice, it would be related to itself
-            select m.i, array_agg(distinct foloosi.lock_key('transaction', '', m.id::text)) as keys,
+            select m.i, array_agg(distinct foloosi.lock_key('transaction', '', m.id::text))
+                       -- a capture changes whom its reference speaks of, also if this delivery does not name it
+                       || array_agg(distinct foloosi.lock_key('reference', h.merchant, h.payment_reference)) filter (where h.payment_reference is not null) as keys,
                    bool_and(h.id is not null) as free,
                    -- as decide() chooses: the number's transaction, else the one that the reference speaks of
                    (array_agg(h.order_ref order by m.by_number desc, m.id))[1] as order_ref,
@@ -262,10 +263,10 @@ begin
     from (
         select p.n, max(p.previous) as previous,
                bool_or(p.previous is not null and p.keyless) as single
-        from (select e.n, k, e.keyless, lag(e.n) over (partition by k order by e.n) as previous
-              from (select row_number() over (order by i) as n, keys,
-                           order_ref is null as keyless
-                    from unnest(batch)) e, unnest(e.keys || linked[e.n]::bigint) k) p
+        from (select e.n, e.keyless, lag(e.n) over (partition by e.k order by e.n) as previous
+              from (select distinct b.n, b.keyless, k -- twice, it would be related to itself
+                    from (select row_number() over (order by i) as n, keys, order_ref is null as keyless from unnest(batch)) b,
+                         unnest(b.keys || linked[b.n]::bigint) k) e) p
         group by p.n) s;
     for n in 2 .. coalesce(array_length(batch, 1), 1) loop
         if previous[n] >= start or single[n] or single[n - 1] then

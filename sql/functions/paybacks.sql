@@ -42,13 +42,20 @@ declare
     was  text;
 begin
     select o.state into was from foloosi.orders o where o.order_ref = t.order_ref and o.merchant = t.merchant;
+    -- wholly refunded, it created no order; if it is here after all, a person looks for whom
+    if was is null and exists (select from foloosi.transactions x where x.id = t.id and x.order_ref is not null and x.money_left > 0) then
+        insert into foloosi.orders (merchant, order_ref, state, transaction_id, amount, currency, reason)
+        values (t.merchant, t.order_ref, 'review', t.id, t.amount, t.currency, 'refund_undone');
+        perform foloosi.must_have_changed(found);
+        perform foloosi.emit(t.merchant, 'order.review', t.order_ref, t.id, 'refund_undone');
+    end if;
     if t.order_ref is not null then
         perform foloosi.align_orders(array[row(t.merchant, t.order_ref, t.id, null, p_note)::foloosi.alignment], grew);
     end if;
     return was;
 end $$;
 comment on function foloosi.align_transaction(foloosi.transactions, text) is
-'After a fact about a transaction whose locks are held: count its refunds, bring its order in line. Parameters: its row, the person''s note. Returns the order''s state before (null: none). Calls: count_refunds, align_orders. Tables: orders (read).';
+'After a fact about a transaction whose locks are held: count its refunds, bring its order in line. Parameters: its row, the person''s note. Returns the order''s state before (null: none). Calls: count_refunds, must_have_changed, emit, align_orders. Tables: orders (written).';
 
 create or replace function foloosi.settle_payback(id bigint, note text default null) returns foloosi.paybacks
 language plpgsql security definer

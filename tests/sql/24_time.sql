@@ -38,6 +38,11 @@ select is(deliver('success', 'O-1', 'N-2', 'R-2'), array[
 select is(due('2 hours'), array['0'], 'and never cancelled at the shop');
 select is(deliver('failed', 'O-1', 'N-3'), array['recorded O-1 paid', 'transaction 3: N-3/- failed for O-1 100 AED'], 'row 11: nor by a failure that comes then');
 
+select example('another sum than the failed one', cancel_after => '30 minutes'), later('0');
+select given_delivery('failed', 'O-1', 'N-1', amount => 70);
+select is((deliver('success', 'O-1', 'N-2'))[1:3], array['recorded O-1 paid', 'event 1: order.success O-1 N-2', 'order O-1: pending 70 AED by N-1 until 00:30:00 -> paid 100 AED by N-2'],
+    'row 12: pending without having been registered expects nothing');
+
 select example('nobody pays', cancel_after => '30 minutes'), later('0');
 select given_delivery('failed', 'O-1', 'N-1');
 select later('20 minutes');

@@ -110,6 +110,36 @@ select is(act('select foloosi.resolve_order(%m, ''O-1'', ''paid'')'), array[
     'event 5: order.success O-1 N-2 (resolved)',
     'order O-1: review 100 AED by N-1 (refund_undone) -> paid 100 AED by N-2 decided by postgres'], 'paid by what is here');
 
+select example('it was here after all: pending');
+select given('select foloosi.register_order(%m, ''O-1'', 100, ''AED'', now() + interval ''1 hour'')');
+select given_delivery('refund', null, 'N-1');
+select given_delivery('success', 'O-1', 'N-1');
+select is((facts(merchant()))->>'order O-1', 'pending 100 AED registered until 01:00:00', 'its payment had gone back before, so it was not moved');
+select is(act('select foloosi.record_refund(transaction_id(''N-1''), 0, ''won'')'), array[
+    'event 1: order.review O-1 N-1 (refund_undone)',
+    'order O-1: pending 100 AED registered until 01:00:00 -> review 100 AED by N-1 (refund_undone) registered',
+    'transaction 1: N-1/- captured for O-1 100 AED refunded 100 -> N-1/- captured for O-1 100 AED refunded 0'], 'money names it again: review, and neither time nor a failure cancels it');
+select is((deliver('failed', 'O-1', 'N-2'))[1], 'recorded O-1 review', 'row 11');
+select example('it was here after all: cancelled');
+select given_delivery('failed', 'O-1', 'N-1', amount => 70);
+select given_delivery('refund', null, 'N-2');
+select given_delivery('success', 'O-1', 'N-2');
+select is((act('select foloosi.record_refund(transaction_id(''N-2''), 0, ''won'')'))[1:2], array['event 2: order.review O-1 N-2 (refund_undone)', 'order O-1: cancelled 70 AED by N-1 -> review 100 AED by N-2 (refund_undone)'],
+    'an order that a failure cancelled: review');
+select example('it was here after all: unknown');
+select given_delivery('refund', null, 'N-1');
+select given_delivery('success', 'O-1', 'N-1');
+select is((act('select foloosi.record_refund(transaction_id(''N-1''), 0, ''won'')'))[1:2], array['event 1: order.review O-1 N-1 (refund_undone)', 'order O-1: review 100 AED by N-1 (refund_undone)'],
+    'an order that was not created: it is now, for a person');
+select is(array(select concat_ws(' ', coalesce(state_before, '-'), state, cause) from foloosi.order_history where merchant = merchant()), array['- review refund'], 'which is its beginning');
+select example('it was here after all: closed');
+select given('select foloosi.register_order(%m, ''O-1'', 100, ''AED'')');
+select given('select foloosi.resolve_order(%m, ''O-1'', ''cancelled'')');
+select given_delivery('success', 'O-1', 'N-1');
+select given_delivery('refund', 'O-1', 'N-1');
+select is((act('select foloosi.record_refund(transaction_id(''N-1''), 0, ''won'')'))[1:2], array['event 3: payback.check O-1 N-1 (order_closed) payback 2', 'payback 2: N-1 check order_closed 100 AED for O-1'],
+    'what a person closed stays closed: a payback to check');
+
 select example('a part by a person');
 select given_delivery('success', 'O-1', 'N-1');
 select is(act('select foloosi.record_refund(transaction_id(''N-1''), 30, ''in cash'')'), array[

@@ -122,16 +122,23 @@ class Shop:
     def bring_in_line(self, ref, grew=(), contradicted=None, too_late=None):
         """After each fact and act. grew: transactions of which more is refunded than before; too_late: came to a closed order."""
         order = self.orders.get(ref)
-        if order is None:
-            return
         money = self.captured(ref)
         able = [t for t in money if self.may_pay(t)]
+        if order is None and able and self.left(able[0]):  # wholly refunded, it created none, and is here after all
+            self.set(able[0], "review", "refund_undone")
+            self.event("order.review", ref, "refund_undone", able[0])
+            order = self.orders[ref]
+        if order is None:
+            return
         payer = None if order["transaction"] is None else self.transactions[order["transaction"]]
         state = order["state"]
         event, reason, about = None, None, next((t for t in grew), payer)
         if state == "refunded" and able:
             order.update(state="review", reason="refund_undone")
             event, reason, about = "order.review", "refund_undone", payer
+        elif able and (state == "pending" or state == "cancelled" and not order["decided"]):
+            self.set(self.payer(ref), "review", "refund_undone", order["late"])
+            event, reason, about = "order.review", "refund_undone", self.payer(ref)
         elif money and not able and (state == "review" or state == "paid" and payer in money):
             order.update(state="refunded", reason=None)
             event = "order.refund"

@@ -169,7 +169,8 @@ begin
             -- review_reason of rows 12 to 15; null: it pays
             select n.*, (r.e).outcome as rule_outcome, (r.e).reason as rule_reason, (r.e).transaction, (r.e).orders, (r.e).payback, (r.e).event,
                    (r.e).attention as rule_attention,
-                   n.callback and n.status = 'success' and n.t_state is distinct from 'captured' as waits,
+                   -- without the provider's word, or against it, nothing is captured, whatever the policy is by now
+                   n.status = 'success' and (coalesce(n.t_state in ('verifying', 'denied'), false) or n.callback and n.t_state is distinct from 'captured') as waits,
                    n.rule in (4, 19) and n.status = 'success' and n.t_status is distinct from 'success' and n.t_id is not null as captures_alone,
                    coalesce(n.t_doubt, false) as refund_known,
                    case when (r.e).orders is distinct from 'pay' then null

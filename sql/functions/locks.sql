@@ -212,7 +212,7 @@ begin
     end if;
 end $$;
 comment on function foloosi.try_locks(foloosi.element[]) is
-'Try the locks of a batch. Parameters: batch, element i at subscript i. Returns the batch with outcome busy where a lock was not free, keys and own_order_ref completed; relatives: two elements may concern each other; known: positions of those of which the tables know anything; busy: there is one. Calls: lock_key, reference_owner. Tables: transactions, orders, deliveries (locked).';
+'Try the locks of a batch. Parameters: batch, element i at subscript i. Returns the batch with outcome busy where a lock was not free, keys and own_order_ref completed; relatives: two elements may concern each other; known: positions of those of which the tables know anything; busy: there is one. Calls: lock_key, reference_owner. Tables: transactions, orders, deliveries (locked), refunds (read).';
 
 create or replace function foloosi.cut(batch foloosi.element[]) returns int[]
 language plpgsql

@@ -34,6 +34,7 @@ declare
     done      foloosi.element[];
     faulty    boolean;
     locked    record; -- what try_locks() says
+    first     int := 1;
 begin
     -- Here and below, what one expression can say costs no statement: a batch of one has some twenty of them.
     if current_setting('transaction_isolation') <> 'read committed' then
@@ -111,11 +112,26 @@ begin
         free := batch;
     end if;
 
-    if free is not null then
-        done := done || foloosi.decide_and_write(free, locked.relatives, locked.known);
-    end if;
-    if rejected is not null then
-        done := done || foloosi.write_rejected(rejected);
+    if free is not null and rejected is not null and exists (
+            select from unnest(rejected) e
+            where exists (select from unnest(free) f where f.digest = e.digest and f.merchant = e.merchant)
+               or exists (select from foloosi.deliveries d where d.digest = e.digest and d.merchant = e.merchant)) then
+        -- bytes that are rejected were or are recorded, too: then the queue's order matters between the two kinds
+        for k in 1 .. n loop
+            continue when k < n and (batch[k].fault is null) = (batch[k + 1].fault is null);
+            select array_agg(e) into free from unnest(batch[first : k]) e where e.outcome is null;
+            if free is not null then
+                done := done || case when batch[k].fault is null then foloosi.decide_and_write(free, true) else foloosi.write_rejected(free) end;
+            end if;
+            first := k + 1;
+        end loop;
+    else
+        if free is not null then
+            done := done || foloosi.decide_and_write(free, locked.relatives, locked.known);
+        end if;
+        if rejected is not null then
+            done := done || foloosi.write_rejected(rejected);
+        end if;
     end if;
 
     insert into foloosi.bodies (delivery_id, body)

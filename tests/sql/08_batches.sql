@@ -45,6 +45,8 @@ begin
     end loop;
 end $$;
 
+create function with_body(d delivery, body bytea) returns delivery language plpgsql as $$ begin d.body := body; return d; end $$;
+
 -- ---------------------------------------------------------------- results
 
 select example('results by ordinal');
@@ -96,6 +98,8 @@ select same_always('two attempts under one reference', d('failed', 'O-1', 'N-1',
 select same_always('a subscription', d('success', 'FLSSUB_1', 'N-1'), d('success', 'FLSSUB_1', 'N-2'), d('failed', 'FLSSUB_1', 'N-3'), d('refund', 'FLSSUB_1', 'N-1'), d('success', 'FLSSUB_1', 'N-4'));
 select same_always('rejected ones before and after their order', d('success', 'O-1', 'B-1', fault => 'bad'), d('success', 'O-1', 'N-1'), d('success', 'O-1', 'B-2', fault => 'bad'),
     d('failed', 'REGISTERED', 'B-3', fault => 'bad'), d('failed', 'REGISTERED', 'N-2'), d('failed', 'REGISTERED', 'B-4', fault => 'bad'));
+select same_always('the same bytes rejected, understood and rejected', d('success', 'O-1', 'N-1', fault => 'bad'), with_body(d('success', 'O-1', 'N-1'), (d('success', 'O-1', 'N-1', fault => 'bad')).body),
+    d('success', 'O-1', 'N-1', fault => 'bad'), d('refund', 'O-1', 'N-1'), d('success', 'O-1', 'N-1', fault => 'bad'));
 
 -- The order key of recorded bytes may change: a repeat speaks of the order that it spoke of.
 select example('a repeat of another order');

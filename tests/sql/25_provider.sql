@@ -69,6 +69,28 @@ select given_delivery('success', null, 'N-1');
 select is(word('N-1', 'failed'), array['differs', 'transaction 1: N-1/- verifying for - 100 AED -> N-1/- denied for - 100 AED'], 'nothing to move');
 select is(deliver('success', null, 'N-1', copy => 2), array['duplicate - -'], 'said again it is known, and stays denied');
 
+select example('denied, and then it names an order', verify => 'callback');
+select given_delivery('success', null, 'N-1');
+select given_delivery('success', null, 'N-2');
+select given('select foloosi.verify_transaction(transaction_id(''N-1''), ''failed'')');
+select given('select foloosi.verify_transaction(transaction_id(''N-2''), ''failed'')');
+select is(deliver('success', 'O-1', 'N-1'), array[
+    'review O-1 review (not_captured)',
+    'event 3: order.review O-1 N-1 (not_captured)',
+    'order O-1: review 100 AED by N-1 (not_captured)',
+    'transaction 1: N-1/- denied for - 100 AED -> N-1/- denied for O-1 100 AED'], 'a person decides: it never pays by itself');
+select is((act('select foloosi.assign_transaction(transaction_id(''N-2''), ''O-2'', true)'))[1:2], array['event 4: order.review O-2 N-2 (not_captured)', 'order O-2: review 100 AED by N-2 (not_captured)'],
+    'nor if a person names the order');
+
+select example('the policy is off by now', verify => 'callback');
+select given_delivery('success', null, 'N-1');
+select given_delivery('success', null, 'N-2');
+select given_delivery('success', 'O-2', 'N-3');
+select given('select foloosi.verify_transaction(transaction_id(''N-3''), ''success'', 100, ''AED'')');
+select given('select foloosi.set_merchant(%m, verify => ''off'')');
+select is((deliver('success', 'O-1', 'N-1'))[1:2], array['recorded O-1 verifying (verifying)', 'order O-1: verifying 100 AED by N-1 (verifying)'], 'what nobody verified is not captured by that');
+select is(deliver('success', 'O-2', 'N-2'), array['recorded O-2 paid (verifying)', 'transaction 2: N-2/- verifying for - 100 AED -> N-2/- verifying for O-2 100 AED'], 'nor sent back');
+
 -- ---------------------------------------------------------------- the rows that wait
 
 select example('rows 16, 17 and 25', verify => 'callback');

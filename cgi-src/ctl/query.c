@@ -332,7 +332,7 @@ static const struct part order_parts[] = {
 	    "  union all"
 	    "  select t.merchant, t.order_ref, t.created_at, 2, t.id, 'transaction', t.state::text,"
 	    "   null,"
-	    "   concat_ws(' ', t.amount, t.currency, t.transaction_message),"
+	    "   concat_ws(' ', nullif(foloosi.money_text(t.amount, t.currency), ''), t.transaction_message),"
 	    "   null"
 	    "  from ("
 	    "   select k.order_ref, k.merchant, k.transaction_id from foloosi.orders k"
@@ -619,7 +619,7 @@ add_condition(FILE *sql, const char *condition, size_t number)
 			putc(*condition, sql);
 }
 
-/* In a list, what is left of money is shown where it is not all of it. */
+/* In a list of rows, what is left of money is shown where it is not all of it. */
 static void
 hide_untouched_money(struct table *t, size_t first)
 {
@@ -668,7 +668,7 @@ query_part(
 	if (fclose(sql) != 0)
 		abort();
 	ok = ctl_query(s, text, n, given, json, t);
-	if (ok && !json && !p->records)
+	if (ok && !json && p->where[V_BEFORE] != NULL)
 		hide_untouched_money(t, rows);
 	free(text);
 	return ok;

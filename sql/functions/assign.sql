@@ -145,7 +145,7 @@ begin
     perform foloosi.align_orders(array[row(t.merchant, t.order_ref, null, null, unassign_transaction.note)::foloosi.alignment]);
     -- it waits for a person again
     update foloosi.deliveries d set attention = true
-    where d.transaction_id = p_id and d.rule in (4, 9, 19) and d.id between p_id - 1024 and p_id; -- their ids were drawn in one batch
+    where d.transaction_id = p_id and d.rule in (4, 9, 19) and d.id >= p_id - 1024; -- the one that brought it has an id of the same batch
     return foloosi.write_decision('unassign', p_id, t.merchant, t.order_ref, was.order_state, unassign_transaction.note);
 end $$;
 comment on function foloosi.unassign_transaction(bigint, text) is

@@ -43,10 +43,13 @@ begin
             raise exception 'a trigger on foloosi.transactions suppressed a transaction' using errcode = 'triggered_action_exception';
         end if;
     end if;
+    if has.transactions > 0 or has.learned then
+        named := array(select t.id from unnest(decided) e join foloosi.transactions t on t.id = e.transaction_id
+                       where (e.transaction_write = 'update' or e.transaction_write = 'learn' and e.rule = 24)
+                         and e.transaction_order is not null and t.order_ref is null);
+    end if;
     -- what the provider says now replaces what it said; what it leaves out stays
     if has.transactions > 0 then
-        named := array(select t.id from unnest(decided) e join foloosi.transactions t on t.id = e.transaction_id
-                       where e.transaction_write = 'update' and e.transaction_order is not null and t.order_ref is null);
         update foloosi.transactions t
         set transaction_no = coalesce(t.transaction_no, e.transaction_no),
             payment_reference = coalesce(t.payment_reference, e.payment_reference),

@@ -4,7 +4,7 @@
 -- A monitoring system reads it every few seconds: each part has an index of what waits.
 create or replace view foloosi.attention as
     select 'order' as kind, o.id, o.merchant, o.order_ref, o.reason,
-           case when t.id is not null then concat_ws('; ', format('transaction %s: %s %s', t.id, t.amount, t.currency),
+           case when t.id is not null then concat_ws('; ', format('transaction %s: %s', t.id, foloosi.money_text(t.amount, t.currency)),
                case when o.state = 'verifying' then v.reason else v.detail end) end as detail,
            'foloosi.resolve_order(merchant, order_ref, ''paid'' or ''cancelled'', note)' as remedy, coalesce(o.updated_at, o.created_at) as created_at
     from foloosi.orders o left join foloosi.transactions t on t.id = o.transaction_id
@@ -19,7 +19,7 @@ create or replace view foloosi.attention as
     where o.state = 'pending' and o.cancel_at < foloosi.clock() - interval '10 minutes'
     union all
     select 'payback', p.id, p.merchant, p.order_ref, p.reason,
-           format('%s: transaction %s: %s %s', p.state, p.transaction_id, p.amount, p.currency),
+           format('%s: transaction %s: %s', p.state, p.transaction_id, foloosi.money_text(p.amount, p.currency)),
            format('foloosi.settle_payback(%s, note) or foloosi.withdraw_payback(%1$s, note)', p.id), p.created_at
     from foloosi.paybacks p where p.state in ('due', 'check')
     union all
@@ -35,19 +35,19 @@ create or replace view foloosi.attention as
     union all
     -- a refund that the provider does not confirm, or of which it does not say how much went back
     select 'refund', r.id, r.merchant, t.order_ref, 'refund_doubted',
-           concat_ws('; ', format('transaction %s: %s %s', t.id, t.amount, t.currency),
+           concat_ws('; ', format('transaction %s: %s', t.id, foloosi.money_text(t.amount, t.currency)),
                case r.source when 'provider' then 'the provider does not say how much went back'
-                             else format('the provider did not confirm %s', coalesce(r.amount || ' ' || r.currency, 'all')) end, v.detail),
+                             else format('the provider did not confirm %s', coalesce(nullif(foloosi.money_text(r.amount, r.currency), ''), 'all')) end, v.detail),
            format('foloosi.record_refund(%s, amount, note)', t.id), r.created_at
     from foloosi.refunds r join foloosi.transactions t on t.id = r.transaction_id left join foloosi.verifications v on v.transaction_id = t.id
     where not r.believed and r.undone_at is null and t.state = 'captured' and t.money_left > 0
-        and (r.source = 'provider' or v.verified_at >= r.created_at or r.created_at < now() - interval '1 hour')
+        and (r.source = 'provider' or r.source = 'delivery' and (v.verified_at >= r.created_at or r.created_at < now() - interval '1 hour'))
         -- a person has not spoken since
         and not exists (select from foloosi.refunds x where x.transaction_id = t.id and x.id > r.id and x.source = 'person' and x.undone_at is null)
     union all
     -- the order's own is above
     select 'transaction', t.id, t.merchant, t.order_ref, 'verification_overdue',
-           concat_ws('; ', format('%s %s', t.amount, t.currency), coalesce(v.reason, 'the provider has not answered: does foloosi-worker run?')),
+           concat_ws('; ', foloosi.money_text(t.amount, t.currency), coalesce(v.reason, 'the provider has not answered: does foloosi-worker run?')),
            null, t.updated_at
     from foloosi.transactions t left join foloosi.verifications v on v.transaction_id = t.id
         left join foloosi.orders o on o.order_ref = t.order_ref and o.merchant = t.merchant and o.transaction_id = t.id

@@ -33,7 +33,7 @@ select is(array(select concat_ws(' | ', kind, coalesce(order_ref, '-'), reason) 
     'order | O-1 | unknown_order', 'payback | O-2 | double_payment', 'payback | O-2 | status_contradiction'], 'each that waits, once');
 select is(array(select regexp_replace(detail, 'transaction \d+', 'transaction #') from foloosi.attention where merchant = merchant() and detail is not null and reason <> 'refused'
                 order by kind, id), array['transaction # belongs to order O-2', 'known as 100.00 AED, now 99.00 AED', 'not JSON at byte 17', 'status chargeback',
-    'transaction #: 100 AED', 'check: transaction #: 12.5 USD', 'check: transaction #: 100 AED'], 'with what one needs to know to decide');
+    'transaction #: 100.00 AED', 'check: transaction #: 12.50 USD', 'check: transaction #: 100.00 AED'], 'with what one needs to know to decide');
 select is((select count(*) from foloosi.attention where merchant = merchant()), (select count(distinct id) from foloosi.attention where merchant = merchant()), 'a number names one thing');
 select is(array(select kind || ' ' || id from foloosi.attention where merchant = merchant() and created_at is null), '{}', 'each has its time');
 

@@ -101,7 +101,7 @@ begin
             (s.transaction_write in ('insert', 'update') or s.rule = 24 and s.transaction_write = 'learn')
                 and not s.withheld and s.order_named is not null and s.order_write is null and s.status <> 'refund',
             s.rule = 26 and not s.waits, -- whether it is a renewal is decided when it is captured
-            not s.waits and (s.rule in (6, 7, 16, 17, 18, 20, 21, 22, 23, 24, 26) or s.t_doubt and s.orders = 'pay') is true,
+            not s.waits and (s.rule in (6, 7, 16, 17, 18, 20, 21, 22, 23, 24, 25, 26) or (s.t_doubt or s.t_said is not null) and s.orders = 'pay') is true,
             case when not s.waits then s.payback end,
             case when s.orders = 'renew' then case when s.waits then null when s.refund_known then 'order.review' else 'order.success' end
                  when s.rule = 4 and s.transaction_write = 'update' then 'order.review'
@@ -148,7 +148,7 @@ begin
                     when v.rule = 26 and v.refund_known then 'refund_known'
                     when v.rule = 11 and v.o_state = 'paid' and foloosi.is_recurring(v.order_named, v.recurring) then 'renewal_failed'
                     when v.orders = 'pay' then coalesce(v.review_reason, case when v.waits then 'verifying' end, v.rule_reason)
-                    when v.waits and v.rule in (16, 17, 25, 26) then 'verifying'
+                    when v.waits and v.rule in (16, 17, 25, 26) then case v.t_state when 'denied' then 'not_captured' else 'verifying' end
                     else v.rule_reason end as reason,
                case when v.review_reason in ('amount_differs', 'currency_differs')
                     then format('expected %s, got %s', foloosi.money_text(v.o_amount, v.o_currency), foloosi.money_text(v.amount, v.currency))
@@ -172,14 +172,15 @@ begin
                    -- without the provider's word, or against it, nothing is captured, whatever the policy is by now
                    n.status = 'success' and (coalesce(n.t_state in ('verifying', 'denied'), false) or n.callback and n.t_state is distinct from 'captured') as waits,
                    n.rule in (4, 19) and n.status = 'success' and n.t_status is distinct from 'success' and n.t_id is not null as captures_alone,
-                   coalesce(n.t_doubt, false) as refund_known,
+                   n.t_doubt or coalesce(n.t_said > 0, false) as refund_known, -- a part, or in doubt
                    case when (r.e).orders is distinct from 'pay' then null
+                        when n.t_state = 'denied' then 'not_captured' -- it never pays by itself
                         when n.rule = 12 or n.rule = 15 and not (n.o_registered or n.late_success = 'review')
-                             then case when n.unknown_orders = 'review' then 'unknown_order' when n.t_doubt then 'refund_known' end
+                             then case when n.unknown_orders = 'review' then 'unknown_order' when n.t_doubt or n.t_said > 0 then 'refund_known' end
                         when n.rule = 15 and n.late_success = 'review' then 'late_success'
                         when n.currency <> n.o_currency then 'currency_differs'
                         when n.amount <> n.o_amount then 'amount_differs'
-                        when n.t_doubt then 'refund_known' end as review_reason
+                        when n.t_doubt or n.t_said > 0 then 'refund_known' end as review_reason
             from (
                 -- the rule: the first row that matches decides
                 select f.*,

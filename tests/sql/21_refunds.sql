@@ -231,6 +231,23 @@ select is(deliver('failed', 'O-1', 'N-3'), array['recorded O-1 review', 'transac
 select is(act('select foloosi.resolve_order(%m, ''O-1'', ''paid'')'), array[
     'event 4: order.success O-1 N-2 (resolved)',
     'order O-1: review 100 AED by N-2 (paid_after_refund) -> paid 100 AED by N-2 decided by postgres'], 'row 25: a person decides; what went back has no payback');
+select example('row 25: of what a part is back already');
+select given_delivery('success', 'O-1', 'N-1');
+select given_delivery('refund', 'O-1', 'N-1');
+select given_delivery('success', null, 'N-2');
+select given_delivery('refund', null, 'N-2', amount => 99);
+select is((deliver('success', 'O-1', 'N-2'))[1], 'review O-1 review (paid_after_refund)', 'row 25: named afterwards');
+select is(sums('O-1'), '199 refunded, 1 left', 'row 25: the order''s sums are those of its transactions');
+select example('rows 12 and 13: of what a person says that a part is back');
+select given_delivery('success', null, 'N-1');
+select given('select foloosi.record_refund(transaction_id(''N-1''), 30, ''in cash'')');
+select is((deliver('success', 'O-1', 'N-1'))[1], 'review O-1 review (refund_known)', 'row 12: review');
+select is(sums('O-1'), '30 refunded, 70 left', 'row 12: with its sums');
+select given('select foloosi.register_order(%m, ''O-2'', 100, ''AED'')');
+select given_delivery('success', null, 'N-2');
+select given('select foloosi.record_refund(transaction_id(''N-2''), 30, ''in cash'')');
+select given('select foloosi.assign_transaction(transaction_id(''N-2''), ''O-2'')');
+select is(sums('O-2'), '30 refunded, 70 left', 'row 13: by a person, too');
 select example('row 11: refunded');
 select given_delivery('success', 'O-1', 'N-1');
 select given_delivery('refund', 'O-1', 'N-1');

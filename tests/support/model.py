@@ -7,6 +7,8 @@ kept as facts; each question about them has one function that answers it anew fr
 Slow and plain on purpose: where it disagrees with PostgreSQL, the contract's text says who is right.
 """
 
+import copy
+
 DAY = 86400
 STATUSES = ("success", "failed", "refund")
 NAMES = ("transaction_no", "payment_reference")
@@ -24,6 +26,9 @@ class Shop:
             "cancel_after": 0, "expire_after": None, "recurring": ["FLSSUB_"], "renewal_gap": DAY, **policy}
         self.clock = 0
         self.serial = 0
+        self.broken = False  # a trigger of the merchant refuses every event
+        self.spoken = None  # the transaction of which the delivery at hand speaks
+        self.touched = {}  # of each order: when a delivery or an act last concerned it
         self.orders, self.deliveries = {}, {}
         self.transactions, self.paybacks, self.events = [], [], []
 
@@ -119,8 +124,9 @@ class Shop:
 
     # ------------------------------------------------------------ the order is brought in line
 
-    def bring_in_line(self, ref, grew=(), contradicted=None, too_late=None):
-        """After each fact and act. grew: transactions of which more is refunded than before; too_late: came to a closed order."""
+    def bring_in_line(self, ref, grew=(), contradicted=None, too_late=None, now=None):
+        """After each fact and act. grew: transactions of which more is refunded than before; too_late: came to a closed order;
+        now: the provider spoke of it."""
         order = self.orders.get(ref)
         money = self.captured(ref)
         able = [t for t in money if self.may_pay(t)]
@@ -133,7 +139,19 @@ class Shop:
         payer = None if order["transaction"] is None else self.transactions[order["transaction"]]
         state = order["state"]
         event, reason, about = None, None, next((t for t in grew), payer)
-        if state == "refunded" and able:
+        if state == "verifying":
+            other = self.payer(ref, now)
+            if other:
+                if not order["registered"]:
+                    order.update(amount=other["amount"], currency=other["currency"])
+                wrong = difference(order, other) or ("refund_known" if self.refund_in_doubt(other) else None)
+                order.update(state="review" if wrong else "paid", transaction=other["number"],
+                             reason=wrong or ("late" if order["late"] else None))
+                event, reason, about = "order.review" if wrong else "order.success", order["reason"], other
+            elif payer in money:
+                order.update(state="refunded", reason=None)
+                event, about = "order.refund", now or payer
+        elif state == "refunded" and able:
             order.update(state="review", reason="refund_undone")
             event, reason, about = "order.review", "refund_undone", payer
         elif able and (state == "pending" or state == "cancelled" and not order["decided"]):
@@ -229,30 +247,81 @@ class Shop:
 
     # ------------------------------------------------------------ a delivery
 
-    def deliver(self, d):
+    def deliver(self, d, replay=False):
         d = {**d, **{k: d[k] or None for k in ("status", "order_ref", *NAMES, "currency")}}
         kept = self.deliveries.get(d["digest"])
-        if kept and kept["outcome"] in ("recorded", "duplicate", "review"):  # row 1
+        if kept and kept["outcome"] in ("recorded", "duplicate", "review") and not replay:  # row 1
             kept["repeats"] += 1
+            self.touch(kept["order_ref"])
             return self.answer("duplicate", None, kept["order_ref"] or self.concerns(d), 1)
+        before = self.memory()
         if (d["fault"] or not d["status"]
                 or d["status"] == "success" and (d["amount"] is None or d["currency"] is None)):
             v = self.answer("rejected", None, None, 0)
         elif d["status"] not in STATUSES:
             v = self.answer("ignored", "status", self.concerns(d), 2)
         else:
+            self.spoken, known = None, len(self.transactions)
             v = self.answer(*self.apply(d))
+            v["transaction"] = self.spoken["number"]
+        v["attention"] = self.waits(v)
+        if self.broken and len(self.events) > len(before["events"]):
+            self.__dict__.update(before)
+            kept = self.deliveries.get(d["digest"])
+            v = self.answer("review", "hook_failed", self.concerns(d), None)
+            v.update(attention=True, order_row=kept["order_ref"] if kept else v["order_ref"])
         if kept:
-            kept.update(outcome=v["outcome"], reason=v["reason"], order_ref=v["order_ref"], rule=v["rule"],
-                        repeats=kept["repeats"] + 1)
+            kept.update(outcome=v["outcome"], reason=v["reason"], order_ref=v.pop("order_row", v["order_ref"]), rule=v["rule"],
+                        repeats=kept["repeats"] + (not replay), transaction=v["transaction"],
+                        attention=v["attention"] or v["rule"] == 0 and kept["attention"])
         else:
-            self.deliveries[d["digest"]] = {**v, "repeats": 0}
+            v.pop("order_row", None)
+            self.deliveries[d["digest"]] = {**v, "repeats": 0, "said": d}
+        self.touch(self.deliveries[d["digest"]]["order_ref"])
         return v
+
+    def memory(self):
+        return copy.deepcopy({k: v for k, v in self.__dict__.items() if k != "policy"}) if self.broken else {"events": self.events}
+
+    def waits(self, v):
+        """Does the delivery wait for a person by itself?"""
+        if v["rule"] == 7:
+            return not any(p["transaction"] == v["transaction"] and p["state"] == "check" for p in self.paybacks)
+        return v["rule"] in (0, 3, 4, 6, 9, 19, 22, 23, 24) or v["rule"] == 26 and v["reason"] == "refund_known"
+
+    def touch(self, order_ref):
+        self.serial += 1
+        self.touched[order_ref] = self.serial
+
+    def act(self, name, **arguments):
+        """What a person, the worker or time does; nothing of it if a trigger refuses its event."""
+        before = self.memory()
+        getattr(self, name)(**arguments)
+        if self.broken and len(self.events) > len(before["events"]):
+            self.__dict__.update(before)
+            raise Refused("a trigger failed")
+
+    def replay(self, digest):
+        """A delivery that a trigger refused, once more from its bytes."""
+        kept = self.deliveries[digest]
+        if kept["reason"] != "hook_failed":
+            raise Refused("it was not refused")
+        self.deliver({**kept["said"], "order_ref": kept["order_ref"]}, replay=True)
+
+    def dismiss(self, digest):
+        kept = self.deliveries[digest]
+        if not kept["attention"]:
+            raise Refused("it does not wait")
+        kept["attention"] = False
+        self.touch(kept["order_ref"])
+
+    def hook(self, broken):
+        self.broken = broken
 
     def answer(self, outcome, reason, order_ref, rule=None):
         order = self.orders.get(order_ref)
         return {"outcome": outcome, "reason": reason, "order_ref": order_ref,
-                "order_state": order["state"] if order else None, "rule": rule}
+                "order_state": order["state"] if order else None, "rule": rule, "transaction": None}
 
     def is_test(self, d):
         return self.policy["mode"] == "live" and (d["transaction_no"] or "").startswith("TEST")
@@ -298,7 +367,7 @@ class Shop:
                 o is not t and o["state"] == "captured" for o in self.with_reference(d["payment_reference"])) else None
         order_ref = (t["order_ref"] if t else None) or (None if t and t["withheld"] else d["order_ref"])
         success = d["status"] == "success" or t is not None and t["status"] == "success"
-        for o in self.with_reference(d["payment_reference"]):
+        for o in self.with_reference(d["payment_reference"])[:1]:  # of several, the one that the reference speaks of
             if o is t or not o["transaction_no"] or o["transaction_no"] == d["transaction_no"]:
                 continue
             both = success and o["status"] == "success"
@@ -310,8 +379,9 @@ class Shop:
         t = {"number": len(self.transactions), "transaction_no": d["transaction_no"],
              "payment_reference": d["payment_reference"], "order_ref": None, "named": None, "state": "unknown",
              "status": "refund", "amount": None, "currency": None, "refunds": [], "contradicted": False,
-             "withheld": False, "renewal": False, "captured_at": 0}
+             "withheld": False, "renewal": False, "captured_at": 0, "assigned": None}
         self.transactions.append(t)
+        self.spoken = t
         return t
 
     def learn(self, t, d):
@@ -326,6 +396,9 @@ class Shop:
     def name(self, t, order_ref):
         self.serial += 1
         t.update(order_ref=order_ref, named=self.serial)
+        for d in self.deliveries.values():  # the one that named none waits no longer
+            if d["transaction"] == t["number"] and d["rule"] == 9:
+                d["attention"] = False
 
     # ------------------------------------------------------------ rows 3 to 26
 
@@ -333,13 +406,14 @@ class Shop:
         """Returns outcome, reason, the order that the answer names, and the row."""
         named = d["order_ref"]
         if self.is_test(d):  # row 3
-            if not self.with_number(d["transaction_no"]):
+            self.spoken = self.with_number(d["transaction_no"])
+            if not self.spoken:
                 t = self.create({**d, "payment_reference": None})
                 t.update(state="test", status=d["status"], withheld=True)
                 if d["status"] != "refund":
                     t.update(amount=d["amount"], currency=d["currency"])
             return "review", "test_transaction", None if d["status"] == "refund" else named, 3
-        t = self.find(d)
+        t = self.spoken = self.find(d)
         if d["status"] == "refund":
             return self.apply_refund(t, d)
         if self.linked(d, t):  # row 19
@@ -425,7 +499,8 @@ class Shop:
             self.learn(t, d)
         before = self.refunded(t)
         r = {"amount": d["amount"], "currency": d["currency"], "order_named": d["order_ref"],
-             "payment_reference": d["payment_reference"], "believed": self.policy["verify"] == "off", "person": False}
+             "payment_reference": d["payment_reference"], "believed": self.policy["verify"] == "off", "person": False,
+             "by": "delivery"}
         said = self.said(t)
         t["refunds"].append(r)
         if t["state"] != "captured":
@@ -465,7 +540,11 @@ class Shop:
         if ref is None:
             self.event("order.review", None, "no_order_key", t)
             return "review", "no_order_key", named, 9
+        # nothing moves before the provider's word, nor by what the provider denied
+        asked = {"verifying": "verifying", "denied": "not_captured"}.get(t["state"])
         if state == "cancelled" and order["decided"]:
+            if asked:
+                return "review", asked, ref, 16
             self.bring_in_line(ref, too_late=t)
             return "review", "order_closed", ref, 16
         if state == "paid":
@@ -473,15 +552,26 @@ class Shop:
                     o is not t and self.clock - o["captured_at"] < self.policy["renewal_gap"]
                     for o in self.captured(ref)):
                 t["renewal"] = True
+                doubt = self.refund_in_doubt(t) or bool(self.refunded(t))
+                if asked:
+                    return "review" if doubt else "recorded", "refund_known" if doubt else asked, ref, 26
+                if doubt:
+                    self.event("order.review", ref, "refund_known", t)
+                    self.bring_in_line(ref)
+                    return "review", "refund_known", ref, 26
                 self.event("order.success", ref, "renewal", t)
                 self.bring_in_line(ref)
                 return "recorded", "renewal", ref, 26
+            if asked:
+                return "recorded", asked, ref, 17
             self.bring_in_line(ref)
             return "recorded", "double_payment", ref, 17
         if state in ("review", "verifying"):
-            self.bring_in_line(ref)
+            self.bring_in_line(ref, now=t)
             return "review", "order_in_" + state if state == "review" else "order_verifying", ref, 18
         if state == "refunded":
+            if asked:
+                return "review", asked, ref, 25
             self.set(t, "review", "paid_after_refund")
             self.event("order.review", ref, "paid_after_refund", t)
             self.bring_in_line(ref)
@@ -489,15 +579,17 @@ class Shop:
         late = state == "cancelled"
         registered = order is not None and order["registered"]
         rule = 15 if late else 12 if not registered else 14 if difference(order, t) else 13
-        if late and self.policy["late_success"] == "review":
+        if t["state"] == "denied":
+            doubt = "not_captured"
+        elif late and self.policy["late_success"] == "review":
             doubt = "late_success"
         elif registered:
             doubt = difference(order, t)
         else:
             doubt = "unknown_order" if self.policy["unknown_orders"] == "review" else None
-        if not doubt and self.refund_in_doubt(t):
+        if not doubt and (self.refund_in_doubt(t) or self.refunded(t)):  # a part of it went back, or may have
             doubt = "refund_known"
-        if not doubt and self.policy["verify"] == "callback":
+        if not doubt and asked:
             self.set(t, "verifying", "verifying", late)
             return "recorded", "verifying", ref, rule
         self.set(t, "review" if doubt else "paid", doubt or ("late" if late else None), late)
@@ -525,8 +617,12 @@ class Shop:
     def cancel_due(self):
         due = [ref for ref, o in self.orders.items()
                if o["state"] == "pending" and o["cancel_at"] is not None and o["cancel_at"] <= self.clock]
-        for ref in sorted(due, key=lambda ref: self.orders[ref]["cancel_at"]) if self.policy["verify"] == "off" else []:
+        for ref in sorted(due, key=lambda ref: self.orders[ref]["cancel_at"]):
             order = self.orders[ref]
+            if (self.policy["verify"] == "callback"  # only after the provider's list was read, which no story does
+                    or self.broken or any(d["reason"] == "hook_failed" and d["attention"] and d["order_ref"] == ref for d in self.deliveries.values())):
+                continue
+            self.touch(ref)
             t = None if order["transaction"] is None else self.transactions[order["transaction"]]
             order.update(state="cancelled", reason=None if t else "expired", cancel_at=None)
             self.event("order.cancel", ref, "failed" if t else "expired", t)
@@ -536,36 +632,79 @@ class Shop:
     def verify(self, number, status, amount, currency, order_ref, refunded=None):
         """What the worker was told of a transaction; status None: it cannot be asked."""
         t = self.transactions[number]
-        if t["state"] == "verifying":
-            order = self.orders.get(t["order_ref"])
-            if status is None:
-                doubt = "unverifiable"
-            elif status not in ("success", "refund"):
-                doubt = "not_captured"
-            elif t["order_ref"] and order_ref not in (None, t["order_ref"]):
-                doubt = "order_differs"
-            else:
-                doubt = difference(t, {"amount": amount, "currency": currency})
-            first = order and order["transaction"] == number and order["state"] == "verifying"
-            if doubt:
-                if status is not None:
-                    t["state"] = "denied"
-                waiting = min((o for o in self.transactions if first and o["order_ref"] == t["order_ref"]
-                               and o["state"] == "verifying" and o is not t), key=lambda o: o["named"], default=None)
-                if waiting:
-                    order["transaction"] = waiting["number"]
-                elif first:
-                    order.update(state="review", reason=doubt)
-                    self.event("order.review", t["order_ref"], doubt, t)
-                return
-            t.update(state="captured", captured_at=self.clock)
+        order = self.orders.get(t["order_ref"])
+        captured = status in ("success", "refund")
+        if t["state"] == "failed" and status is not None and not captured and status not in ("failed", "error", "expired"):
+            return
+        doubt = self.contradicts(t, status, amount, currency, order_ref)
+        if doubt and t["state"] == "verifying":
+            t["state"] = "denied"
+            if not self.hand_over(t) and order and order["state"] == "verifying" and order["transaction"] == number:
+                order.update(state="review", reason=doubt)
+                self.event("order.review", t["order_ref"], doubt, t)
+            self.bring_in_line(t["order_ref"])
+        elif doubt:
+            if order and order["state"] == "pending":
+                order.update(state="review", reason=doubt, cancel_at=None)
+                self.event("order.review", t["order_ref"], doubt, t)
+        elif t["state"] in ("verifying", "failed") and captured:
+            if t["state"] == "failed":
+                t.update(amount=amount, currency=currency)
+            t.update(state="captured", status="success", captured_at=self.clock)
+            self.provider_says(t, status, refunded, currency)
+            if self.gone(t):
+                self.hand_over(t)
+            if t["order_ref"] and (self.gone(t)):
+                self.bring_in_line(t["order_ref"], now=t)
+            elif t["order_ref"]:
+                self.move(t, t)
+        elif t["state"] in ("captured", "unknown") and (status == "refund" or captured and (
+                refunded or any(not r["believed"] and r["by"] == "delivery" for r in t["refunds"]))):
+            before = self.refunded(t)
+            self.provider_says(t, status, refunded, currency)
+            self.bring_in_line(t["order_ref"], [t] if self.grown(t, before) else [], now=t)
+            if any(not r["believed"] and r["by"] == "delivery" for r in t["refunds"]):
+                return  # asked for again
+        else:
+            return
+        self.touch(t["order_ref"])
+
+    def contradicts(self, t, status, amount, currency, order_ref):
+        """In what the provider's word differs from a webhook's; None: in nothing."""
+        captured = status in ("success", "refund")
+        if t["state"] == "verifying" and not captured:
+            return "unverifiable" if status is None else "not_captured"
+        if t["state"] not in ("verifying", "failed") or not captured:
+            return None
+        if t["order_ref"] and order_ref not in (None, t["order_ref"]):
+            return "order_differs"
+        return difference(t, {"amount": amount, "currency": currency}) if t["state"] == "verifying" else None
+
+    def hand_over(self, t):
+        """It cannot pay the order that waits for it: the next success that waits takes its place."""
+        order = self.orders.get(t["order_ref"])
+        waiting = next((o for o in self.transactions if t["order_ref"] and o["order_ref"] == t["order_ref"] and o["state"] == "verifying"), None)
+        if waiting and order["state"] == "verifying" and order["transaction"] == t["number"]:
+            order["transaction"] = waiting["number"]
+            if not order["registered"]:
+                order.update(amount=waiting["amount"], currency=waiting["currency"])
+        return waiting is not None
+
+    def provider_says(self, t, status, refunded, currency):
+        """What the provider's word says of refunds: more than it says is not believed, and its own amount does not say how much."""
+        if status == "refund":
             for r in t["refunds"]:
-                r["believed"] = r["believed"] or status == "refund"
-            if first:
-                wrong = difference(order, t) or ("refund_known" if self.refund_in_doubt(t) else None)
-                order.update(state="review" if wrong else "paid", reason=wrong or ("late" if order["late"] else None))
-                self.event("order.review" if wrong else "order.success", t["order_ref"], order["reason"], t)
-            self.bring_in_line(t["order_ref"], [t] if self.refunded(t) is not None else [])
+                amount = t["amount"] if r["amount"] is None else r["amount"]
+                if r["by"] == "delivery" and (refunded is None or amount is not None and amount <= refunded and r["currency"] in (None, currency)):
+                    r["believed"] = True
+        new = {"amount": refunded, "currency": currency, "order_named": None, "payment_reference": None, "believed": True, "person": False,
+               "by": "provider"}
+        if refunded or refunded == 0 and status == "refund":
+            if not any(r["believed"] and (t["amount"] if r["amount"] is None else r["amount"]) == refunded
+                       and r["currency"] in (None, currency) for r in t["refunds"]):
+                t["refunds"].append(new)
+        elif status == "refund" and not t["refunds"]:
+            t["refunds"].append({**new, "amount": t["amount"], "currency": t["currency"], "believed": False})
 
     # ------------------------------------------------------------ what persons do
 
@@ -579,21 +718,27 @@ class Shop:
         if order is None:
             self.orders[order_ref] = {"state": "pending", "reason": None, "late": False, "transaction": None, "registered": True,
                                       "decided": False, "cancel_at": cancel_at, **expected}
+            self.touch(order_ref)
             return
         if order["registered"] and not difference(order, expected):
             return
         if order["state"] == "pending" and not any(t["order_ref"] == order_ref and t["state"] in ("captured", "verifying")
                                                    for t in self.transactions):
+            self.touch(order_ref)
             order.update(expected, registered=True, cancel_at=max((a for a in (order["cancel_at"], cancel_at) if a is not None), default=None))
             return
         if order["registered"]:
             raise Refused("the expected amount is fixed")
+        self.touch(order_ref)
         order.update(expected, registered=True)
-        if order["state"] not in ("paid", "review") or order["transaction"] is None:
+        if order["state"] not in ("paid", "review", "verifying") or order["transaction"] is None:
             return
         t = self.transactions[order["transaction"]]
         if order["state"] == "review":
             t = self.payer(order_ref, t) or t
+        if t["state"] not in ("captured", "verifying"):  # it pays nothing
+            self.bring_in_line(order_ref)
+            return
         doubt = difference(expected, t)
         if doubt:
             order.update(state="review", reason=doubt, decided=True, transaction=t["number"])
@@ -620,6 +765,7 @@ class Shop:
             payer = now  # a person may believe it before the provider was asked
         if state == "paid" and not payer and not without_transaction:
             raise Refused("no transaction pays it")
+        self.touch(order_ref)
         order.update(state=state, reason=None, decided=True, cancel_at=None)
         if state == "paid":
             order["transaction"] = payer["number"] if payer else None
@@ -637,12 +783,43 @@ class Shop:
             raise Refused("it has an order, or cannot have one")
         if order_ref not in self.orders and not create_order:
             raise Refused("no such order")
+        before = self.orders[order_ref]["state"] if order_ref in self.orders else None
         self.name(t, order_ref)
         t["withheld"] = False
         if self.gone(t):
             self.bring_in_line(order_ref)
         else:
             self.move(t, t)
+        for d in self.deliveries.values():
+            if d["transaction"] == number and d["rule"] in (4, 9, 19):
+                d["attention"] = False
+        self.touch(order_ref)
+        t["assigned"] = {"at": self.serial, "before": before}
+
+    def unassign_transaction(self, number):
+        """It is taken back: the order has it no more, and it waits for a person again."""
+        t = self.transactions[number]
+        ref, was = t["order_ref"], t["assigned"]
+        if ref is None or was is None or self.touched[ref] > was["at"]:
+            raise Refused("no person assigned it, or the order has moved on")
+        order = self.orders.get(ref)
+        p = self.open_payback(t)
+        if p:
+            p.update(state="settled", reason="withdrawn")
+        t.update(order_ref=None, named=None, withheld=True, assigned=None, renewal=False)
+        if order and order["transaction"] == number and order["state"] != "cancelled":
+            left = any(self.may_pay(o) for o in self.captured(ref))
+            back = was["before"] == "cancelled" and not left
+            order.update(state="cancelled" if back else "review", reason=None if back else "unassigned", decided=True,
+                         transaction=min((o["number"] for o in self.transactions if o["order_ref"] == ref), default=None))
+            self.event("order.cancel" if back else "order.review", ref, "unassigned", t)
+        elif order and order["transaction"] == number:
+            order["transaction"] = None
+        self.bring_in_line(ref)
+        for d in self.deliveries.values():
+            if d["transaction"] == number and d["rule"] in (4, 9, 19):
+                d["attention"] = True
+        self.touch(ref)
 
     def settle_payback(self, number):
         p = self.paybacks[number]
@@ -651,6 +828,7 @@ class Shop:
         t = self.transactions[p["transaction"]]
         before = self.refunded(t)
         p.update(state="settled", by_person=True)
+        self.touch(p["order_ref"])
         if t["state"] == "captured":
             self.person_says(t, t["amount"])
             self.bring_in_line(t["order_ref"], [t] if self.refunded(t) > (before or 0) else [])
@@ -660,6 +838,7 @@ class Shop:
         if p["state"] == "settled":
             raise Refused("done before")
         p.update(state="settled", reason="withdrawn", by_person=True, answers=True)
+        self.touch(p["order_ref"])
 
     def reopen_payback(self, number):
         p = self.paybacks[number]
@@ -677,6 +856,7 @@ class Shop:
         if p["reason"] == "withdrawn":
             p["reason"] = "double_payment"
         p.update(state="check", by_person=False, amount=self.left(t))
+        self.touch(p["order_ref"])
         self.event("payback.check", p["order_ref"], p["reason"], t, p)
         self.bring_in_line(t["order_ref"])
 
@@ -686,11 +866,12 @@ class Shop:
             raise Refused("it has captured less")
         before = self.refunded(t)
         self.person_says(t, amount)
+        self.touch(t["order_ref"])
         self.bring_in_line(t["order_ref"], [t] if amount > (before or 0) else [])
 
     def person_says(self, t, amount):
         t["refunds"].append({"amount": amount, "currency": t["currency"], "order_named": None, "payment_reference": None,
-                             "believed": True, "person": True})
+                             "believed": True, "person": True, "by": "person"})
 
 
 # ---------------------------------------------------------------- small words

@@ -48,6 +48,7 @@ begin
             ('foloosi_operator', 'record_refund'),
             ('foloosi_operator', 'cancel_due'),
             ('foloosi_operator', 'clean_key'),
+            ('foloosi_operator', 'trim_white'), -- for clean_key()
             ('foloosi_operator', 'clock'), -- for the view attention, as the next one
             ('foloosi_operator', 'money_text'),
             ('foloosi_worker', 'cancel_due'),

@@ -867,9 +867,13 @@ find_order(struct pg *s, const char **values, struct pg_rows *rows)
 {
 	static const char by_id[] =
 	    "select o.merchant, o.order_ref from foloosi.orders o where o.id = $1";
-	static const char by_name[] =
-	    "select o.merchant, o.order_ref from foloosi.orders o where o.order_ref = $1"
-	    " and ($2::text is null or o.merchant = $2::text) order by o.merchant";
+	static const char by_name[] = /* as it stands, else as a delivery's is read */
+	    "with o as (select k.merchant, k.order_ref, k.order_ref = $1::text as exact"
+	    " from foloosi.orders k where k.order_ref in ($1::text, foloosi.clean_key($1::text))"
+	    " and ($2::text is null or k.merchant = $2::text))"
+	    " select o.merchant, o.order_ref from o where o.exact"
+	    " or not exists (select from o x where x.exact and x.merchant = o.merchant)"
+	    " order by o.merchant";
 	const char *asked[] = {
 	    values[V_ID] != NULL ? values[V_ID] : values[V_ORDER], values[V_MERCHANT]};
 	struct table_style style = table_style(stderr);

@@ -163,7 +163,9 @@ as $$
 #variable_conflict use_column
 declare
     p_merchant text := resolve_order.merchant;
-    p_order_ref text := foloosi.clean_key(resolve_order.order_ref);
+    -- an order of the first version may have a name that no delivery has now, such as one with a blank behind it
+    p_order_ref text := coalesce((select x.order_ref from foloosi.orders x where x.order_ref = resolve_order.order_ref and x.merchant = p_merchant),
+                                 foloosi.clean_key(resolve_order.order_ref));
     p_state text := resolve_order.state;
     p_note text := resolve_order.note;
     known  foloosi.orders;

@@ -226,6 +226,18 @@ def test_whose_order(shop):
     assert r"\u001b" in shop.ctl("order", "\x1b[2J", code=1)
 
 
+def test_a_name_with_white_space_around_it(shop):
+    """It is the order's without it, unless an order of the first version is called so."""
+    shop.query("insert into foloosi.orders (merchant, order_ref, state, amount, currency, reason) values ('shop', 'BLANK ', 'review', 1, 'AED', 'unknown_order'),"
+               " ('shop', 'BLANK', 'pending', 1, 'AED', null), ('shop', 'undefined', 'review', 1, 'AED', 'unknown_order')")
+    for name, order in (("BLANK ", "BLANK "), ("BLANK", "BLANK"), (" BLANK\n", "BLANK"), ("undefined", "undefined")):
+        assert shop.json("order", name)["order"]["order_ref"] == order
+    number, = shop.query("select id from foloosi.orders where order_ref = 'BLANK '")[0]
+    shop.ctl("resolve", "--id", number, "cancelled")
+    shop.ctl("resolve", "undefined", "cancelled")
+    assert [shop.order(name)[0] for name in ("BLANK ", "BLANK", "undefined")] == ["cancelled", "pending", "cancelled"]
+
+
 # -- acts --------------------------------------------------------------------------------------
 
 

@@ -161,5 +161,14 @@ select is(array(select transaction_no from foloosi.transactions_of(merchant(), '
 select is(count(*), 0::bigint, 'which is not listed') from foloosi.other_transactions where merchant = merchant() and order_ref = 'O-2';
 select is_empty($$select * from foloosi.transactions_of('nobody', 'O-1')$$, 'transactions_of(): none');
 
+select example('names of the first version');
+insert into foloosi.orders (merchant, order_ref, state, amount, currency, reason)
+select merchant(), n, 'review', 100, 'AED', 'unknown_order' from unnest(array['O-1 ', 'O-1', 'undefined']) n;
+select is(act('select foloosi.resolve_order(%m, ''O-1 '', ''cancelled'')'), array[
+    'event 1: order.cancel O-1  (resolved)', 'order O-1 : review 100 AED (unknown_order) -> cancelled 100 AED decided by postgres'], 'an order is found by its own name first, blank and all');
+select is((act('select foloosi.resolve_order(%m, ''undefined'', ''cancelled'')'))[2], 'order undefined: review 100 AED (unknown_order) -> cancelled 100 AED decided by postgres',
+    'also by one that is no key any more');
+select is((act('select foloosi.resolve_order(%m, '' O-1'', ''cancelled'')'))[2], 'order O-1: review 100 AED (unknown_order) -> cancelled 100 AED decided by postgres', 'else by its clean one');
+
 select * from finish();
 rollback;

@@ -149,7 +149,6 @@ $$;
 
 -- ---------------------------------------------------------------- functions, views, grants
 
-\ir functions/rules.sql
 \ir functions/after_restore.sql
 \ir functions/align.sql
 \ir functions/assign.sql
@@ -172,6 +171,7 @@ $$;
 \ir functions/remind.sql
 \ir functions/replay.sql
 \ir functions/retention.sql
+\ir functions/rules.sql
 \ir functions/schema_version.sql
 \ir functions/verify.sql
 \ir functions/write.sql

@@ -45,8 +45,7 @@ const struct subcommand cancel_subcommand = {
     .arguments = "",
     .summary = "cancel the orders whose time has come, where no foloosi-worker does",
     .options = CTL_OPTIONS(CTL_DATABASE, CTL_JSON, CTL_CONFIG),
-    .help = "To be run each minute: foloosi-cancel.timer does. After a pause of two minutes it "
-	    "cancels\n"
-	    "nothing for ten, because payments may have waited elsewhere.\n",
+    .help = "To be run each minute: foloosi-cancel.timer does. After a pause of two minutes\n"
+	    "it cancels nothing for ten, because payments may have waited elsewhere.\n",
     .run = run_cancel,
 };

@@ -36,7 +36,9 @@ begin
                 r.whole, r.doubt, r.said, c.conflict,
                 t.transaction_no is null and e.transaction_no is not null
                     or t.payment_reference is null and e.payment_reference is not null and c.conflict is null,
-                x.order_known, o.state, o.amount, o.currency, o.registered_at is not null, o.decided_by is not null, o.cancel_at,
+                x.order_known, o.id is null and exists (
+                    select from foloosi.other_transactions y
+                    where y.awaits_order and y.order_ref = x.order_known and y.merchant = k.merchant), o.state, o.amount, o.currency, o.registered_at is not null, o.decided_by is not null, o.cancel_at,
                 case when o.state = 'paid' then (
                     select max(coalesce(y.captured_at, y.created_at)) from foloosi.transactions_of(e.merchant, x.order_known) y
                     where y.state = 'captured' and y.id is distinct from t.id) end)::foloosi.facts)
@@ -97,11 +99,13 @@ begin
             case when s.o_registered or s.rule = 25 then s.o_currency when s.status = 'success' then s.currency else coalesce(s.currency, s.o_currency) end,
             s.rule = 15,
             case when s.order_state = 'pending' then greatest(s.o_cancel_at, foloosi.clock() + s.cancel_after) end,
-            -- one more transaction of its order, or of one that is not there yet
+            -- one more transaction of its order, or of one that is not there yet; or a refund that names it
             (s.transaction_write in ('insert', 'update') or s.rule = 24 and s.transaction_write = 'learn')
-                and not s.withheld and s.order_named is not null and s.order_write is null and s.status <> 'refund',
+                and not s.withheld and s.order_named is not null and s.order_write is null and s.status <> 'refund'
+                or s.rule = 23 and s.order_key is not null,
             s.rule = 26 and not s.waits, -- whether it is a renewal is decided when it is captured
-            not s.waits and (s.rule in (6, 7, 16, 17, 18, 20, 21, 22, 23, 24, 25, 26) or (s.t_doubt or s.t_said is not null) and s.orders = 'pay') is true,
+            not s.waits and (s.rule in (6, 7, 16, 17, 18, 20, 21, 22, 23, 24, 25, 26) or (s.t_doubt or s.t_said is not null) and s.orders = 'pay') is true
+                or s.o_others and s.order_write = 'insert',
             case when not s.waits then s.payback end,
             case when s.orders = 'renew' then case when s.waits then null when s.refund_known then 'order.review' else 'order.success' end
                  when s.rule = 4 and s.transaction_write = 'update' then 'order.review'
@@ -167,13 +171,15 @@ begin
                v.rule in (3, 19) or v.captures_alone or v.t_withheld and v.assigned is null as withheld
         from (
             -- review_reason of rows 12 to 15; null: it pays
-            select n.*, (r.e).outcome as rule_outcome, (r.e).reason as rule_reason, (r.e).transaction, (r.e).orders, (r.e).payback, (r.e).event,
-                   (r.e).attention as rule_attention,
+            select n.*, (foloosi.effects()).outcome[n.rule] as rule_outcome, (foloosi.effects()).reason[n.rule] as rule_reason,
+                   (foloosi.effects()).transaction[n.rule], (foloosi.effects()).orders[n.rule], (foloosi.effects()).payback[n.rule],
+                   (foloosi.effects()).event[n.rule],
+                   (foloosi.effects()).attention[n.rule] as rule_attention,
                    -- without the provider's word, or against it, nothing is captured, whatever the policy is by now
                    n.status = 'success' and (coalesce(n.t_state in ('verifying', 'denied'), false) or n.callback and n.t_state is distinct from 'captured') as waits,
                    n.rule in (4, 19) and n.status = 'success' and n.t_status is distinct from 'success' and n.t_id is not null as captures_alone,
                    n.t_doubt or coalesce(n.t_said > 0, false) as refund_known, -- a part, or in doubt
-                   case when (r.e).orders is distinct from 'pay' then null
+                   case when (foloosi.effects()).orders[n.rule] is distinct from 'pay' then null
                         when n.t_state = 'denied' then 'not_captured' -- it never pays by itself
                         when n.rule = 12 or n.rule = 15 and not (n.o_registered or n.late_success = 'review')
                              then case when n.unknown_orders = 'review' then 'unknown_order' when n.t_doubt or n.t_said > 0 then 'refund_known' end
@@ -229,7 +235,7 @@ begin
                            e.t_id, e.t_order_ref, e.t_state, e.t_status, e.t_amount, e.t_currency, coalesce(e.t_withheld, false) as t_withheld,
                            coalesce(e.t_whole, false) as t_whole, coalesce(e.t_doubt, false) as t_doubt, e.t_said, e.conflict, e.learns,
                            coalesce(e.order_known, e.order_ref) as order_named,
-                           e.o_state, e.o_amount, e.o_currency, coalesce(e.o_registered, false) as o_registered,
+                           coalesce(e.o_others, false) as o_others, e.o_state, e.o_amount, e.o_currency, coalesce(e.o_registered, false) as o_registered,
                            coalesce(e.o_closed, false) as o_closed, e.o_cancel_at, e.o_renewed_at,
                            m.merchant is not null as merchant_known, coalesce(m.mode, 'live') as mode,
                            coalesce(m.unknown_orders, 'accept') as unknown_orders,
@@ -244,7 +250,6 @@ begin
                         on m.merchant = e.merchant
                 ) f offset 0
             ) n
-            cross join lateral (select (foloosi.effects())[n.rule] as e offset 0) r
             offset 0
         ) v
     ) s;

@@ -73,6 +73,7 @@ declare
     deliveries   boolean;
     touched      int[] := '{}'; -- elements whose transactions belong to orders, …
     touched_refs text[] := '{}'; -- … and these orders
+    awaited      boolean; -- some order that is not there is named by what is
     r            record;
 begin
     -- 1. the keys that the deliveries name
@@ -87,20 +88,21 @@ begin
         end loop;
     end if;
 
+    awaited := exists (select from foloosi.other_transactions x where x.awaits_order);
     -- 2. what the tables know by these keys. Usually nothing, and while we hold the keys it stays so:
     --    decide() need not look again.
     select coalesce(array_agg(k.i) filter (where k.transaction or k.order_row or k.delivery), '{}'),
            bool_or(k.transaction), bool_or(k.order_row), bool_or(k.delivery)
       into known, transactions, orders, deliveries
-    from (select e.i, a.id is not null or b.id is not null as transaction, (o.id is not null or n.refund or e.status = 'refund') is true as order_row, d.id is not null as delivery
+    from (select e.i, a.id is not null or b.id is not null as transaction, (o.id is not null or n.known or e.status = 'refund') is true as order_row, d.id is not null as delivery
           from unnest(batch) e
           left join foloosi.transactions a on a.transaction_no = e.transaction_no and a.merchant = e.merchant
           left join lateral foloosi.reference_owner(e.merchant, e.payment_reference) b on true
           left join foloosi.orders o on o.order_ref = e.order_ref and o.merchant = e.merchant
           left join foloosi.deliveries d on d.digest = e.digest and d.merchant = e.merchant
-          -- a refund that found no transaction may have named its order
-          left join lateral (select true as refund from foloosi.refunds x
-                             where x.order_named = e.order_ref and x.merchant = e.merchant limit 1) n on true
+          -- of an order that is not there a refund, or a wholly refunded transaction, may be known
+          left join lateral (select true as known from foloosi.other_transactions x
+                             where awaited and x.awaits_order and x.order_ref = e.order_ref and x.merchant = e.merchant limit 1) n on true
           offset 0) k;
 
     -- 3. transactions that are known: their rows, and the orders that they belong to

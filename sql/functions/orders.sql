@@ -100,8 +100,10 @@ begin
         insert into foloosi.orders (merchant, order_ref, state, amount, currency, registered_at, cancel_at)
         values (p_merchant, p_order_ref, 'pending', p_amount, p_currency, now(), coalesce(p_cancel_at, foloosi.clock() + policy.expire_after));
         perform foloosi.must_have_changed(found);
-        -- a wholly refunded transaction may have named it: it created no order
-        if exists (select from foloosi.other_transactions x where x.order_ref = p_order_ref and x.merchant = p_merchant) then
+        -- a refund, or a wholly refunded transaction, may have named it: that created no order
+        update foloosi.other_transactions x set awaits_order = false
+        where x.awaits_order and x.order_ref = p_order_ref and x.merchant = p_merchant;
+        if found then
             perform foloosi.align_orders(array[row(p_merchant, p_order_ref, null, null, null)::foloosi.alignment]);
         end if;
     elsif known.registered_at is not null and known.amount = p_amount and known.currency = p_currency then

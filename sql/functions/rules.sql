@@ -58,9 +58,14 @@ comment on column foloosi.rules.payback is 'The reason for a payback; null: none
 comment on column foloosi.rules.event is 'An event that is emitted whatever becomes of the order; null: none.';
 comment on column foloosi.rules.attention is 'The delivery waits for a person by itself.';
 
--- decide() reads the effects of a row by its number. "immutable" makes them a constant of its plan; they change only with this
--- file, and then decide() is made anew, too.
-create or replace function foloosi.effects() returns foloosi.rules[]
+-- decide() reads the effects of a row by its number, one array for each effect. "immutable" makes them constants of its plan;
+-- they change only with this file, and then decide() is made anew, too.
+create or replace function foloosi.effects() returns foloosi.effects
 language sql immutable parallel safe
-as $$ select array_agg(r order by r.number) from foloosi.rules r $$;
-comment on function foloosi.effects() is 'The rows of foloosi.rules, each at the subscript that is its number. Calls: rules (read).';
+as $$
+    select array_agg(outcome order by number), array_agg(reason order by number), array_agg(transaction order by number),
+           array_agg(orders order by number), array_agg(payback order by number), array_agg(event order by number),
+           array_agg(attention order by number)
+    from foloosi.rules
+$$;
+comment on function foloosi.effects() is 'The effects in foloosi.rules, each an array whose subscript is the rule''s number. Calls: rules (read).';

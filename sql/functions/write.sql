@@ -128,9 +128,10 @@ begin
     end if;
 
     if has.others then
-        insert into foloosi.other_transactions (order_ref, merchant, transaction_id, renewal)
-        select transaction_order, merchant, transaction_id, renewal
-        from unnest(decided) where other
+        insert into foloosi.other_transactions (order_ref, merchant, transaction_id, renewal, awaits_order)
+        select r.order_ref, e.merchant, e.transaction_id, e.renewal,
+               not exists (select from foloosi.orders o where o.order_ref = r.order_ref and o.merchant = e.merchant)
+        from unnest(decided) e cross join lateral (select coalesce(e.transaction_order, e.order_key) as order_ref) r where e.other
         on conflict (order_ref, merchant, transaction_id) do update set renewal = excluded.renewal where excluded.renewal;
     end if;
 
@@ -144,13 +145,10 @@ begin
         end if;
     end if;
 
-    -- of an order that was not there a transaction may be known: wholly refunded, it created none (row 24)
-    if has.new_orders > 0 and exists (
-            select from unnest(decided) e join foloosi.other_transactions x on x.order_ref = e.order_named and x.merchant = e.merchant
-            where e.order_write = 'insert') then
-        perform foloosi.align_orders(array(
-            select row(e.merchant, e.order_named, e.transaction_id, null, null)::foloosi.alignment from unnest(decided) e
-            where e.order_write = 'insert'));
+    if has.align and has.new_orders > 0 then
+        update foloosi.other_transactions x set awaits_order = false
+        from unnest(decided) e
+        where e.align and e.order_write = 'insert' and x.awaits_order and x.order_ref = e.order_named and x.merchant = e.merchant;
     end if;
     if has.align then
         for r in

@@ -142,7 +142,14 @@ drop index foloosi.transactions_reference_idx;
 create index transactions_reference_idx on foloosi.transactions
     (foloosi.reference_key(payment_reference, merchant, state = 'captured', id)) where payment_reference is not null;
 
-alter table foloosi.other_transactions add column renewal boolean not null default false;
+alter table foloosi.other_transactions
+    add column renewal boolean not null default false,
+    add column awaits_order boolean not null default false;
+-- usually empty, so that one look says for a whole batch that nothing of the kind is known
+create index other_transactions_awaits_order_idx on foloosi.other_transactions (order_ref, merchant) where awaits_order;
+comment on column foloosi.other_transactions.awaits_order is 'No such order is there yet: the first delivery that names it finds this.';
+comment on table foloosi.other_transactions is
+'Transactions of an order beyond the one in its transaction_id, and refunds of what is unknown that name it, also where no such order is there. A transaction that has an order is named by the order or listed here; one may be both. Read it through transactions_of().';
 comment on column foloosi.other_transactions.renewal is 'It pays a further period of a subscription (row 26).';
 
 -- ---------------------------------------------------------------- refunds
@@ -273,7 +280,7 @@ create type foloosi.element as (
     order_currency      text,
     order_late          boolean,
     order_cancel_at     timestamptz,
-    other               boolean,  -- the transaction is one more of its order
+    other               boolean,  -- its transaction is one more of its order, or a refund of what is unknown that names it
     renewal             boolean,
     align               boolean,  -- what is known of its order's money changes: align_orders()
     payback             text,     -- the reason for a payback of the transaction, if it has one
@@ -301,6 +308,7 @@ create type foloosi.facts as (
     learns       boolean, -- it has a number or reference that the transaction lacks
     -- its order
     order_known  text,    -- the order that it concerns, if the tables know better than it says
+    o_others     boolean, -- it is not there, but a refund or a transaction names it
     o_state      text,
     o_amount     numeric,
     o_currency   text,
@@ -336,6 +344,18 @@ create type foloosi.money as (
     renewal        boolean  -- it pays a further period
 );
 comment on type foloosi.money is 'One captured transaction of an order: money_of().';
+
+-- The effects of the order rules: each an array whose subscript is the rule's number.
+create type foloosi.effects as (
+    outcome     text[],
+    reason      text[],
+    transaction text[],
+    orders      text[],
+    payback     text[],
+    event       text[],
+    attention   boolean[]
+);
+comment on type foloosi.effects is 'The effects of the order rules, by number: effects().';
 
 -- What an order is to become.
 create type foloosi.plan as (
@@ -596,6 +616,12 @@ begin
         values (r.merchant, 'migrate', r.id, r.order_ref, v_state, case when v_state <> r.state then r.state end, v_state <> r.state,
                 session_user, format('refunded, as the first version knew it: %s', money.refunded));
     end loop;
+
+    insert into foloosi.other_transactions (order_ref, merchant, transaction_id, awaits_order)
+    select distinct x.order_named, x.merchant, x.transaction_id,
+           not exists (select from foloosi.orders o where o.order_ref = x.order_named and o.merchant = x.merchant)
+    from foloosi.refunds x where x.order_named is not null
+    on conflict do nothing;
 
     -- 6. The money of every order.
     update foloosi.orders o

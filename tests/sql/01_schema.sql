@@ -15,7 +15,9 @@ select is(array(select place from foloosi.rules order by place), array(select ge
 select is(array(select number::int from foloosi.rules order by number), array(select generate_series(1, 26)), 'rules: each number once');
 select is(array(select sentence from foloosi.rules where outcome not in ('recorded', 'duplicate', 'ignored', 'review') or sentence !~ '^(repeats|has|carries|is|names|speaks|says) '), '{}',
     'rules: each is a sentence with an outcome');
-select is(array(select number from foloosi.rules where array_position((select array_agg(x.number) from unnest(foloosi.effects()) x), number) <> number), '{}',
+select is(array(select r.number from foloosi.rules r cross join lateral (select (foloosi.effects()).*) e
+          where (e.outcome[r.number], e.reason[r.number], e.transaction[r.number], e.orders[r.number], e.payback[r.number], e.event[r.number],
+                 e.attention[r.number]) is distinct from (r.outcome, r.reason, r.transaction, r.orders, r.payback, r.event, r.attention)), '{}',
     'effects(): each row at the subscript that is its number');
 
 -- ---------------------------------------------------------------- comments

@@ -21,6 +21,17 @@ create domain foloosi.currency as text CHECK ((VALUE ~ '^[A-Z]{3}$'::text));
 -- person.
 create domain foloosi.dispatch_state as text CHECK ((VALUE = ANY (ARRAY['waiting'::text, 'claimed'::text, 'dead'::text])));
 
+-- The effects of the order rules, by number: effects().
+create type foloosi.effects as (
+    outcome text[],
+    reason text[],
+    transaction text[],
+    orders text[],
+    payback text[],
+    event text[],
+    attention boolean[]
+);
+
 -- One delivery of a batch on its way through record_deliveries(): what arrived and what was decided.
 create type foloosi.element as (
     i integer,
@@ -97,6 +108,7 @@ create type foloosi.facts as (
     conflict text,
     learns boolean,
     order_known text,
+    o_others boolean,
     o_state text,
     o_amount numeric,
     o_currency text,
@@ -483,8 +495,9 @@ CREATE TRIGGER orders_keep_identity BEFORE UPDATE OF id, merchant, order_ref ON 
 CREATE TRIGGER orders_list_other_transaction AFTER UPDATE OF transaction_id ON foloosi.orders FOR EACH ROW WHEN (((old.transaction_id IS DISTINCT FROM new.transaction_id) AND (old.transaction_id IS NOT NULL))) EXECUTE FUNCTION foloosi.list_other_transaction();
 CREATE TRIGGER orders_state_machine BEFORE UPDATE OF state ON foloosi.orders FOR EACH ROW WHEN (((old.state)::text IS DISTINCT FROM (new.state)::text)) EXECUTE FUNCTION foloosi.orders_state_machine();
 
--- Transactions of an order beyond the one in its transaction_id. A transaction that has an order is named by the
--- order or listed here; one may be both. Read it through transactions_of().
+-- Transactions of an order beyond the one in its transaction_id, and refunds of what is unknown that name it,
+-- also where no such order is there. A transaction that has an order is named by the order or listed here; one
+-- may be both. Read it through transactions_of().
 create table foloosi.other_transactions (
     -- The order.
     order_ref character varying(255) collate "C" not null,
@@ -494,8 +507,11 @@ create table foloosi.other_transactions (
     transaction_id bigint not null,
     -- It pays a further period of a subscription (row 26).
     renewal boolean default false not null,
+    -- No such order is there yet: the first delivery that names it finds this.
+    awaits_order boolean default false not null,
     constraint other_transactions_pkey PRIMARY KEY (order_ref, merchant, transaction_id)
 );
+CREATE INDEX other_transactions_awaits_order_idx ON foloosi.other_transactions USING btree (order_ref, merchant) WHERE awaits_order;
 
 -- Cases in which a transaction's money must, or may have to, go back. At most one open case for each
 -- transaction.

@@ -215,6 +215,60 @@ def test_the_order_s_prefix(site):
     books.provider.close()
 
 
+def refunded(books, number):
+    return books.query("select refunded, money_left from foloosi.transactions where merchant = %s and transaction_no = %s", number)
+
+
+def test_refunds_whose_webhooks_were_lost(site):
+    """Where the answer says how much it was."""
+    books = Books(site, provider_refunded="data.refunded_amount")
+    whole, part = books.know(2)
+    books.provider.refund(whole)
+    books.provider.refund(part, 30)
+    assert books.run() == (0, 0, 0, 0, 2, 0)
+    assert (refunded(books, whole), refunded(books, part)) == ([(100, 0)], [(30, 70)])
+    assert books.orders() == {order(books, whole): "refunded", order(books, part): "paid"}
+    assert sorted(books.events()[2:]) == sorted([(order(books, whole), "order.refund"), (order(books, part), "order.refund")])
+    events = books.events()
+    assert books.run() == (0, 1, 0, 0, 1, 0) and books.events() == events  # the rest may still go back
+    books.provider.refund(part, 70)
+    assert books.run()[0] == 0 and set(books.orders().values()) == {"refunded"} and len(books.events()) == len(events) + 1
+    books.provider.close()
+
+
+def test_a_refund_without_an_amount_is_a_doubt(books):
+    number = books.know()
+    books.provider.refund(number)
+    assert books.run() == (0, 0, 0, 0, 1, 0)
+    assert refunded(books, number) == [(None, 100)] and books.orders() == {order(books, number): "paid"} and len(books.events()) == 1
+    assert [row[:3] for row in books.site.attention(books.name)] == [("refund", order(books, number), "refund_doubted")]
+    assert books.run() == (0, 0, 0, 0, 1, 0)
+    assert len(books.site.attention(books.name)) == 1 and books.fed() == 1
+    books.query("select foloosi.record_refund(t.id, 100, 'all of it, says the panel') from foloosi.transactions t where t.merchant = %s")
+    assert books.site.attention(books.name) == [] and books.orders() == {order(books, number): "refunded"}
+    assert books.run() == (0, 1, 0, 0, 0, 0)
+
+
+def test_a_refund_of_what_never_arrived(books):
+    """No order is made of it; the success that comes later finds the doubt."""
+    number = books.know(arrived=False)
+    books.provider.refund(number)
+    assert books.run() == (0, 0, 0, 0, 1, 0)
+    assert books.orders() == {} and books.events() == []
+    books.query("select * from foloosi.record_delivery(%s, 'success', %s, %s, amount => 100, currency => 'AED')", order(books, number), number)
+    assert books.orders() == {order(books, number): "review"} and books.events() == [(order(books, number), "order.review")]
+
+
+def test_keys_without_the_prefix(site):
+    """They name no order, but for subscriptions."""
+    books = Books(site, order_prefix="SHOP-")
+    books.know(arrived=False, order="77")
+    books.know(arrived=False, order="FLSSUB_7")
+    assert books.run() == (0, 0, 2, 0, 0, 0)
+    assert books.orders() == {"FLSSUB_7": "paid"} and sorted(books.events(), key=str) == [("FLSSUB_7", "order.success"), (None, "order.review")]
+    books.provider.close()
+
+
 def test_with_verification_it_waits_for_the_worker(site):
     books = Books(site, policy={"verify": "callback"})
     number = books.know(arrived=False)

@@ -131,7 +131,7 @@ begin
         insert into foloosi.other_transactions (order_ref, merchant, transaction_id, renewal, awaits_order)
         select r.order_ref, e.merchant, e.transaction_id, e.renewal,
                not exists (select from foloosi.orders o where o.order_ref = r.order_ref and o.merchant = e.merchant)
-        from unnest(decided) e cross join lateral (select coalesce(e.transaction_order, e.order_key) as order_ref) r where e.other
+        from unnest(decided) e cross join lateral (select coalesce(e.order_key, e.transaction_order) as order_ref) r where e.other
         on conflict (order_ref, merchant, transaction_id) do update set renewal = excluded.renewal where excluded.renewal;
     end if;
 

@@ -773,8 +773,11 @@ parse(struct loading *l, const struct setting *s, const char *value)
 {
 	enum parsed parsed = types[s->type].parse(s, l->base, value);
 
-	if (parsed == PARSED_FULL)
+	if (parsed == PARSED_FULL && types[s->type].flags & MAY_BE_REPEATED)
 		settings_too_many(l, l->file.line, s->name);
+	else if (parsed == PARSED_FULL)
+		config_fault(&l->file, l->file.line,
+		    "%s: its file may have one line only; remove the others", s->name);
 	return parsed == PARSED_OK;
 }
 

@@ -137,10 +137,11 @@ provider_read_answer(const struct provider *p, const char *order_prefix, const c
 		answer->fault = "the answer has no status where provider_status says";
 		return false;
 	}
+	/* nothing behind the prefix stays "": it differs from the order that a delivery names */
 	rest = order_without_prefix(answer->order, order_prefix);
-	if (rest == NULL)
-		clear_text(&answer->order);
-	else
+	if (answer->order != NULL && rest == NULL)
+		*answer->order = '\0';
+	else if (rest != NULL)
 		memmove(answer->order, rest, strlen(rest) + 1);
 	if (strcmp(answer->status, "success") == 0 &&
 	    (answer->amount == NULL || answer->currency == NULL)) {

@@ -307,8 +307,10 @@ read_detail(struct question *q, const char *body, size_t len)
 static const char *
 order_of(const struct merchant *m, const struct finding *f)
 {
+	const char *order = f->answer.order;
+
 	if (m->order_key != TRANSFER_NO)
-		return f->answer.order;
+		return order != NULL && *order != '\0' ? order : NULL;
 	return order_without_prefix(f->row->number, m->order_prefix);
 }
 

@@ -56,7 +56,7 @@ static const struct {
 	"success 1 AED 7"},
     {"{\"data\":{\"status\":\"success\",\"amount\":1,\"currency\":\"AED\",\"api\":{\"optional1\":"
      "\"SHOP-\"}}}",
-	"success 1 AED -"},
+	"success 1 AED "},
     {"{\"data\":{\"status\":\"success\",\"amount\":1,\"currency\":\"AED\",\"api\":[\"optional1\"]}"
      "}",
 	NULL},

@@ -445,7 +445,8 @@ unusable_files(void **state)
 	free(large);
 	if (geteuid() != 0) {
 		write_bytes("locked.conf", SHOP, strlen(SHOP), 0);
-		refused("locked", "locked.conf", 0, "Permission denied", "let the program's user read it");
+		refused("locked", "locked.conf", 0, "Permission denied",
+		    "let the program's user read it");
 	}
 }
 

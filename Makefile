@@ -147,7 +147,7 @@ SECTIONS = 1 5 7 8
 SQLDIRS	 = sql sql/migrations sql/functions sql/views
 UNITS	 = $(notdir $(wildcard systemd/foloosi-*.service systemd/foloosi-*.socket systemd/foloosi-*.timer))
 # $(call install_text,FILES,FOLDER): the paths in them are /usr's; they become PREFIX's
-install_text = for f in $1; do sed 's,/usr/sbin/foloosi,$(SBINDIR)/foloosi,g; s,/usr/bin/foloosi,$(BINDIR)/foloosi,g; s,/usr/share/foloosi,$(patsubst %-webhook,%,$(DATADIR)),g' \
+install_text = for f in $1; do sed 's,/usr/sbin/foloosi,$(SBINDIR)/foloosi,g; s,/usr/bin/foloosi,$(BINDIR)/foloosi,g; s,/usr/share/foloosi-webhook,$(DATADIR),g' \
 	    $$f >$(DESTDIR)$2/$${f\#\#*/} && chmod 644 $(DESTDIR)$2/$${f\#\#*/} || exit 1; done
 
 # The Debian package, in $B/deb: built in a copy, so that nothing of it is left in the source tree.

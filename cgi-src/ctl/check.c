@@ -69,7 +69,7 @@ check_configuration(struct check *c)
 	if ((c->config = config_load(path, CONFIG_FOR_WORKER, &error)) == NULL)
 		add_line(c, RED, "configuration", error,
 		    access(path, R_OK) != 0 && errno == EACCES
-			? xstrdup("run this as root, or as the user of foloosi-webhook")
+			? xstrdup("run this as root")
 			: xasprintf("foloosi-webhook --check-config --config %s says the same "
 				    "until it is mended",
 			      path));
@@ -98,7 +98,7 @@ check_connection_of_operator(struct check *c)
 	add_line(c, RED, "database", xstrdup(pg_error(c->pg)),
 	    xasprintf("%s; --database, or PGHOST, PGDATABASE and PGUSER=foloosi_operator, say "
 		      "where it is",
-		pg_remedy(c->pg) != NULL ? pg_remedy(c->pg) : "is PostgreSQL running?"));
+		pg_remedy(c->pg) != NULL ? pg_remedy(c->pg) : "correct what the reason names"));
 	pg_free(c->pg);
 	c->pg = NULL;
 }
@@ -220,9 +220,11 @@ check_program_connection(struct check *c, const char *what, enum pg_program prog
 	pg_for_person(s);
 	if (!pg_ready(s) || pg_query(s, sql, 0, NULL, &rows) != PG_OK)
 		add_line(c, RED, what, xstrdup(pg_error(s)),
-		    xasprintf("%s; if this is not the program's user: sudo -u foloosi-webhook "
+		    xasprintf("%s; if this is not the program's user: sudo systemd-run -P "
+			      "-p User=foloosi-webhook "
+			      "-p LoadCredential=secrets:/etc/foloosi-webhook/secrets "
 			      "foloosictl check",
-			pg_remedy(s) != NULL ? pg_remedy(s) : "is PostgreSQL running there?"));
+			pg_remedy(s) != NULL ? pg_remedy(s) : "correct what the reason names"));
 	else if (strcmp(pg_value(&rows, 0, 0), role) != 0)
 		add_line(c, YELLOW, what, xasprintf("connects as %s", pg_value(&rows, 0, 0)),
 		    xasprintf("user=%s in its connection string: that role may do what is needed "

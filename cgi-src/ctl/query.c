@@ -187,7 +187,7 @@ static const struct part deliveries_part = {
  * A remedy is made of ids and words of ours: no text from outside is part of a command that a person pastes.
  * A remedy with a choice does nothing when it is pasted whole: it has no "|", and no subcommand takes ", or".
  */
-#define PLAIN_NAME(call) "coalesce(substring(a.remedy from '" call "[(]''([A-Za-z0-9._:-]+)'''), 'CONSUMER')"
+#define PLAIN_NAME(call) "coalesce(substring(a.remedy from '" call "[(]''([A-Za-z0-9._:/-]+)'''), 'CONSUMER')"
 #define REFUND "'foloosictl refund ' || substring(a.remedy from 'record_refund[(]([0-9]+)') || ' AMOUNT --note WHY'"
 
 static const struct part attention_part = {

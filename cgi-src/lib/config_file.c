@@ -80,6 +80,17 @@ whole_file_read(struct whole_file *f, const char *path, size_t limit)
 	return why;
 }
 
+const char *
+whole_file_remedy(const char *path)
+{
+	if (access(path, R_OK) == 0)
+		return "name another file, a regular one that is not too long";
+	if (errno == EACCES)
+		return "let the program's user read it, or run this as root";
+	return "create it, or name another file, or restart the service that loads it as a "
+	       "credential";
+}
+
 char *
 whole_file_line(const struct whole_file *f, char **at, const char **wrong)
 {
@@ -301,8 +312,8 @@ config_file_read(struct config_file *f, const struct config_events *events, void
 	f->mode = f->whole.mode;
 	f->at = f->whole.bytes;
 	if (wrong != NULL) {
-		config_fault(f, 0,
-		    "the configuration cannot be read: %s; create it, or name another file", wrong);
+		config_fault(f, 0, "the configuration cannot be read: %s; %s", wrong,
+		    whole_file_remedy(f->path));
 	} else if (f->mode & S_IWOTH) {
 		config_fault(f, 0,
 		    "every user of this machine may change the configuration; chmod o-w %s",

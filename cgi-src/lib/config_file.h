@@ -22,9 +22,12 @@ struct whole_file {
 
 /*
  * Read a whole regular file of at most limit bytes. Returns NULL, or what is wrong with
- * it and how to mend that (static, or of strerror()); then there is nothing to free.
+ * it (static, or of strerror()); then there is nothing to free.
  */
 const char *whole_file_read(struct whole_file *, const char *path, size_t limit);
+
+/* What to do about a file that could not be read. Static. */
+const char *whole_file_remedy(const char *path);
 void whole_file_free(struct whole_file *);
 
 /*

@@ -66,14 +66,16 @@ static const struct {
     {"53200", NULL, "give the server more memory"},
     {"25006", "session is read-only",
 	"the server is read-only: is it a standby, or default_transaction_read_only set?"},
+    {"53300", "too many connections for", MORE_CONNECTIONS},
     {"28P01", "password authentication failed",
 	"look at the password in database_password_file, passfile or the connection string, and at "
-	"the role's"},
+	"the role's; restart the program if database_password_file was changed"},
     {NULL, "no password supplied",
 	"name a password file: database_password_file, or passfile=... in the connection string"},
+    {NULL, "role \"", "let the role log in, or correct user of the connection"},
+    {NULL, "permission denied for database", "grant connect on the database to the role"},
     {"28000", "authentication failed", "look at pg_hba.conf and pg_ident.conf"},
     {"28000", "pg_hba.conf", "look at pg_hba.conf and pg_ident.conf"},
-    {NULL, "role \"", "let the role log in, or correct user of the connection"},
     {"3D000", "database \"", "make the database, or correct dbname of the connection"},
     {"3F000", NULL, MIGRATE},
     {"42883", NULL, MIGRATE},
@@ -164,6 +166,17 @@ pg_explain(struct pg *pg, const char *format, ...)
 		pg->error[n - 1] = '\0';
 	pg->sqlstate[0] = '\0';
 	pg->remedy = find_remedy(pg);
+}
+
+/* What libpq says of the connection, without details, which may hold data, and places in the server's source. */
+static void
+explain_connection(struct pg *pg)
+{
+	const char *message = PQerrorMessage(pg->conn), *detail = strstr(message, "\nDETAIL:"),
+		   *source = strstr(message, "\nLOCATION:"),
+		   *end = detail != NULL ? detail : source;
+
+	pg_explain(pg, "%.*s", (int)(end != NULL ? end - message : PG_ERROR_SIZE), message);
 }
 
 /*
@@ -367,8 +380,10 @@ late:
 	pg_explain(pg, "no answer before the deadline");
 	goto lost;
 broken:
-	pg_explain(pg, "%s",
-	    pg->program == PG_HANDLER ? "the connection broke" : PQerrorMessage(pg->conn));
+	if (pg->program == PG_HANDLER)
+		pg_explain(pg, "the connection broke");
+	else
+		explain_connection(pg);
 lost:
 	PQclear(*answer);
 	*answer = NULL;
@@ -500,11 +515,7 @@ complete_connection(struct pg *pg, int64_t deadline)
 		want = PGRES_POLLING_FAILED;
 	while (want != PGRES_POLLING_OK) {
 		if (want == PGRES_POLLING_FAILED) {
-			const char *message = PQerrorMessage(pg->conn);
-			const char *source = strstr(message, "\nLOCATION:");
-
-			pg_explain(pg, "%.*s",
-			    (int)(source != NULL ? source - message : PG_ERROR_SIZE), message);
+			explain_connection(pg);
 			return false;
 		}
 		if (wait_for_socket(

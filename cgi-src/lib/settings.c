@@ -779,8 +779,12 @@ parse(struct loading *l, const struct setting *s, const char *value)
 {
 	enum parsed parsed = types[s->type].parse(s, l->base, value);
 
-	if (parsed == PARSED_FULL)
+	if (parsed == PARSED_FULL && types[s->type].flags & MAY_BE_REPEATED)
 		settings_too_many(l, l->file.line, s->name);
+	else if (parsed == PARSED_FULL)
+		config_fault(&l->file, l->file.line,
+		    "%s: this merchant has a key already; leave one, in one line of one file",
+		    s->name);
 	return parsed == PARSED_OK;
 }
 
@@ -792,10 +796,8 @@ read_file(struct loading *l, const struct setting *s, const char *path, size_t l
 	const char *wrong = whole_file_read(f, path, limit);
 
 	if (wrong != NULL)
-		config_fault(&l->file, l->lines[s - settings],
-		    "%s %s cannot be read: %s; create it, or let the program's user read it, or "
-		    "restart the service that loads it as a credential",
-		    s->name, path, wrong);
+		config_fault(&l->file, l->lines[s - settings], "%s %s cannot be read: %s; %s",
+		    s->name, path, wrong, whole_file_remedy(path));
 	else if (secret && f->mode & (S_IROTH | S_IWOTH))
 		config_fault(&l->file, l->lines[s - settings],
 		    "%s %s is open to every user of this machine; chmod o= %s", s->name, path,

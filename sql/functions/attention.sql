@@ -19,7 +19,7 @@ begin
         raise exception 'delivery % does not wait for a person%', p_id, coalesce((
             select format(': %s dismissed it at %s', c.decided_by, to_char(c.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))
             from foloosi.decisions c where c.action = 'dismiss' and c.subject_id = p_id order by c.id desc limit 1), '')
-            using errcode = 'object_not_in_prerequisite_state', hint = 'What waits: table foloosi.attention.';
+            using errcode = 'object_not_in_prerequisite_state', hint = 'What waits: foloosictl attention, or the view foloosi.attention.';
     elsif exists (select from foloosi.paybacks x where x.id = p_id) then
         raise exception '% is a payback', p_id using errcode = 'wrong_object_type',
             hint = 'Close it with foloosi.settle_payback(id, note) or foloosi.withdraw_payback(id, note).';
@@ -31,7 +31,7 @@ begin
             hint = 'Say how much went back with foloosi.record_refund(transaction_id, amount, note).';
     else
         raise exception 'nothing with the id % waits for a person', p_id using errcode = 'no_data_found',
-            hint = 'What waits: table foloosi.attention.';
+            hint = 'What waits: foloosictl attention, or the view foloosi.attention.';
     end if;
 end $$;
 comment on function foloosi.dismiss_attention(bigint, text) is

@@ -101,6 +101,7 @@ write_mail_files(void)
 	write_bytes("nulmail", "Subject: x\n\n\0y\n", 15, 0644);
 	write_file("auth", "u:hunter2:x\n");
 	write_file("badauth", "hunter2\n");
+	write_bytes("twokeys", "hunter2\nhunter3\n", 16, 0600);
 	write_bytes("openauth", "u:p\n", 4, 0644);
 }
 
@@ -222,6 +223,7 @@ static const struct bad {
     {"event_secret too short", SHOP "event_secret = whsec_QUJD\n", 3, "bad value", "base64"},
     {"provider without a key", SHOP "provider_url = https://x\n", 3, "no key", "provider_secret_file"},
     {"two provider keys", SHOP "provider_secret = a\nprovider_secret = b\n", 4, "already set", "remove"},
+    {"a file of two provider keys", SHOP "provider_secret_file = twokeys\n", 3, "has a key already", "leave one"},
     {"provider key with a blank", SHOP "provider_secret = a b\n", 3, "bad value", "printable"},
     {"provider_path without a place", SHOP "provider_url = https://x\nprovider_secret = a\nprovider_path = /x\n", 5, "provider_path", "{transaction_no}"},
     {"provider_path without a slash", SHOP "provider_url = https://x\nprovider_secret = a\nprovider_path = {transaction_no}\n", 5, "provider_path", "begin with /"},
@@ -443,7 +445,8 @@ unusable_files(void **state)
 	free(large);
 	if (geteuid() != 0) {
 		write_bytes("locked.conf", SHOP, strlen(SHOP), 0);
-		refused("locked", "locked.conf", 0, "Permission denied", "name another");
+		refused("locked", "locked.conf", 0, "Permission denied",
+		    "let the program's user read it");
 	}
 }
 
@@ -531,7 +534,7 @@ secret_files(void **state)
 	refused("absent", "secret.conf", 2, "token_file absent cannot be read: No such file",
 	    "create it");
 	write_file("secret.conf", "[merchant shop]\ntoken_file = /dev/zero\n");
-	refused("endless", "secret.conf", 2, "no regular file", "create it");
+	refused("endless", "secret.conf", 2, "no regular file", "name another file");
 	if (geteuid() != 0) {
 		write_bytes("secret", TOKEN, strlen(TOKEN), 0);
 		write_file("secret.conf", "[merchant shop]\ntoken_file = secret\n");

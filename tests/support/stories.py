@@ -129,7 +129,7 @@ class Database:
         self.owner = self.connect("postgres")
         self.names = itertools.count()
         self.clock = 0
-        self.owner.execute(HOOK)
+        self.hooked = False
         self.prefix = f"m{time.time_ns():x}"
 
     def connect(self, user):
@@ -155,6 +155,9 @@ class Database:
     def act(self, merchant, since, name, arguments):
         """What a person does, or foloosi-worker. True if the database refused it."""
         if name == "hook":
+            if not self.hooked:
+                self.owner.execute(HOOK)
+                self.hooked = True
             if arguments["broken"]:
                 self.owner.execute("insert into public.broken values (%s) on conflict do nothing", [merchant])
             else:

@@ -744,7 +744,7 @@ class Shop:
             order.update(state="review", reason=doubt, decided=True, transaction=t["number"])
             self.event("order.review", order_ref, doubt, t)
         elif order["state"] == "review" and order["reason"] == "unknown_order" and self.may_pay(t):
-            order.update(state="paid", reason=None, decided=True, transaction=t["number"])
+            order.update(state="paid", reason="late" if order["late"] else None, decided=True, transaction=t["number"])
             self.event("order.success", order_ref, None, t)
         elif order["state"] == "review" and order["reason"] == "unknown_order" and t["state"] == "verifying":
             order.update(state="verifying", reason="verifying", decided=True)

@@ -167,7 +167,7 @@ read_field(const struct field *field, struct json *in, char **room, struct fault
 		add_fault(f, field->pointer, "must be text, a number or null");
 		return NULL;
 	}
-	if (len > 0) {
+	if (value != NULL && len > 0) {
 		memcpy(text, value, len);
 		text[len] = '\0';
 		*room += len + 1;

@@ -134,7 +134,7 @@ select not exists (select from foloosi.schema_migrations where version = 11) as 
 \if :missing
 \ir migrations/0011_money.sql
 insert into foloosi.schema_migrations (version, name, digest) values
-    (11, 'money', '\xcd6e53a8145f644e70cc2d17380864b37c3ea2b9fcf3c83feaea1c5fc4f5ba0c');
+    (11, 'money', '\x4f06087d114f38423f33ce72c32be789c8d571877732bd99eb01c2d0f2bb6f0d');
 \endif
 
 -- An older copy of this file must not put its functions over a newer schema.

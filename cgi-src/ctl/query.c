@@ -196,8 +196,7 @@ static const struct part attention_part = {
 	"select a.kind, a.id, " AT("a.created_at") " as since,"
 	" a.merchant, a.order_ref, a.reason, a.detail,"
 	" case a.kind"
-	"  when 'order' then concat(case when a.remedy ~ 'cancel_due' then 'foloosictl cancel-due, or ' end,"
-	"   format('foloosictl resolve --id %s paid, or cancelled', a.id))"
+	"  when 'order' then format('foloosictl resolve --id %s paid, or cancelled', a.id)"
 	"  when 'payback' then format('foloosictl paybacks settle %s, or withdraw', a.id)"
 	"  when 'refund' then " REFUND
 	"  when 'transaction' then null" /* only the worker can close it */
@@ -1193,7 +1192,7 @@ const struct subcommand merchant_subcommand = {
 	{"unknown-orders", 0, "WHAT", NULL, "accept review"},
 	{"late-success", 0, "WHAT", NULL, "pay review"}, {"verify", 0, "HOW", NULL, "off callback"},
 	{"second-payment", 0, "WHAT", NULL, "due check"},
-	{"cancel-after", 0, "TIME", "how long a failure waits before it cancels its order; 0: not",
+	{"cancel-after", 0, "TIME", "how long a failure waits before it cancels its order; 0: at once",
 	    NULL},
 	{"expire-after", 0, "TIME",
 	    "after which a registered order that is not paid is cancelled; never", NULL},

@@ -88,7 +88,8 @@ static const struct {
 	"select id, attempt, type, address, floor(extract(epoch from created_at)),"
 	" extract(microseconds from created_at)::int, order_ref, amount::text, currency,"
 	" transaction_no, payment_reference, transaction_message, optional1, optional2,"
-	" optional3, merchant, refunded::text from foloosi.next_mails($1, $2::int, $3::interval)",
+	" optional3, merchant, refunded::text from foloosi.next_mails($1, $2::int, $3::interval,"
+	" '{order.success,order.cancel,order.refund}')",
 	"select " SETTLE " from set_config('synchronous_commit', 'on', true)", 0, send_mail},
 };
 enum { /* columns of both */

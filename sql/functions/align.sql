@@ -33,7 +33,6 @@ as $$
         from o cross join lateral (
             select array_agg(m) as money, count(*) as captured, coalesce(bool_or(m.may_pay), false) as is_left,
                    coalesce(bool_or(m.doubtful), false) as doubtful,
-                   sum(coalesce(m.refunded, 0)) filter (where m.currency = o.currency) as refunded_sum,
                    case when bool_or(m.refunded is not null) then coalesce(sum(m.refunded) filter (where m.currency = o.currency), 0) end as refunded,
                    coalesce(sum(m.money_left) filter (where m.currency = o.currency), case when count(*) > 0 then 0 end) as money_left,
                    coalesce(bool_or(m.transaction_id = o.transaction_id), false) as payer_counts,

@@ -84,12 +84,9 @@ begin
             update foloosi.orders x
             set state = 'cancelled', cancel_at = null, updated_at = now(), reason = nullif(why, 'failed')
             where x.order_ref = o.order_ref and x.merchant = o.merchant;
-            if not found then
-                raise exception 'a trigger on foloosi.orders suppressed a change' using errcode = 'triggered_action_exception';
-            end if;
+            perform foloosi.must_have_changed(found);
             perform foloosi.emit(o.merchant, 'order.cancel', o.order_ref, o.transaction_id, why);
-            insert into foloosi.decisions (merchant, action, subject_id, order_ref, order_state, order_state_before, order_moved, decided_by, note)
-            values (o.merchant, 'cancel', o.id, o.order_ref, 'cancelled', 'pending', true, session_user, why);
+            perform foloosi.write_decision('cancel', o.id, o.merchant, o.order_ref, 'pending', why);
             set constraints all immediate;
             cancelled := cancelled + 1;
         exception when others or assert_failure or query_canceled then
@@ -102,4 +99,4 @@ begin
     return cancelled;
 end $$;
 comment on function foloosi.cancel_due(int, boolean, text[]) is
-'Cancel pending orders whose time has come, with order.cancel: reason failed or expired. foloosi-worker calls it all the time; where there is none, a timer may, each minute. Parameters: how many at most; spool_waits: a spool has files; reconciled: merchants of which a reconciliation that began after the order''s time must have found nothing unclear, and all days since the order was made were read; those with one in the last two days are meant by themselves. Returns how many were cancelled. Cancels nothing for ten minutes if it did not run for two, if deliveries came from a spool, or if one has files; and no order that a kept delivery still names or, with verify = callback, whose failures and list the provider was not asked about. Calls: need_read_committed, may_cancel, lock_key, emit, clock. Tables: cancellation, orders, events, decisions (written), reconciliations (read).';
+'Cancel pending orders whose time has come, with order.cancel: reason failed or expired. foloosi-worker calls it all the time; where there is none, a timer may, each minute. Parameters: how many at most; spool_waits: a spool has files; reconciled: merchants of which a reconciliation that began after the order''s time must have found nothing unclear, and all days since the order was made were read; those with one in the last two days are meant by themselves. Returns how many were cancelled. Cancels nothing for ten minutes if it did not run for two, if deliveries came from a spool, or if one has files; and no order that a kept delivery still names or, with verify = callback, whose failures and list the provider was not asked about. Calls: need_read_committed, may_cancel, lock_key, must_have_changed, emit, write_decision, clock. Tables: cancellation, orders, events, decisions (written), reconciliations (read).';

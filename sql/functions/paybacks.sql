@@ -52,6 +52,10 @@ begin
     if t.order_ref is not null then
         perform foloosi.align_orders(array[row(t.merchant, t.order_ref, t.id, null, p_note)::foloosi.alignment], grew);
     end if;
+    -- a person said how much went back: deliveries that asked wait no longer
+    update foloosi.deliveries d set attention = false
+    where d.transaction_id = t.id and d.reason in ('refund_differs', 'refund_unknown', 'refund_unreadable')
+      and d.id in (select x.id from foloosi.deliveries x where x.attention);
     return was;
 end $$;
 comment on function foloosi.align_transaction(foloosi.transactions, text) is

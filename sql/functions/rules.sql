@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- The order rules as data: one row each. decide() finds the number of the first that matches and joins this
--- view; explain, the README's table and foloosi-sql(7) are made of the same rows.
+-- The order rules as data: one row each. decide() finds the number of the first that matches and
+-- takes its effects from effects(), so numbers have no gaps; explain, the README's table and foloosi-sql(7) are made of the same rows.
 --
 --   place        order in which the rules are tried; the first that matches decides
 --   number       deliveries.rule

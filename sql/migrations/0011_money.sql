@@ -2,7 +2,8 @@
 -- 0011: where the money is. Refunds are rows, orders can be refunded, and time cancels.
 --
 -- Deliveries wait until all is done: what one wrote between the statements below and the new functions
--- would follow the old rules.
+-- would follow the old rules. That takes long where there are many payments: transactions is rewritten with its
+-- indexes (money_left is generated), its reference index is built, and orders is rewritten.
 
 lock table foloosi.transactions, foloosi.orders, foloosi.deliveries, foloosi.paybacks in access exclusive mode;
 
@@ -106,6 +107,7 @@ end $$;
 
 -- ---------------------------------------------------------------- transactions
 
+drop index foloosi.transactions_reference_idx; -- made anew below
 alter table foloosi.transactions
     drop constraint transactions_transaction_status_ck,
     add constraint transactions_transaction_status_ck check (transaction_status in ('success', 'failed', 'refund')),
@@ -138,7 +140,6 @@ begin
 end $$;
 comment on function foloosi.reference_key(text, text, boolean, bigint) is
 'The key of transactions_reference_idx. Parameters: payment reference, merchant, is it captured, id. Its seed was drawn when this database was migrated, so that nobody outside can make references that collide.';
-drop index foloosi.transactions_reference_idx;
 create index transactions_reference_idx on foloosi.transactions
     (foloosi.reference_key(payment_reference, merchant, state = 'captured', id)) where payment_reference is not null;
 
@@ -253,7 +254,7 @@ create type foloosi.element as (
     mobile              text,
     card                text,
     order_key           text,     -- a refund's order key, which decides nothing
-    assigned            bigint,   -- this transaction was given its order, or captured, afterwards: rows 10-18, 25, 26 only
+    assigned            bigint,   -- this transaction was given its order, or captured, afterwards: rows 10-18, 24 to 26 only
     keys                bigint[], -- locks that it needs; elements that share one are related
     own_order_ref       text,     -- it names no order, but its known transaction has this one
     -- decided
@@ -389,6 +390,17 @@ comment on type foloosi.plan is 'What align_orders() is about to make of an orde
 -- line with it. The functions that do so for a delivery are loaded after the migrations, so their rules stand here
 -- once more, for what the first version can have left behind. It writes history, and no event and no mail; no trigger
 -- fires, ours or a merchant's, before all is done.
+
+create function foloosi.sum_of_order(p_payer bigint, p_order_ref text, p_merchant text, p_currency text, p_refunded boolean) returns numeric
+language sql stable
+as $$
+    select case when count(*) = 0 or p_refunded and not bool_or(t.refunded is not null) then null
+                else coalesce(sum(case when p_refunded then t.refunded else t.money_left end) filter (where t.currency = p_currency), 0) end
+    from (select p_payer as id
+          union
+          select x.transaction_id from foloosi.other_transactions x where x.order_ref = p_order_ref and x.merchant = p_merchant) n
+    join foloosi.transactions t on t.id = n.id and t.order_ref = p_order_ref and t.merchant = p_merchant and t.state = 'captured'
+$$;
 
 do $$
 #variable_conflict use_column
@@ -623,15 +635,11 @@ begin
     from foloosi.refunds x where x.order_named is not null
     on conflict do nothing;
 
-    -- 6. The money of every order.
-    update foloosi.orders o
-    set refunded = m.refunded, money_left = m.money_left
-    from (select x.order_ref, x.merchant,
-                 case when bool_or(x.refunded is not null) then coalesce(sum(x.refunded) filter (where x.currency = y.currency), 0) end as refunded,
-                 coalesce(sum(x.money_left) filter (where x.currency = y.currency), 0) as money_left
-          from foloosi.transactions x join foloosi.orders y on y.order_ref = x.order_ref and y.merchant = x.merchant
-          where x.state = 'captured' group by x.order_ref, x.merchant) m
-    where o.order_ref = m.order_ref and o.merchant = m.merchant;
+    -- 6. The money of every order. The table is rewritten in its order, not updated: orders_id_idx needs ids that ascend with
+    --    the pages.
+    alter table foloosi.orders
+        alter column refunded type numeric using foloosi.sum_of_order(transaction_id, order_ref, merchant, currency, true),
+        alter column money_left type numeric using foloosi.sum_of_order(transaction_id, order_ref, merchant, currency, false);
 
     -- 7. Open paybacks: none for a transaction of which nothing is left, due only where all is certain.
     for r in
@@ -687,3 +695,4 @@ begin
         execute enable[n];
     end loop;
 end $$;
+drop function foloosi.sum_of_order(bigint, text, text, text, boolean);

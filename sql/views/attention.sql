@@ -13,10 +13,10 @@ create or replace view foloosi.attention as
         or o.state = 'verifying' and coalesce(o.updated_at, o.created_at) < now() - interval '1 hour' -- overdue
     union all
     select 'order', o.id, o.merchant, o.order_ref, 'not_cancelled',
-           format('it was to be cancelled at %s; does foloosi-worker run?', to_char(o.cancel_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')),
-           'foloosi.cancel_due(), or foloosi.resolve_order(merchant, order_ref, ''paid'' or ''cancelled'', note)', o.cancel_at
+           format('it was to be cancelled at %s; does foloosi-worker or foloosi-cancel.timer run, and is the provider''s list read?', to_char(o.cancel_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')),
+           'foloosi.resolve_order(merchant, order_ref, ''paid'' or ''cancelled'', note)', o.cancel_at
     from foloosi.orders o
-    where o.state = 'pending' and o.cancel_at < foloosi.clock() - interval '10 minutes'
+    where o.state = 'pending' and o.cancel_at < foloosi.clock() - interval '1 hour'
     union all
     select 'payback', p.id, p.merchant, p.order_ref, p.reason,
            format('%s: transaction %s: %s', p.state, p.transaction_id, foloosi.money_text(p.amount, p.currency)),

@@ -91,7 +91,7 @@ select is(array(select distinct remedy from foloosi.attention where merchant = m
 select example('overdue');
 select given('select foloosi.register_order(%m, ''O-1'', 100, ''AED'', now() - interval ''9 minutes'')');
 select is(waiting(), '{}', 'time cancels within minutes');
-update foloosi.orders set cancel_at = now() - interval '11 minutes' where merchant = merchant();
+update foloosi.orders set cancel_at = now() - interval '61 minutes' where merchant = merchant();
 select is(waiting(), array['order O-1 not_cancelled'], 'an order that nothing cancels waits');
 select throws_ok(format('select foloosi.dismiss_attention(%s)', id), '42809', null, 'it is to be decided, not dismissed') from foloosi.orders where merchant = merchant();
 select given('select foloosi.resolve_order(%m, ''O-1'', ''cancelled'')');

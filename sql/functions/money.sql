@@ -77,11 +77,7 @@ comment on function foloosi.count_refunds(bigint[]) is
 create or replace function foloosi.money_of(p_merchant text, p_order_ref text) returns setof foloosi.money
 language sql stable rows 2
 as $$
-    select p_merchant, p_order_ref, t.id, t.amount::numeric, t.currency::text, t.refunded, t.money_left,
-           t.money_left > 0 or t.amount = 0 and t.refunded is null,
-           t.contradicted or r.doubt or t.twin, r.doubt,
-           t.renewal
-    from (
+    with t as materialized (
         select x.*, coalesce(n.renewal, false) as renewal,
                -- one lacks the number, the other the reference: perhaps one payment
                x.transaction_no is null and count(*) filter (where x.payment_reference is null) over () > (x.payment_reference is null)::int
@@ -89,11 +85,24 @@ as $$
         from foloosi.transactions_of(p_merchant, p_order_ref) x
         left join foloosi.other_transactions n on n.order_ref = p_order_ref and n.merchant = p_merchant and n.transaction_id = x.id
         where x.state = 'captured'
-    ) t
-    cross join lateral foloosi.refunds_of(t.id, t.amount, t.currency, t.merchant, p_order_ref, t.payment_reference) r
+    ), said as materialized (
+        -- one look for all of them, since of most no refund is known
+        select exists (select from foloosi.refunds x where x.order_named = p_order_ref and x.merchant = p_merchant) as named,
+               array(select x.transaction_id from foloosi.refunds x where x.transaction_id = any (array(select t.id from t))) as ids,
+               array(select x.payment_reference::text from foloosi.refunds x
+                     where x.payment_reference = any (array(select t.payment_reference from t)) and x.merchant = p_merchant) as refs
+    )
+    select p_merchant, p_order_ref, t.id, t.amount::numeric, t.currency::text, t.refunded, t.money_left,
+           t.money_left > 0 or t.amount = 0 and t.refunded is null,
+           t.contradicted or coalesce(r.doubt, false) or t.twin, coalesce(r.doubt, false),
+           t.renewal
+    from t cross join said
+    left join lateral (
+        select f.doubt from foloosi.refunds_of(t.id, t.amount, t.currency, t.merchant, p_order_ref, t.payment_reference) f
+        where said.named or t.id = any (said.ids) or t.payment_reference = any (said.refs)) r on true
 $$;
 comment on function foloosi.money_of(text, text) is
-'The captured transactions of an order, each with what is left of it and whether it is doubtful. Parameters: merchant, order_ref. Calls: transactions_of, refunds_of. Tables: other_transactions (read).';
+'The captured transactions of an order, each with what is left of it and whether it is doubtful. Parameters: merchant, order_ref. Calls: transactions_of, refunds_of. Tables: other_transactions, refunds (read).';
 
 create or replace function foloosi.money_is_left(p_merchant text, p_order_ref text) returns boolean
 language sql stable security definer

@@ -49,14 +49,14 @@ class Shop:
         order, number = order or f"V-{n}", f"FLS{n}" if number is None else number
         if known is not None:
             self.provider.transactions[number] = {"order": order, "created": datetime.date.today().isoformat(), **known}
-        self.site.pg.query("select * from foloosi.record_delivery(%s, %s, %s, %s, amount => %s, currency => 'AED', payment_reference => %s)",
+        self.site.record("select outcome from foloosi.record_delivery(%s, %s, %s, %s, amount => %s, currency => 'AED', payment_reference => %s)",
                             [self.name, status, order, number or None, amount, f"ref-{n}"])
         return order, number
 
     def deliver(self, body):
         """Another webhook, as the provider makes it."""
         t = json.loads(body)["data"]["transfer"]
-        self.site.pg.query("select * from foloosi.record_delivery(%s, %s, %s, %s, amount => %s, currency => %s)",
+        self.site.record("select outcome from foloosi.record_delivery(%s, %s, %s, %s, amount => %s, currency => %s)",
                             [self.name, t["transaction_status"], t["api"]["optional1"], t["transaction_no"], t["transaction_amount"], t["transaction_currency"]])
 
     def refunded(self, number):

@@ -41,8 +41,12 @@ class WorkerSite:
         order = order or f"O-{next(numbers)}"
         sql = "select outcome from foloosi.record_delivery(%s, %s, %s, %s, amount => %s, currency => 'AED')"
         arguments = [merchant, status, order, number or f"NO-{next(numbers)}", amount]
-        c.execute(sql, arguments) if c else self.pg.query(sql, arguments)
+        c.execute(sql, arguments) if c else self.record(sql, arguments)
         return order
+
+    def record(self, sql, arguments):
+        """As the handler does: what is busy, because the worker has its lock, is tried again."""
+        stack.wait_for("the lock", lambda: self.pg.query(sql, arguments)[0][0] != "busy")
 
     def left(self, merchant):
         """[(event, state, attempts, status, reason)] of what is on its way."""

@@ -48,7 +48,9 @@ as $$
         select p.*,
                case p.state
                     when 'paid' then
-                        case when not p.payer_counts or p.payer_may_pay or p.next_payer is not null and p.next_equals then 'paid'
+                        case when p.payer_may_pay or p.next_equals then 'paid'
+                             -- without a transaction, or by one that is not captured, because a person said so
+                             when not p.payer_counts then 'paid'
                              when p.is_left then 'review' else 'refunded' end
                     when 'review' then case when p.captured > 0 and not p.is_left then 'refunded' else 'review' end
                     when 'refunded' then case when p.is_left then 'review' else 'refunded' end
@@ -63,7 +65,8 @@ as $$
     )
     select array_agg(row(
         d.merchant, d.order_ref, d.acting, d.payback, d.note, d.state, d.becomes,
-        case when d.becomes = 'paid' and d.state = 'paid' and d.payer_counts and not d.payer_may_pay then d.next_payer
+        -- also where what pays it was not captured: what is, and equals, pays
+        case when d.state = 'paid' and d.transaction_id is not null and not d.payer_may_pay and d.next_equals then d.next_payer
              when d.state in ('verifying', 'pending', 'cancelled') and d.becomes <> d.state then coalesce(d.next_payer, d.transaction_id)
              else d.transaction_id end,
         case when d.state in ('verifying', 'pending', 'cancelled') and d.becomes <> d.state and not d.registered then coalesce(d.next_amount, d.amount) else d.amount end,
@@ -80,7 +83,7 @@ as $$
              when d.becomes = 'paid' and d.grown then 'order.refund' end,
         case when d.becomes = d.state then 'refunded_in_part' end,
         d.refunded, d.money_left, d.state = 'cancelled' and d.decided, d.recurring, d.second_payment, d.doubtful, d.money,
-        case when d.state = 'cancelled' then d.decided_at end)::foloosi.plan
+        d.decided_at)::foloosi.plan
         order by d.order_ref, d.merchant)
     from d
 $$;
@@ -133,13 +136,15 @@ as $$
                case when x.transaction_id = p.acting and (p.payback = 'status_contradiction' or p.payback = 'order_closed' and p.closed) then p.payback
                     when p.state = 'paid' then 'double_payment'
                     when p.closed and not p.recurring then 'order_closed' end as reason,
-               p.doubtful or p.state in ('review', 'verifying') as uncertain,
+               p.doubtful or p.state in ('review', 'verifying')
+                   -- a person said that it is paid by what is not captured: that may have been this one
+                   or p.state = 'paid' and p.payer is not null and not exists (select from unnest(p.money) y where y.transaction_id = p.payer) as uncertain,
                p.recurring or p.second_payment = 'check' as second_uncertain, p.closed_at
         from unnest(plans) p cross join lateral unnest(p.money) x
     ), q as materialized (
         select m.*, m.reason = 'status_contradiction' as contradiction,
                b.id, b.state, b.payback_reason, b.amount, b.known, b.refused_at,
-               -- but not since the order was closed
+               -- but not since a person decided the order
                b.refused_at is not null and (m.closed_at is null or b.refused_at > m.closed_at) as refused
         from m cross join lateral (
             select max(y.id) filter (where y.state <> 'settled') as id,

@@ -104,7 +104,7 @@ declare
     t    foloosi.transactions;
     was  foloosi.decisions;
     o    foloosi.orders;
-    left_over boolean;
+    as_before boolean;
 begin
     t := foloosi.lock_transaction(p_id);
     select * into was from foloosi.decisions d
@@ -127,19 +127,22 @@ begin
     update foloosi.transactions x set order_ref = null, order_withheld = true, updated_at = now() where x.id = p_id;
     delete from foloosi.other_transactions x where x.order_ref = t.order_ref and x.merchant = t.merchant and x.transaction_id = p_id;
     if o.transaction_id = p_id then
-        left_over := foloosi.money_is_left(t.merchant, t.order_ref);
+        -- what the shop was told before it holds again
+        as_before := coalesce(was.order_state_before in ('cancelled', 'refunded'), false) and not foloosi.money_is_left(t.merchant, t.order_ref);
         update foloosi.orders x
         set transaction_id = (select min(y.id) from foloosi.transactions_of(t.merchant, t.order_ref) y),
             decided_by = session_user, decided_at = clock_timestamp(), updated_at = now(),
-            state = case when left_over or was.order_state_before is null or was.order_state_before <> 'cancelled' then 'review' else 'cancelled' end,
-            reason = case when left_over or was.order_state_before is distinct from 'cancelled' then 'unassigned' end
+            state = case when as_before then was.order_state_before else 'review' end,
+            reason = case when not as_before then 'unassigned' end
         where x.order_ref = t.order_ref and x.merchant = t.merchant and x.state <> 'cancelled';
         if found then
             -- as it was: a failure had cancelled it, and no person closed it
             update foloosi.orders x set decided_by = null, decided_at = null, late = false
             where x.order_ref = t.order_ref and x.merchant = t.merchant and x.state = 'cancelled';
             select * into o from foloosi.orders x where x.order_ref = t.order_ref and x.merchant = t.merchant;
-            perform foloosi.emit(t.merchant, case o.state when 'review' then 'order.review' else 'order.cancel' end, t.order_ref, p_id, 'unassigned');
+            if o.state <> 'refunded' then
+                perform foloosi.emit(t.merchant, case o.state when 'cancelled' then 'order.cancel' else 'order.review' end, t.order_ref, p_id, 'unassigned');
+            end if;
         end if;
     end if;
     perform foloosi.align_orders(array[row(t.merchant, t.order_ref, null, null, unassign_transaction.note)::foloosi.alignment]);
@@ -149,4 +152,4 @@ begin
     return foloosi.write_decision('unassign', p_id, t.merchant, t.order_ref, was.order_state, unassign_transaction.note);
 end $$;
 comment on function foloosi.unassign_transaction(bigint, text) is
-'Take back assign_transaction(), if nothing came to the order since. Parameters: transaction''s id, note. Returns the order''s row: an order that it paid goes to review, or back to cancelled. Errors: no such transaction; no person assigned it; a webhook or an act came since. Calls: lock_transaction, money_is_left, align_orders, emit, write_decision. Tables: transactions, other_transactions, orders, paybacks, deliveries, decisions (written).';
+'Take back assign_transaction(), if nothing came to the order since. Parameters: transaction''s id, note. Returns the order''s row: an order that it paid goes to review, or back to cancelled or refunded. Errors: no such transaction; no person assigned it; a webhook or an act came since. Calls: lock_transaction, money_is_left, align_orders, emit, write_decision. Tables: transactions, other_transactions, orders, paybacks, deliveries, decisions (written).';

@@ -21,8 +21,8 @@ language sql stable
 set search_path = pg_catalog, foloosi, pg_temp
 as $$
     select o.state = 'pending' and o.cancel_at <= moment
-        -- a delivery that could not be recorded may have paid it
-        and not exists (select from foloosi.deliveries d where d.attention and d.reason in ('hook_failed', 'refused')
+        -- a delivery that could not be recorded may have paid it, or one whose success may not have it
+        and not exists (select from foloosi.deliveries d where d.attention and (d.reason in ('hook_failed', 'refused') or d.rule in (4, 19))
                         and d.order_ref = o.order_ref and d.merchant = o.merchant)
         and not exists (
             select from foloosi.transactions_of(o.merchant, o.order_ref) t

@@ -39,9 +39,14 @@ begin
                 x.order_known, o.id is null and exists (
                     select from foloosi.other_transactions y
                     where y.awaits_order and y.order_ref = x.order_known and y.merchant = k.merchant), o.state, o.amount, o.currency, o.registered_at is not null, o.decided_by is not null, o.cancel_at,
-                case when o.state = 'paid' then (
-                    select max(coalesce(y.captured_at, y.created_at)) from foloosi.transactions_of(e.merchant, x.order_known) y
-                    where y.state = 'captured' and y.id is distinct from t.id) end)::foloosi.facts)
+                -- the capture of the order that is nearest to its own, before or after it: as long ago as they are apart
+                case when o.state = 'paid' and o.transaction_id = t.id then foloosi.clock()
+                     when o.state = 'paid' then foloosi.clock() - (
+                        select min(greatest(theirs - its, its - theirs))
+                        from foloosi.transactions_of(e.merchant, x.order_known) y
+                        cross join lateral unnest(array[y.created_at, y.captured_at]) theirs
+                        cross join lateral unnest(array[t.created_at, case when t.state = 'captured' then t.captured_at else foloosi.clock() end]) its
+                        where y.state = 'captured' and y.id is distinct from t.id) end)::foloosi.facts)
           into facts
         from unnest(segment) e
         -- a key that the tables are known not to have is null, and an index needs no look for null

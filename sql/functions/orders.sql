@@ -129,8 +129,8 @@ begin
         different := case when known.state not in ('paid', 'review', 'verifying') or paying.id is null then null
                           when paying.currency <> p_currency then 'currency_differs'
                           when paying.amount <> p_amount then 'amount_differs' end;
-        -- it was in review only because it was unknown
-        waits := different is null and known.state = 'review' and known.reason = 'unknown_order';
+        -- it was in review only because it was unknown, and what came is not denied
+        waits := different is null and known.state = 'review' and known.reason = 'unknown_order' and paying.id is not null;
         update foloosi.orders x
         set amount = p_amount, currency = p_currency, registered_at = now(), updated_at = now(),
             transaction_id = coalesce(paying.id, known.transaction_id),

@@ -47,6 +47,8 @@ begin
         insert into foloosi.orders (merchant, order_ref, state, transaction_id, amount, currency, reason)
         values (t.merchant, t.order_ref, 'review', t.id, t.amount, t.currency, 'refund_undone');
         perform foloosi.must_have_changed(found);
+        update foloosi.other_transactions x set awaits_order = false
+        where x.awaits_order and x.order_ref = t.order_ref and x.merchant = t.merchant;
         perform foloosi.emit(t.merchant, 'order.review', t.order_ref, t.id, 'refund_undone');
     end if;
     if t.order_ref is not null then
@@ -59,7 +61,7 @@ begin
     return was;
 end $$;
 comment on function foloosi.align_transaction(foloosi.transactions, text) is
-'After a fact about a transaction whose locks are held: count its refunds, bring its order in line. Parameters: its row, the person''s note. Returns the order''s state before (null: none). Calls: count_refunds, must_have_changed, emit, align_orders. Tables: orders (written).';
+'After a fact about a transaction whose locks are held: count its refunds, bring its order in line. Parameters: its row, the person''s note. Returns the order''s state before (null: none). Calls: count_refunds, must_have_changed, emit, align_orders. Tables: orders, other_transactions (written).';
 
 create or replace function foloosi.settle_payback(id bigint, note text default null) returns foloosi.paybacks
 language plpgsql security definer

@@ -247,9 +247,10 @@ begin
     element.outcome := 'review';
     element.reason := p_reason;
     element.detail := left(p_detail, 1000);
-    element.order_named := left(coalesce(element.order_ref, element.own_order_ref), 255);
+    -- a refund's key, too: it is fed again with what is kept here
+    element.order_named := left(coalesce(element.order_ref, element.order_key, element.own_order_ref), 255);
     select o.state into element.order_state from foloosi.orders o
-    where o.order_ref = coalesce(element.order_ref, element.own_order_ref) and o.merchant = element.merchant;
+    where o.order_ref = element.order_named and o.merchant = element.merchant;
     element.merchant_known := exists (select from foloosi.merchants m where m.merchant = element.merchant);
 
     select d.id into known from foloosi.deliveries d where d.digest = element.digest and d.merchant = element.merchant;

@@ -291,5 +291,22 @@ insert into shop.mistakes values ('O-3', 'raise'), ('O-4', 'division');
 select is(array(select r.outcome || ' ' || r.reason from foloosi.record_delivery(merchant(), 'success', o, o, amount => 5, currency => 'AED') r),
     array['review hook_failed'], o || ': but a hook is, also there') from unnest(array['O-3', 'O-4']) o;
 
+select example('a refund that was refused names its order still');
+select given_delivery('success', 'Z-1', 'N-1', 'R-1');
+create function shop.no_n9() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$;
+create trigger shop_no_n9 before insert on foloosi.transactions for each row when (new.transaction_no = 'N-9') execute function shop.no_n9();
+select is(deliver('refund', 'Z-1', 'N-9'), array['review Z-1 paid (hook_failed)'], 'it is kept, with the order that it names');
+drop trigger shop_no_n9 on foloosi.transactions;
+select given_delivery('success', 'Z-1', 'N-2', 'R-2');
+select is((facts(merchant()))->>'payback 1', 'N-2 due double_payment 100 AED for Z-1', 'nothing is known of it');
+select is((select outcome || ' ' || reason from foloosi.replay_transfer((select max(id) from foloosi.deliveries where merchant = merchant() and reason = 'hook_failed'), 'refund', 'Z-1', 'N-9', amount => 100, currency => 'AED')), 'review refund_unknown', 'fed again');
+select is((facts(merchant()))->>'payback 1', 'N-2 check double_payment 100 AED for Z-1', 'it is a doubt for the order that it names');
+-- the short way, by the kept name and not by the key in the bytes
+create trigger shop_no_n9 before insert on foloosi.transactions for each row when (new.transaction_no = 'N-8') execute function shop.no_n9();
+select is((select r.reason from foloosi.record_delivery(merchant(), 'refund', 'Z-1', 'N-8', amount => 5, currency => 'AED') r), 'hook_failed', 'another');
+drop trigger shop_no_n9 on foloosi.transactions;
+select is((select r.reason from foloosi.deliveries d, foloosi.replay_delivery(d.id) r where d.merchant = merchant() and d.reason = 'hook_failed'), 'refund_unknown', 'replay_delivery()');
+select is(array(select distinct order_named::text from foloosi.refunds where merchant = merchant()), array['Z-1'], 'names it, too');
+
 select * from finish();
 rollback;

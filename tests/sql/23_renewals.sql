@@ -153,5 +153,32 @@ select is(unprefixed('FLSSUB_1', 'N-3'), array['recorded FLSSUB_1 paid (renewal)
 select foloosi.set_merchant(merchant(), recurring => '{}');
 select is(unprefixed('FLSSUB_1', 'N-4'), array['review - (no_order_key)'], 'unless the merchant has none');
 
+-- ---------------------------------------------------------------- the gap lies between the payments, not between their words
+
+select example('given its order later'), later('0');
+select given_delivery('success', null, 'N-1');
+select given_delivery('success', null, 'N-2');
+select later('2 days');
+select given('select foloosi.assign_transaction(transaction_id(''N-1''), ''FLSSUB_1'', true)');
+select is((act('select foloosi.assign_transaction(transaction_id(''N-2''), ''FLSSUB_1'')'))[1:2], array[
+    'event 4: payback.check FLSSUB_1 N-2 (double_payment) payback 1', 'payback 1: N-2 check double_payment 100 AED for FLSSUB_1'], 'row 17: a double click, however late a person gives it its order');
+select given_delivery('success', null, 'N-3');
+select later('5 days');
+select is((act('select foloosi.assign_transaction(transaction_id(''N-3''), ''FLSSUB_1'')'))[1], 'event 6: order.success FLSSUB_1 N-3 (renewal)', 'row 26: and a further period, however soon after it');
+
+select example('the provider''s word comes late', verify => 'callback'), later('0');
+select given_delivery('success', 'FLSSUB_1', 'N-1');
+select given_delivery('success', 'FLSSUB_1', 'N-2');
+select given('select foloosi.verify_transaction(transaction_id(''N-1''), ''success'', 100, ''AED'', ''FLSSUB_1'')');
+select later('2 days');
+select is((act('select foloosi.verify_transaction(transaction_id(''N-2''), ''success'', 100, ''AED'', ''FLSSUB_1'')'))[1:2], array[
+    'event 2: payback.check FLSSUB_1 N-2 (double_payment) payback 1', 'payback 1: N-2 check double_payment 100 AED for FLSSUB_1'], 'row 17: a double click, however late the provider confirms it');
+
+select example('a person believed it first', verify => 'callback'), later('0');
+select given_delivery('success', 'FLSSUB_1', 'N-1');
+select given('select foloosi.resolve_order(%m, ''FLSSUB_1'', ''paid'')');
+select is(act('select foloosi.verify_transaction(transaction_id(''N-1''), ''success'', 100, ''AED'', ''FLSSUB_1'')'), array[
+    'transaction 1: N-1/- verifying for FLSSUB_1 100 AED -> N-1/- captured for FLSSUB_1 100 AED'], 'what pays the order is no renewal of itself: one payment, one order.success');
+
 select * from finish();
 rollback;

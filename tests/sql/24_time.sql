@@ -222,5 +222,21 @@ set local client_min_messages = warning;
 select throws_ok(format('set local role %I; create or replace function foloosi.clock() returns timestamptz language sql as ''select now()''', r), '42501', null, r || ' cannot replace the clock')
     from unnest(array['foloosi_handler', 'foloosi_operator', 'foloosi_consumer', 'foloosi_worker', 'foloosi_monitor', 'foloosi_retention']) r;
 
+-- ---------------------------------------------------------------- a success without its order
+
+select example('a success names it, and could not have it', expire_after => '10 minutes'), later('0');
+select given('select foloosi.register_order(%m, ''O-1'', 100, ''AED'')');
+select given_delivery('failed', null, 'N-1', 'R-1');
+select is((deliver('success', 'O-1', 'N-2', 'R-1'))[1], 'review O-1 pending (reference_conflict)', 'row 19: its money is here');
+select is(due('60 minutes'), array['0'], 'what a person is to look at may have paid it: time does not cancel it');
+select given('select foloosi.assign_transaction(transaction_id(''N-2''), ''O-1'')');
+select is((facts(merchant()))->>'order O-1', 'paid 100 AED by N-2 registered', 'it was paid');
+select given('select foloosi.register_order(%m, ''O-2'', 100, ''AED'')');
+select given_delivery('success', 'O-3', 'N-3');
+select given_delivery('success', 'O-2', 'N-3', copy => 2);
+select is(due('120 minutes'), array['0'], 'row 4: so may money that another order has');
+select given('select foloosi.dismiss_attention((select max(id) from foloosi.deliveries where merchant = %m), ''it is O-3''''s'')');
+select is((due('130 minutes'))[1:2], array['1', 'event 3: order.cancel O-2 (expired)'], 'until a person has looked');
+
 select * from finish();
 rollback;

@@ -183,5 +183,35 @@ select is((facts(merchant()))->>'order O-3', 'verifying 100 AED by N-3 (verifyin
 select is((word('N-3', 'success', 100, 'AED', 'O-3', 30))[3], 'order O-3: verifying 100 AED by N-3 (verifying) -> review 100 AED by N-3 (refund_known)', 'a part of it');
 select is((facts(merchant()))->>'transaction 3', 'N-3/- captured for O-3 100 AED refunded 30', 'is known');
 
+-- ---------------------------------------------------------------- what was denied pays nothing
+
+select example('registered, and it was denied', verify => 'callback', unknown_orders => 'review');
+select given_delivery('success', 'O-1', 'N-1');
+select given('select foloosi.verify_transaction(transaction_id(''N-1''), ''failed'', 100, ''AED'', ''O-1'')');
+select is(act('select foloosi.register_order(%m, ''O-1'', 100, ''AED'')'), array[
+    'order O-1: review 100 AED by N-1 (unknown_order) -> review 100 AED by N-1 (unknown_order) registered'], 'register_order: what was denied does not pay an order that was unknown');
+select given_delivery('success', 'O-2', 'N-2');
+select given('select foloosi.verify_transaction(transaction_id(''N-2''), ''failed'', 100, ''AED'', ''O-2'')');
+select is((act('select foloosi.register_order(%m, ''O-2'', 50, ''AED'')'))[1], 'order O-2: review 100 AED by N-2 (unknown_order) -> review 50 AED by N-2 (unknown_order) registered', 'nor one of another sum');
+
+select example('believed by a person, and then denied', verify => 'callback');
+select given_delivery('success', 'O-1', 'N-1');
+select given_delivery('success', 'O-1', 'N-2');
+select given('select foloosi.resolve_order(%m, ''O-1'', ''paid'', ''it is in the panel'')');
+select is(word('N-2', 'success', 100, 'AED', 'O-1'), array[
+    'confirmed',
+    'order O-1: paid 100 AED by N-1 decided by postgres -> paid 100 AED by N-2 decided by postgres',
+    'transaction 2: N-2/- verifying for O-1 100 AED -> N-2/- captured for O-1 100 AED'], 'row 17: what is captured, and equals, pays; what waits for the provider''s word does not');
+select is(word('N-1', 'failed'), array['differs', 'transaction 1: N-1/- verifying for O-1 100 AED -> N-1/- denied for O-1 100 AED'], 'denied: nothing goes back');
+select is(waiting(), '{}', 'and nothing waits');
+
+select example('another sum beside a denied payer', verify => 'callback');
+select given_delivery('success', 'O-1', 'N-1');
+select given_delivery('success', 'O-1', 'N-2', amount => 70);
+select given('select foloosi.resolve_order(%m, ''O-1'', ''paid'', ''it is in the panel'')');
+select given('select foloosi.verify_transaction(transaction_id(''N-1''), ''failed'')');
+select is((word('N-2', 'success', 70, 'AED', 'O-1'))[2:3], array['event 2: payback.check O-1 N-2 (double_payment) payback 1', 'payback 1: N-2 check double_payment 70 AED for O-1'],
+    'what may have paid it in truth is only to check');
+
 select * from finish();
 rollback;

@@ -240,5 +240,34 @@ reset session authorization;
 select throws_like(format('select foloosi.dismiss_attention(%s)', (select max(id) from foloosi.deliveries where merchant = merchant())), 'delivery % does not wait for a person: foloosi_operator dismissed it at 20%Z',
     'each act says who and when, if it was done before');
 
+-- ---------------------------------------------------------------- what the second half of an act must not repeat or forget
+
+select example('withdrawn before the order was paid by a person');
+select given_delivery('success', 'O-1', 'N-1', amount => 1);
+select given_delivery('failed', 'O-1', 'N-1', amount => 1);
+select given('select foloosi.withdraw_payback(payback_id(''N-1''), ''the shop says it succeeded'')');
+select given_delivery('success', 'O-1', 'N-2');
+select is((facts(merchant()))->>'payback 2', 'N-2 check double_payment 100 AED for O-1', 'two payments');
+select given('select foloosi.register_order(%m, ''O-1'', 100, ''AED'')');
+select given('select foloosi.resolve_order(%m, ''O-1'', ''paid'')');
+select is((facts(merchant()))->>'payback 3', 'N-1 check double_payment 1 AED for O-1', 'decided anew: what does not pay goes back, whatever was said of it before; a person looks');
+
+select example('unassign from a refunded order');
+select given_delivery('success', 'O-1', 'N-1');
+select given_delivery('refund', null, 'N-1');
+select given_delivery('success', null, 'N-2');
+select given('select foloosi.assign_transaction(transaction_id(''N-2''), ''O-1'')');
+select is(act('select foloosi.unassign_transaction(transaction_id(''N-2''), ''x'')'), array[
+    'order O-1: review 100 AED by N-2 (paid_after_refund) -> refunded 100 AED by N-1 decided by postgres',
+    'transaction 2: N-2/- captured for O-1 100 AED -> N-2/- captured for - 100 AED'], 'refunded as before, and nobody is told of the refund again');
+
+select example('it was here after all, and named an order');
+select given_delivery('refund', null, 'N-1', amount => 50);
+select given_delivery('success', 'O-1', 'N-1', amount => 50);
+select is((facts(merchant()))->>'order O-1', null, 'row 24: no order');
+select given('select foloosi.record_refund(transaction_id(''N-1''), 0, ''a chargeback was won'')');
+select is((facts(merchant()))->>'order O-1', 'review 50 AED by N-1 (refund_undone)', 'it is made');
+select is((select array_agg(x.awaits_order) from foloosi.other_transactions x where x.merchant = merchant()), array[false], 'and none waits for it any more');
+
 select * from finish();
 rollback;

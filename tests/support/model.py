@@ -160,13 +160,13 @@ class Shop:
         elif money and not able and (state == "review" or state == "paid" and payer in money):
             order.update(state="refunded", reason=None)
             event = "order.refund"
-        elif state == "paid" and payer and self.gone(payer):
+        elif state == "paid" and payer and not self.may_pay(payer):  # gone, or believed by a person and not captured
             other = self.payer(ref, payer)
-            if self.expected(order, other):
+            if other and self.expected(order, other):
                 order["transaction"] = other["number"]
                 event = "order.refund" if any(t["renewal"] or t is payer and self.recurring(ref) for t in grew) else None
                 reason = "refunded_in_part"
-            else:
+            elif self.gone(payer):
                 order.update(state="review", reason="payment_refunded")
                 event, reason, about = "order.review", "payment_refunded", payer
         elif state == "paid" and payer and any(t is payer or t["renewal"] for t in grew):
@@ -182,6 +182,9 @@ class Shop:
             return False
         if order is not None and order["state"] in ("review", "verifying"):
             return False
+        if order is not None and order["state"] == "paid" and order["transaction"] is not None \
+                and self.transactions[order["transaction"]]["state"] != "captured":
+            return False  # what a person believed may have been this one
         if reason == "double_payment" and (self.policy["second_payment"] == "check" or self.recurring(t["order_ref"])):
             return False
         return True
@@ -219,7 +222,7 @@ class Shop:
         return any(p["transaction"] == t["number"] and p["reason"] != "withdrawn" for p in self.paybacks)
 
     def answered(self, t):
-        """A person said that nothing of it has to go back, and did not close its order since."""
+        """A person said that nothing of it has to go back, and did not decide its order since."""
         return any(p["answers"] for p in self.withdrawn(t))
 
     def withdrawn(self, t):
@@ -268,7 +271,7 @@ class Shop:
         if self.broken and len(self.events) > len(before["events"]):
             self.__dict__.update(before)
             kept = self.deliveries.get(d["digest"])
-            v = self.answer("review", "hook_failed", self.concerns(d), None)
+            v = self.answer("review", "hook_failed", d["order_ref"] or self.concerns(d), None)  # a refund's key, too: it is fed again with it
             v.update(attention=True, order_row=kept["order_ref"] if kept else v["order_ref"])
         if kept:
             kept.update(outcome=v["outcome"], reason=v["reason"], order_ref=v.pop("order_row", v["order_ref"]), rule=v["rule"],
@@ -379,7 +382,7 @@ class Shop:
         t = {"number": len(self.transactions), "transaction_no": d["transaction_no"],
              "payment_reference": d["payment_reference"], "order_ref": None, "named": None, "state": "unknown",
              "status": "refund", "amount": None, "currency": None, "refunds": [], "contradicted": False,
-             "withheld": False, "renewal": False, "captured_at": 0, "assigned": None}
+             "withheld": False, "renewal": False, "created_at": self.clock, "captured_at": 0, "assigned": None}
         self.transactions.append(t)
         self.spoken = t
         return t
@@ -548,9 +551,8 @@ class Shop:
             self.bring_in_line(ref, too_late=t)
             return "review", "order_closed", ref, 16
         if state == "paid":
-            if self.recurring(ref) and not any(
-                    o is not t and self.clock - o["captured_at"] < self.policy["renewal_gap"]
-                    for o in self.captured(ref)):
+            if self.recurring(ref) and order["transaction"] != t["number"] and not any(
+                    self.within_gap(o, t) for o in self.captured(ref) if o is not t):
                 t["renewal"] = True
                 doubt = self.refund_in_doubt(t) or bool(self.refunded(t))
                 if asked:
@@ -597,6 +599,11 @@ class Shop:
         self.bring_in_line(ref)
         return "review" if doubt else "recorded", doubt or ("late" if late else None), ref, rule
 
+    def within_gap(self, one, other):
+        """Perhaps one payment said twice: of each, the first word and the capture count, however late it got its order."""
+        return any(abs(a - b) < self.policy["renewal_gap"]
+                   for a in (one["created_at"], one["captured_at"]) for b in (other["created_at"], other["captured_at"]))
+
     def set(self, t, state, reason, late=False, said=None):
         order = self.orders.setdefault(t["order_ref"], {
             "registered": False, "decided": False, "amount": None, "currency": None, "cancel_at": None, "state": None,
@@ -620,7 +627,8 @@ class Shop:
         for ref in sorted(due, key=lambda ref: self.orders[ref]["cancel_at"]):
             order = self.orders[ref]
             if (self.policy["verify"] == "callback"  # only after the provider's list was read, which no story does
-                    or self.broken or any(d["reason"] == "hook_failed" and d["attention"] and d["order_ref"] == ref for d in self.deliveries.values())):
+                    or self.broken or any((d["reason"] == "hook_failed" or d["rule"] in (4, 19)) and d["attention"] and d["order_ref"] == ref
+                                      for d in self.deliveries.values())):
                 continue
             self.touch(ref)
             t = None if order["transaction"] is None else self.transactions[order["transaction"]]
@@ -741,13 +749,16 @@ class Shop:
             return
         doubt = difference(expected, t)
         if doubt:
-            order.update(state="review", reason=doubt, decided=True, transaction=t["number"])
+            self.decided(order_ref)
+            order.update(state="review", reason=doubt, transaction=t["number"])
             self.event("order.review", order_ref, doubt, t)
         elif order["state"] == "review" and order["reason"] == "unknown_order" and self.may_pay(t):
-            order.update(state="paid", reason="late" if order["late"] else None, decided=True, transaction=t["number"])
+            self.decided(order_ref)
+            order.update(state="paid", reason="late" if order["late"] else None, transaction=t["number"])
             self.event("order.success", order_ref, None, t)
         elif order["state"] == "review" and order["reason"] == "unknown_order" and t["state"] == "verifying":
-            order.update(state="verifying", reason="verifying", decided=True)
+            self.decided(order_ref)
+            order.update(state="verifying", reason="verifying")
         self.bring_in_line(order_ref)
 
     def resolve_order(self, order_ref, state, without_transaction=False):
@@ -766,16 +777,21 @@ class Shop:
         if state == "paid" and not payer and not without_transaction:
             raise Refused("no transaction pays it")
         self.touch(order_ref)
-        order.update(state=state, reason=None, decided=True, cancel_at=None)
+        self.decided(order_ref)
+        order.update(state=state, reason=None, cancel_at=None)
         if state == "paid":
             order["transaction"] = payer["number"] if payer else None
             self.event("order.success", order_ref, "resolved", payer)
         elif before != "cancelled":
             self.event("order.cancel", order_ref, "resolved", now)
-        for p in self.paybacks:
-            if p["order_ref"] == order_ref and state == "cancelled":
-                p["answers"] = False
         self.bring_in_line(order_ref)
+
+    def decided(self, order_ref):
+        """A person decided the order: what was said before of its paybacks is asked anew."""
+        self.orders[order_ref]["decided"] = True
+        for p in self.paybacks:
+            if p["order_ref"] == order_ref:
+                p["answers"] = False
 
     def assign_transaction(self, number, order_ref, create_order=False):
         t = self.transactions[number]
@@ -809,10 +825,15 @@ class Shop:
         t.update(order_ref=None, named=None, withheld=True, assigned=None, renewal=False)
         if order and order["transaction"] == number and order["state"] != "cancelled":
             left = any(self.may_pay(o) for o in self.captured(ref))
-            back = was["before"] == "cancelled" and not left
-            order.update(state="cancelled" if back else "review", reason=None if back else "unassigned", decided=True,
+            back = was["before"] if was["before"] in ("cancelled", "refunded") and not left else None
+            if back == "cancelled":  # by a failure, and not by a person
+                order.update(decided=False, late=False)
+            else:
+                self.decided(ref)
+            order.update(state=back or "review", reason=None if back else "unassigned",
                          transaction=min((o["number"] for o in self.transactions if o["order_ref"] == ref), default=None))
-            self.event("order.cancel" if back else "order.review", ref, "unassigned", t)
+            if back != "refunded":  # it is so again, and the shop was told
+                self.event("order.cancel" if back else "order.review", ref, "unassigned", t)
         elif order and order["transaction"] == number:
             order["transaction"] = None
         self.bring_in_line(ref)

@@ -877,6 +877,7 @@ class Shop:
         if p["reason"] == "withdrawn":
             p["reason"] = "double_payment"
         p.update(state="check", by_person=False, amount=self.left(t))
+        self.asked(t)
         self.touch(p["order_ref"])
         self.event("payback.check", p["order_ref"], p["reason"], t, p)
         self.bring_in_line(t["order_ref"])
@@ -890,7 +891,14 @@ class Shop:
         self.touch(t["order_ref"])
         self.bring_in_line(t["order_ref"], [t] if amount > (before or 0) else [])
 
+    def asked(self, t):
+        """A person said how much went back: the refunds that asked wait no longer."""
+        for d in self.deliveries.values():
+            if d["transaction"] == t["number"] and d["reason"] in ("refund_differs", "refund_unknown"):
+                d["attention"] = False
+
     def person_says(self, t, amount):
+        self.asked(t)
         t["refunds"].append({"amount": amount, "currency": t["currency"], "order_named": None, "payment_reference": None,
                              "believed": True, "person": True, "by": "person"})
 

@@ -54,14 +54,24 @@ begin
     if t.order_ref is not null then
         perform foloosi.align_orders(array[row(t.merchant, t.order_ref, t.id, null, p_note)::foloosi.alignment], grew);
     end if;
-    -- a person said how much went back: deliveries that asked wait no longer
-    update foloosi.deliveries d set attention = false
-    where d.transaction_id = t.id and d.reason in ('refund_differs', 'refund_unknown', 'refund_unreadable')
-      and d.id in (select x.id from foloosi.deliveries x where x.attention);
     return was;
 end $$;
 comment on function foloosi.align_transaction(foloosi.transactions, text) is
 'After a fact about a transaction whose locks are held: count its refunds, bring its order in line. Parameters: its row, the person''s note. Returns the order''s state before (null: none). Calls: count_refunds, must_have_changed, emit, align_orders. Tables: orders, other_transactions (written).';
+
+create or replace function foloosi.write_refund(t foloosi.transactions, p_amount numeric, p_note text) returns void
+language sql
+set search_path = pg_catalog, foloosi, pg_temp
+as $$
+    insert into foloosi.refunds (merchant, transaction_id, amount, currency, source, said_by, note)
+    values (t.merchant, t.id, p_amount, case when p_amount is not null then t.currency end, 'person', session_user, p_note);
+    -- deliveries that asked how much went back wait no longer
+    update foloosi.deliveries d set attention = false
+    where d.transaction_id = t.id and d.reason in ('refund_differs', 'refund_unknown', 'refund_unreadable')
+      and d.id in (select x.id from foloosi.deliveries x where x.attention)
+$$;
+comment on function foloosi.write_refund(foloosi.transactions, numeric, text) is
+'A person says how much of a transaction went back. Parameters: its row, locked; amount in its currency (null: all); note. Tables: refunds, deliveries (written).';
 
 create or replace function foloosi.settle_payback(id bigint, note text default null) returns foloosi.paybacks
 language plpgsql security definer
@@ -82,14 +92,13 @@ begin
     update foloosi.paybacks x
     set state = 'settled', settled_at = now(), settled_by = session_user, note = p_note, updated_at = now()
     where x.id = p_id returning * into p;
-    insert into foloosi.refunds (merchant, transaction_id, source, said_by, note)
-    values (t.merchant, t.id, 'person', session_user, p_note);
+    perform foloosi.write_refund(t, null, p_note);
     was := foloosi.align_transaction(t, p_note);
     perform foloosi.write_decision('settle', p_id, p.merchant, p.order_ref, was, p_note);
     return p;
 end $$;
 comment on function foloosi.settle_payback(bigint, text) is
-'All of the money of a payback''s transaction went back. Parameters: payback''s id, note. Returns its row. Errors: no such payback; it was closed before, with who and when. Calls: lock_payback, align_transaction, write_decision. Tables: paybacks, refunds (written).';
+'All of the money of a payback''s transaction went back. Parameters: payback''s id, note. Returns its row. Errors: no such payback; it was closed before, with who and when. Calls: lock_payback, write_refund, align_transaction, write_decision. Tables: paybacks (written).';
 
 create or replace function foloosi.withdraw_payback(id bigint, note text default null) returns foloosi.paybacks
 language plpgsql security definer
@@ -179,8 +188,7 @@ begin
         raise exception 'transaction % captured %, so % cannot have gone back', p_id, foloosi.money_text(t.amount, t.currency), record_refund.amount
             using errcode = 'invalid_parameter_value';
     end if;
-    insert into foloosi.refunds (merchant, transaction_id, amount, currency, source, said_by, note)
-    values (t.merchant, t.id, record_refund.amount, t.currency, 'person', session_user, p_note);
+    perform foloosi.write_refund(t, record_refund.amount, p_note);
     was := foloosi.align_transaction(t, p_note);
     if t.order_ref is not null then
         perform foloosi.write_decision('refund', p_id, t.merchant, t.order_ref, was, p_note);
@@ -191,4 +199,4 @@ begin
     return t;
 end $$;
 comment on function foloosi.record_refund(bigint, numeric, text) is
-'So much of a transaction''s money went back, whatever the provider said: 0 if a chargeback was won. Parameters: transaction''s id, amount in its currency, note. Returns its row. Errors: no such transaction; it has captured nothing, or less; no amount or note. Calls: lock_transaction, align_transaction, write_decision. Tables: refunds, decisions (written).';
+'So much of a transaction''s money went back, whatever the provider said: 0 if a chargeback was won. Parameters: transaction''s id, amount in its currency, note. Returns its row. Errors: no such transaction; it has captured nothing, or less; no amount or note. Calls: lock_transaction, write_refund, align_transaction, write_decision. Tables: decisions (written).';

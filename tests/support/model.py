@@ -901,6 +901,9 @@ class Shop:
         self.asked(t)
         t["refunds"].append({"amount": amount, "currency": t["currency"], "order_named": None, "payment_reference": None,
                              "believed": True, "person": True, "by": "person"})
+        for d in self.deliveries.values():  # those that asked how much went back wait no longer
+            if d["transaction"] == t["number"] and d["reason"] in ("refund_differs", "refund_unknown"):
+                d["attention"] = False
 
 
 # ---------------------------------------------------------------- small words

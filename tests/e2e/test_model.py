@@ -34,7 +34,7 @@ from support.stories import (ACTS, BATCH_MAX, HUNDRED, OTHER, SAME, Database, ag
                              rekeyed, rows_of, says, told_side_by_side, told_to_database, told_to_model, understood)
 
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "quick")
-settings.register_profile("quick", max_examples=400, derandomize=True)
+settings.register_profile("quick", max_examples=100, derandomize=True)
 settings.register_profile("long", max_examples=5000)
 STORIES = settings(settings.get_profile(PROFILE if PROFILE == "long" else "quick"), deadline=None,
                    database=None, suppress_health_check=list(HealthCheck))
@@ -143,7 +143,7 @@ def test_random_deliveries_and_the_provider_s_word(db, policy, steps, sizes):
     compare(db, [policy], within([policy], steps), [1], sizes)
 
 
-@pytest.mark.parametrize("seed", range(40 if LONG else 6))
+@pytest.mark.parametrize("seed", range(40 if LONG else 2))
 def test_long_crowded_batches(db, seed):
     """Batches of 256 with 16 merchants, whose orders and transactions have the same names."""
     chance = random.Random(seed)
@@ -231,9 +231,9 @@ POLICIES = {
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("cast", CASTS)
 def test_every_order_of_arrival(db, cast, policy):
-    """Each choice of five of six (four with other policies than the defaults; one less in the short run), in each
+    """Each choice of five of six (four with other policies than the defaults; three in the short run), in each
     order: many stories in one call, whole and with pauses."""
-    length = 3 + LONG + (policy == "defaults")
+    length = 3 + LONG * (1 + (policy == "defaults"))
     orders = sorted(set(itertools.permutations(range(6), length)))
     sequences = list({repr(sequence): sequence for sequence in ([CASTS[cast][i] for i in order] for order in orders)}.values())
     tales = [told_to_model([POLICIES[policy]], [(0, step) for step in sequence]) for sequence in sequences]

@@ -134,7 +134,7 @@ select not exists (select from foloosi.schema_migrations where version = 11) as 
 \if :missing
 \ir migrations/0011_money.sql
 insert into foloosi.schema_migrations (version, name, digest) values
-    (11, 'money', '\x4f06087d114f38423f33ce72c32be789c8d571877732bd99eb01c2d0f2bb6f0d');
+    (11, 'money', '\xfebfa45e21163818a5c31682d73a86fc1163af4395c8b4df3f3edc3d99ddce95');
 \endif
 
 -- An older copy of this file must not put its functions over a newer schema.

@@ -780,14 +780,15 @@ CASE
     WHEN ((state)::text = 'captured'::text) THEN GREATEST(((amount)::numeric - COALESCE(refunded, (0)::numeric)), (0)::numeric)
     ELSE NULL::numeric
 END) stored,
-    -- The provider contradicted itself (rows 6 and 7 of the order rules): its paybacks are for a person to
-    -- check.
+    -- The provider contradicted itself (rows 6 and 7 of the order rules), or one delivery spoke of it and of
+    -- another: its paybacks are for a person to check.
     contradicted boolean default false not null,
     -- Row 3, 4 or 19 left it without an order: only a person gives it one.
     order_withheld boolean default false not null,
     constraint transactions_pkey PRIMARY KEY (id),
     constraint transactions_transaction_status_ck CHECK ((transaction_status = ANY (ARRAY['success'::text, 'failed'::text, 'refund'::text])))
 );
+CREATE INDEX transactions_denied_idx ON foloosi.transactions USING btree (id) WHERE ((state)::text = 'denied'::text);
 CREATE UNIQUE INDEX transactions_no_key ON foloosi.transactions USING btree (transaction_no, merchant) WHERE (transaction_no IS NOT NULL);
 CREATE INDEX transactions_reference_idx ON foloosi.transactions USING btree (foloosi.reference_key((payment_reference)::text, (merchant)::text, ((state)::text = 'captured'::text), id)) WHERE (payment_reference IS NOT NULL);
 CREATE INDEX transactions_verifying_idx ON foloosi.transactions USING btree (id) WHERE ((state)::text = 'verifying'::text);

@@ -139,10 +139,13 @@ as $$
                p.doubtful or p.state in ('review', 'verifying')
                    -- a person said that it is paid by what is not captured: that may have been this one
                    or p.state = 'paid' and p.payer is not null and not exists (select from unnest(p.money) y where y.transaction_id = p.payer) as uncertain,
-               p.recurring or p.second_payment = 'check' as second_uncertain, p.closed_at
+               p.recurring or p.second_payment = 'check' as second_uncertain, p.closed, p.closed_at
         from unnest(plans) p cross join lateral unnest(p.money) x
     ), q as materialized (
-        select m.*, m.reason = 'status_contradiction' as contradiction,
+        select m.merchant, m.order_ref, m.note, m.transaction_id, m.currency, m.money_left, m.pays, m.uncertain, m.second_uncertain,
+               -- of a subscription, only what came after its end: it had to go back before
+               coalesce(m.reason, case when m.closed and b.after_end then 'order_closed' end) as reason,
+               coalesce(m.reason = 'status_contradiction', false) as contradiction,
                b.id, b.state, b.payback_reason, b.amount, b.known, b.refused_at,
                -- but not since a person decided the order
                b.refused_at is not null and (m.closed_at is null or b.refused_at > m.closed_at) as refused
@@ -152,6 +155,7 @@ as $$
                    max(y.reason) filter (where y.state <> 'settled') as payback_reason,
                    max(y.amount::numeric) filter (where y.state <> 'settled') as amount,
                    coalesce(bool_or(y.reason <> 'withdrawn'), false) as known,
+                   coalesce(bool_or(y.reason = 'order_closed'), false) as after_end,
                    -- a person said that nothing has to go back
                    max(y.settled_at) filter (where y.reason = 'withdrawn' and y.settled_by is not null) as refused_at
             from foloosi.paybacks y where y.transaction_id = m.transaction_id) b

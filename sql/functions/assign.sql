@@ -87,7 +87,8 @@ begin
     -- what waited for an order; a contradiction goes on waiting
     update foloosi.paybacks p set order_ref = p_order_ref, updated_at = now()
     where p.transaction_id = p_id and p.order_ref is null and p.state <> 'settled';
-    update foloosi.deliveries d set attention = false where d.transaction_id = p_id and d.attention and d.rule in (4, 9, 19)
+    update foloosi.deliveries d set attention = false where d.transaction_id = p_id and d.attention
+        and (d.rule in (4, 9, 19) or d.reason in ('no_order_key', 'order_differs'))
         and d.id in (select x.id from foloosi.deliveries x where x.attention);
     return foloosi.write_decision('assign', p_id, t.merchant, p_order_ref, before, p_note);
 end $$;
@@ -105,6 +106,7 @@ declare
     was  foloosi.decisions;
     o    foloosi.orders;
     as_before boolean;
+    period boolean; -- it paid one of a subscription
 begin
     t := foloosi.lock_transaction(p_id);
     select * into was from foloosi.decisions d
@@ -125,7 +127,7 @@ begin
     set state = 'settled', reason = 'withdrawn', settled_at = now(), note = unassign_transaction.note, updated_at = now()
     where p.transaction_id = p_id and p.state <> 'settled';
     update foloosi.transactions x set order_ref = null, order_withheld = true, updated_at = now() where x.id = p_id;
-    delete from foloosi.other_transactions x where x.order_ref = t.order_ref and x.merchant = t.merchant and x.transaction_id = p_id;
+    delete from foloosi.other_transactions x where x.order_ref = t.order_ref and x.merchant = t.merchant and x.transaction_id = p_id returning x.renewal into period;
     if o.transaction_id = p_id then
         -- what the shop was told before it holds again
         as_before := coalesce(was.order_state_before in ('cancelled', 'refunded'), false) and not foloosi.money_is_left(t.merchant, t.order_ref);
@@ -144,11 +146,13 @@ begin
                 perform foloosi.emit(t.merchant, case o.state when 'cancelled' then 'order.cancel' else 'order.review' end, t.order_ref, p_id, 'unassigned');
             end if;
         end if;
+    elsif period then
+        perform foloosi.emit(t.merchant, 'order.review', t.order_ref, p_id, 'unassigned');
     end if;
     perform foloosi.align_orders(array[row(t.merchant, t.order_ref, null, null, unassign_transaction.note)::foloosi.alignment]);
     -- it waits for a person again
     update foloosi.deliveries d set attention = true
-    where d.transaction_id = p_id and d.rule in (4, 9, 19) and d.id >= p_id - 1024; -- the one that brought it has an id of the same batch
+    where d.transaction_id = p_id and (d.rule in (4, 9, 19) or d.reason in ('no_order_key', 'order_differs')) and d.id >= p_id - 1024; -- the one that brought it has an id of the same batch
     return foloosi.write_decision('unassign', p_id, t.merchant, t.order_ref, was.order_state, unassign_transaction.note);
 end $$;
 comment on function foloosi.unassign_transaction(bigint, text) is

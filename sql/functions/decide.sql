@@ -86,7 +86,8 @@ begin
     -- The ids are drawn in the order of the segment.
     select array_agg(row(
             s.i, s.ordinal, s.merchant, s.order_ref, s.digest, s.fault, s.source, s.status, s.transaction_no,
-            case when s.rule <> 3 and (s.conflict is null or s.t_id is null) then s.payment_reference end, -- another's reference is not learned
+            -- another's reference is not learned; of row 19 write() asks whose it is
+            case when s.rule <> 3 and (s.conflict is null or s.t_id is null or s.rule = 19) then s.payment_reference end,
             s.amount, s.currency, s.message, s.optional1, s.optional2, s.optional3,
             s.email, s.mobile, s.card, s.order_key, s.assigned, s.keys, s.own_order_ref,
             s.rule, s.outcome, s.reason, s.detail, s.attention, s.merchant_known,
@@ -94,7 +95,7 @@ begin
             case when s.transaction_write = 'insert' then nextval('foloosi.id_seq') else s.t_id end,
             s.transaction_write, s.transaction_state,
             case when s.withheld then null else coalesce(s.t_order_ref, case when s.status <> 'refund' then s.order_ref end) end,
-            s.withheld, s.rule in (6, 7),
+            s.withheld, s.rule in (6, 7) or s.rule = 19 and s.conflict = 'one_or_two',
             case when s.rule not between 20 and 23 then null when s.source = 'reconcile refund' then 'counted'
                  when s.callback or s.source = 'reconcile' then 'doubted' else 'counted' end,
             s.order_named, s.order_write,
@@ -110,7 +111,8 @@ begin
                 or s.rule = 23 and s.order_key is not null,
             s.rule = 26 and not s.waits, -- whether it is a renewal is decided when it is captured
             not s.waits and (s.rule in (6, 7, 16, 17, 18, 20, 21, 22, 23, 24, 25, 26) or (s.t_doubt or s.t_said is not null) and s.orders = 'pay') is true
-                or s.o_others and s.order_write = 'insert',
+                or s.o_others and s.order_write = 'insert' or s.rule = 19 and s.conflict = 'one_or_two'
+                or (s.order_write = 'update' and s.currency <> s.o_currency) is true, -- its sums are of the currency that it has
             case when not s.waits then s.payback end,
             case when s.orders = 'renew' then case when s.waits then null when s.refund_known then 'order.review' else 'order.success' end
                  when s.rule = 4 and s.transaction_write = 'update' then 'order.review'
@@ -151,8 +153,10 @@ begin
                     else v.o_state end as order_state,
                case when v.orders = 'pay' and v.review_reason is not null or v.rule = 26 and v.refund_known then 'review'
                     when v.rule = 24 and v.status = 'success' and v.t_status is distinct from 'success' then 'review'
+                    when v.listed then 'review'
                     else v.rule_outcome end as outcome,
-               case when v.rule = 18 then 'order_' || case v.o_state when 'review' then 'in_review' else 'verifying' end
+               case when v.listed then 'not_captured'
+                    when v.rule = 18 then 'order_' || case v.o_state when 'review' then 'in_review' else 'verifying' end
                     when v.rule = 19 then v.conflict
                     when v.rule = 26 and v.refund_known then 'refund_known'
                     when v.rule = 11 and v.o_state = 'paid' and foloosi.is_recurring(v.order_named, v.recurring) then 'renewal_failed'
@@ -170,6 +174,7 @@ begin
                case when v.rule = 2 then v.status not in ('pending', 'error', 'expired')
                     when v.rule = 7 then true -- write() looks whether a payback says it
                     when v.rule = 22 and v.source = 'reconcile' then false -- the refund itself waits
+                    when v.listed then true
                     when v.rule = 26 then v.refund_known
                     else v.rule_attention end as attention,
                -- a failed one that captured after all, where it may not have the order
@@ -184,6 +189,8 @@ begin
                    n.status = 'success' and (coalesce(n.t_state in ('verifying', 'denied'), false) or n.callback and n.t_state is distinct from 'captured') as waits,
                    n.rule in (4, 19) and n.status = 'success' and n.t_status is distinct from 'success' and n.t_id is not null as captures_alone,
                    n.t_doubt or coalesce(n.t_said > 0, false) as refund_known, -- a part, or in doubt
+                   -- the provider denied it, and has it in its list all the same
+                   (n.rule = 5 and n.t_state = 'denied' and n.source = 'reconcile') is true as listed,
                    case when (foloosi.effects()).orders[n.rule] is distinct from 'pay' then null
                         when n.t_state = 'denied' then 'not_captured' -- it never pays by itself
                         when n.rule = 12 or n.rule = 15 and not (n.o_registered or n.late_success = 'review')

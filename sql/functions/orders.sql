@@ -68,6 +68,21 @@ end $$;
 comment on function foloosi.write_decision(text, bigint, text, text, text, text) is
 'Write an act into the history. Parameters: action, id of what it was about (null: the order), merchant, order_ref (null: none), the order''s state before, note. Returns the order as it is now. Tables: decisions (written), orders (read).';
 
+create or replace function foloosi.must_be_money(p_amount numeric, p_currency text default null) returns void
+language plpgsql
+set search_path = pg_catalog, foloosi, pg_temp
+as $$
+begin
+    if not (p_amount >= 0 and p_amount < 1000000000000 and scale(p_amount) <= 4) then
+        raise exception 'an amount has at most 12 digits before the point, 4 behind it and no sign: %', p_amount using errcode = 'check_violation';
+    end if;
+    if p_currency !~ '^[A-Z]{3}$' then
+        raise exception 'a currency has three letters: %', p_currency using errcode = 'check_violation';
+    end if;
+end $$;
+comment on function foloosi.must_be_money(numeric, text) is
+'Raise check_violation, in words, unless a person''s amount and currency are money as the domains have it. Parameters: amount; currency in upper case, null: none was given.';
+
 create or replace function foloosi.register_order(
     merchant text, order_ref text, amount numeric, currency text, cancel_at timestamptz default null)
 returns foloosi.orders
@@ -91,6 +106,10 @@ begin
     perform foloosi.known_merchant(p_merchant);
     if p_order_ref is null or p_amount is null or p_currency is null then
         raise exception 'register_order: order_ref, amount and currency are required' using errcode = 'null_value_not_allowed';
+    end if;
+    perform foloosi.must_be_money(p_amount, p_currency);
+    if length(p_order_ref) > 255 then
+        raise exception 'an order_ref has at most 255 characters, not %', length(p_order_ref) using errcode = 'string_data_right_truncation';
     end if;
     select * into policy from foloosi.merchants m where m.merchant = p_merchant;
     perform foloosi.lock_order(p_merchant, p_order_ref);
@@ -149,12 +168,14 @@ begin
         elsif waits and paying.state = 'captured' then
             perform foloosi.emit(p_merchant, 'order.success', p_order_ref, paying.id, null);
         end if;
-        perform foloosi.align_orders(array[row(p_merchant, p_order_ref, null, null, null)::foloosi.alignment]);
+        perform foloosi.align_orders(array[row(p_merchant, p_order_ref, null, null, null)::foloosi.alignment],
+            -- of what pays it from now on, a part went back before
+            case when waits and paying.refunded > 0 then array[paying.id] else '{}' end);
     end if;
     return foloosi.write_decision('register', null, p_merchant, p_order_ref, known.state, null);
 end $$;
 comment on function foloosi.register_order(text, text, numeric, text, timestamptz) is
-'Announce an expected order. Parameters: merchant, order_ref, amount, currency; cancel_at: when it is cancelled unless it is paid (null: the merchant''s expire_after). Returns the order''s row. Errors: unknown merchant; other values than before for an order that is no longer pending or has a captured transaction. On an order that a webhook created first: equal to the payer, it stays (and a review for being unknown becomes paid; verifying, if the provider has not been asked); different, it goes to review; cancelled and refunded stay. Calls: known_merchant, clean_key, lock_order, transactions_of, money_of, payer_of, must_have_changed, emit, align_orders, write_decision. Tables: orders (written), merchants, transactions, other_transactions (read).';
+'Announce an expected order. Parameters: merchant, order_ref, amount, currency; cancel_at: when it is cancelled unless it is paid (null: the merchant''s expire_after). Returns the order''s row. Errors: unknown merchant; what is no money, or no key; other values than before for an order that is no longer pending or has a captured transaction. On an order that a webhook created first: equal to the payer, it stays (and a review for being unknown becomes paid; verifying, if the provider has not been asked); different, it goes to review; cancelled and refunded stay. Calls: known_merchant, clean_key, must_be_money, lock_order, transactions_of, money_of, payer_of, must_have_changed, emit, align_orders, write_decision. Tables: orders (written), merchants, transactions, other_transactions (read).';
 
 create or replace function foloosi.resolve_order(
     merchant text, order_ref text, state text, note text default null, without_transaction boolean default false)
@@ -182,7 +203,10 @@ begin
     if known.id is null then
         raise exception 'merchant "%" has no order "%"', p_merchant, p_order_ref using errcode = 'no_data_found';
     end if;
-    if known.state = p_state and (p_state = 'paid' or known.decided_by is not null) then
+    if known.state = p_state and (p_state = 'paid' or known.decided_by is not null)
+       -- paid by what the provider denied since: a person stands by it
+       and not (p_state = 'paid' and resolve_order.without_transaction
+                and exists (select from foloosi.transactions t where t.id = known.transaction_id and t.state = 'denied')) then
         return known;
     end if;
 

@@ -181,6 +181,7 @@ begin
     if record_refund.amount is null or coalesce(p_note, '') = '' then
         raise exception 'record_refund: amount and note are required' using errcode = 'null_value_not_allowed';
     end if;
+    perform foloosi.must_be_money(record_refund.amount);
     if t.state <> 'captured' then
         raise exception 'transaction % has captured nothing: it is %', p_id, t.state using errcode = 'object_not_in_prerequisite_state';
     end if;
@@ -199,4 +200,4 @@ begin
     return t;
 end $$;
 comment on function foloosi.record_refund(bigint, numeric, text) is
-'So much of a transaction''s money went back, whatever the provider said: 0 if a chargeback was won. Parameters: transaction''s id, amount in its currency, note. Returns its row. Errors: no such transaction; it has captured nothing, or less; no amount or note. Calls: lock_transaction, write_refund, align_transaction, write_decision. Tables: decisions (written).';
+'So much of a transaction''s money went back, whatever the provider said: 0 if a chargeback was won. Parameters: transaction''s id, amount in its currency, note. Returns its row. Errors: no such transaction; it has captured nothing, or less; no amount or note; what is no money. Calls: lock_transaction, must_be_money, write_refund, align_transaction, write_decision. Tables: decisions (written).';

@@ -80,8 +80,9 @@ comment on function foloosi.known_reconciliation(bigint) is 'The row of a run, l
 create or replace function foloosi.same_transaction(t foloosi.transactions, p_status text, p_amount numeric, p_currency text) returns boolean
 language sql immutable
 as $$
-    -- a failure moves no money, whatever its amount
-    select coalesce(t.transaction_status = p_status and (p_status = 'failed' or t.amount = p_amount and t.currency = p_currency), false)
+    -- a failure moves no money, whatever its amount; what the provider denied and now lists as a success, it says otherwise
+    select coalesce(t.transaction_status = p_status and t.state <> 'denied'
+                    and (p_status = 'failed' or t.amount = p_amount and t.currency = p_currency), false)
 $$;
 comment on function foloosi.same_transaction(foloosi.transactions, text, numeric, text) is 'Does the provider say what we know? False, if we know nothing.';
 

@@ -129,6 +129,17 @@ end $$;
 comment on function foloosi.say_refunded(foloosi.transactions, text, numeric, text) is
 'Write down what the provider says went back of a transaction. Parameters: its row, locked; the provider''s status; how much, and its currency, null: it does not say, and a refund that nobody else said is not believed. Tables: refunds (written).';
 
+create or replace function foloosi.wait_for_order(p_id bigint, p_reason text, p_detail text) returns void
+language sql
+set search_path = pg_catalog, foloosi, pg_temp
+as $$
+    update foloosi.deliveries d set attention = true, reason = coalesce(d.reason, p_reason), detail = coalesce(d.detail, p_detail)
+    where d.id = (select min(x.id) from foloosi.deliveries x where x.transaction_id = p_id
+                  and x.id >= p_id - 1024) -- the one that brought it has an id of the same batch
+$$;
+comment on function foloosi.wait_for_order(bigint, text, text) is
+'A transaction that was known as failed is captured, and has no order: the delivery that brought it waits for a person. Parameters: transaction''s id; reason and detail, where the delivery has none. Tables: deliveries (written).';
+
 create or replace function foloosi.verify_transaction(
     id bigint, status text, amount numeric default null, currency text default null, order_ref text default null,
     refunded numeric default null, unprefixed text default null)
@@ -144,6 +155,7 @@ declare
     p_currency text := upper(verify_transaction.currency);
     p_order_ref text;
     t       foloosi.transactions;
+    captured foloosi.transactions;
     o       foloosi.orders;
     was     text;
     word    text; -- captured, failed, or null: neither
@@ -181,10 +193,20 @@ begin
         said := concat_ws('; ', said, format('the webhook said %s, %s, order %s', t.transaction_status, foloosi.money_text(t.amount, t.currency), t.order_ref));
         if t.state = 'verifying' then
             perform foloosi.deny_transaction(t, difference);
-        elsif o.state = 'pending' then -- captured, but for whom? A person looks
-            update foloosi.orders x set state = 'review', reason = difference, cancel_at = null, updated_at = now()
-            where x.order_ref = t.order_ref and x.merchant = t.merchant;
-            perform foloosi.emit(t.merchant, 'order.review', t.order_ref, p_id, difference);
+        else -- captured, but for whom? As row 4: without an order, until a person gives it one
+            update foloosi.transactions x
+            set state = 'captured', transaction_status = 'success', updated_at = now(), captured_at = foloosi.clock(),
+                amount = p_amount, currency = p_currency, order_ref = null, order_withheld = true
+            where x.id = p_id returning * into captured;
+            perform foloosi.say_refunded(captured, p_status, verify_transaction.refunded, p_currency);
+            perform foloosi.count_refunds(array[p_id]);
+            if o.state = 'pending' then
+                update foloosi.orders x set state = 'review', reason = difference, cancel_at = null, updated_at = now()
+                where x.order_ref = t.order_ref and x.merchant = t.merchant;
+                perform foloosi.must_have_changed(found);
+            end if;
+            perform foloosi.emit(t.merchant, 'order.review', case when o.state = 'pending' then t.order_ref end, p_id, difference);
+            perform foloosi.wait_for_order(p_id, difference, said);
         end if;
     elsif t.state in ('verifying', 'failed') and word = 'captured' then
         outcome := case t.state when 'verifying' then 'confirmed' else 'captured' end;
@@ -201,6 +223,9 @@ begin
         end if;
         if t.order_ref is not null then
             perform foloosi.apply_transaction(t, t.order_ref);
+        elsif outcome = 'captured' and t.money_left > 0 then -- as row 9
+            perform foloosi.emit(t.merchant, 'order.review', null, p_id, 'no_order_key');
+            perform foloosi.wait_for_order(p_id, 'no_order_key', said);
         end if;
     elsif t.state = 'failed' then
         outcome := 'failed';
@@ -233,4 +258,4 @@ begin
     return outcome;
 end $$;
 comment on function foloosi.verify_transaction(bigint, text, numeric, text, text, numeric, text) is
-'The provider''s word about a transaction. Parameters: transaction''s id; status as the provider has it, null: it has no number, and the list that was read since does not know it; amount and currency, required with success and refund; its order, null: the provider does not say, empty: it names none; refunded: how much went back, null: it does not say; unprefixed: the order''s key if it lacks the configured prefix. A success that is confirmed is captured, and the order rules apply; one that is not is denied, and its order waits for the next or goes to review with the difference; a failure that was captured after all is a success; refund confirms success and refunds. Returns confirmed, differs, unverifiable, captured, failed (as the webhook said), unclear: nothing follows from it, ask again; or moot: nothing waited for it any more. Errors: no such transaction; a success without amount or currency. Calls: lock_transaction, recurring_key, deny_transaction, hand_over, say_refunded, apply_transaction, count_refunds, align_orders, emit, write_decision. Tables: transactions, orders, verifications (written).';
+'The provider''s word about a transaction. Parameters: transaction''s id; status as the provider has it, null: it has no number, and the list that was read since does not know it; amount and currency, required with success and refund; its order, null: the provider does not say, empty: it names none; refunded: how much went back, null: it does not say; unprefixed: the order''s key if it lacks the configured prefix. A success that is confirmed is captured, and the order rules apply; one that is not is denied, and its order waits for the next or goes to review with the difference; a failure that was captured after all is a success, without an order if the provider names another; refund confirms success and refunds. Returns confirmed, differs, unverifiable, captured, failed (as the webhook said), unclear: nothing follows from it, ask again; or moot: nothing waited for it any more. Errors: no such transaction; a success without amount or currency. Calls: lock_transaction, recurring_key, deny_transaction, hand_over, say_refunded, apply_transaction, count_refunds, align_orders, must_have_changed, emit, wait_for_order, write_decision. Tables: transactions, orders, verifications (written).';

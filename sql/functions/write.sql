@@ -52,7 +52,7 @@ begin
     if has.transactions > 0 then
         update foloosi.transactions t
         set transaction_no = coalesce(t.transaction_no, e.transaction_no),
-            payment_reference = coalesce(t.payment_reference, e.payment_reference),
+            payment_reference = case when e.rule = 19 then t.payment_reference else coalesce(t.payment_reference, e.payment_reference) end,
             order_ref = e.transaction_order, state = e.transaction_state, transaction_status = e.status,
             amount = coalesce(e.amount, t.amount), currency = coalesce(e.currency, t.currency),
             transaction_message = coalesce(e.message, t.transaction_message),
@@ -73,7 +73,7 @@ begin
     if named <> '{}' then
         -- the delivery that named none waits no longer
         update foloosi.deliveries d set attention = false
-        where d.transaction_id = any (named) and d.rule = 9 and d.id in (select x.id from foloosi.deliveries x where x.attention);
+        where d.transaction_id = any (named) and d.reason = 'no_order_key' and d.id in (select x.id from foloosi.deliveries x where x.attention);
     end if;
     if has.learned then
         update foloosi.transactions t
@@ -84,7 +84,9 @@ begin
     end if;
     if has.align then
         update foloosi.transactions t set contradicted = true, updated_at = now()
-        from unnest(decided) e where e.contradicted and t.id = e.transaction_id and not t.contradicted;
+        from unnest(decided) e
+        left join lateral foloosi.reference_owner(e.merchant, case when e.rule = 19 then e.payment_reference end) b on true
+        where e.contradicted and t.id in (e.transaction_id, b.id) and not t.contradicted;
     end if;
     if has.refunds then
         insert into foloosi.refunds (merchant, transaction_id, delivery_id, order_named, payment_reference, amount, currency, source, believed)
@@ -162,7 +164,9 @@ begin
                         select e.order_key, false where e.rule = 23 and e.order_key is not null
                         union
                         select b.order_ref, false from foloosi.reference_owner(e.merchant, e.payment_reference) b
-                        where e.rule = 23 and b.order_ref is not null) a
+                        where e.rule in (19, 23) and b.order_ref is not null
+                        union -- a third delivery links two: of each, all is to check
+                        select t.order_ref, false from foloosi.transactions t where e.rule = 19 and t.id = e.transaction_id and t.order_ref is not null) a
                     where e.align), grew)) p
             join unnest(decided) with ordinality e on e.align and e.order_named = p.order_ref and e.merchant = p.merchant
         loop

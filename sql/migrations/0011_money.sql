@@ -123,9 +123,10 @@ comment on column foloosi.transactions.transaction_status is 'What the provider 
 comment on column foloosi.transactions.captured_at is 'When it was captured; null: when it became known, or nothing was captured.';
 comment on column foloosi.transactions.refunded is 'How much of its captured money is known to have gone back, computed anew with each refund; null: no refund is known, or nothing was captured.';
 comment on column foloosi.transactions.money_left is 'How much of its captured money is here: amount less refunded; null: nothing was captured.';
-comment on column foloosi.transactions.contradicted is 'The provider contradicted itself (rows 6 and 7 of the order rules): its paybacks are for a person to check.';
+comment on column foloosi.transactions.contradicted is 'The provider contradicted itself (rows 6 and 7 of the order rules), or one delivery spoke of it and of another: its paybacks are for a person to check.';
 comment on column foloosi.transactions.order_withheld is 'Row 3, 4 or 19 left it without an order: only a person gives it one.';
 create index transactions_verifying_idx on foloosi.transactions (id) where state = 'verifying';
+create index transactions_denied_idx on foloosi.transactions (id) where state = 'denied';
 
 -- 27 bits of a hash with a seed that no sender knows, then whether it is not captured, then 36 bits of id: of those that share a
 -- reference the captured one comes first, then the oldest, and one step into the index finds it.

@@ -18,13 +18,20 @@ create or replace view foloosi.attention as
     from foloosi.orders o
     where o.state = 'pending' and o.cancel_at < foloosi.clock() - interval '1 hour'
     union all
+    -- a person believed it before the provider was asked, and that denied it
+    select 'order', o.id, o.merchant, o.order_ref, 'payer_denied', concat_ws('; ', format('transaction %s: %s', t.id, foloosi.money_text(t.amount, t.currency)), v.detail),
+           'foloosi.resolve_order(merchant, order_ref, ''cancelled'', note) or foloosi.resolve_order(merchant, order_ref, ''paid'', note, without_transaction => true)', t.updated_at
+    from foloosi.transactions t join foloosi.orders o on o.order_ref = t.order_ref and o.merchant = t.merchant and o.transaction_id = t.id
+        left join foloosi.verifications v on v.transaction_id = t.id
+    where t.state = 'denied' and o.state = 'paid'
+    union all
     select 'payback', p.id, p.merchant, p.order_ref, p.reason,
            format('%s: transaction %s: %s', p.state, p.transaction_id, foloosi.money_text(p.amount, p.currency)),
            format('foloosi.settle_payback(%s, note) or foloosi.withdraw_payback(%1$s, note)', p.id), p.created_at
     from foloosi.paybacks p where p.state in ('due', 'check')
     union all
     select 'delivery', d.id, d.merchant, d.order_ref, coalesce(d.reason, d.outcome), d.detail,
-           case when t.order_ref is null and t.state not in ('test', 'unknown') and d.rule in (4, 9, 19)
+           case when t.order_ref is null and t.state not in ('test', 'unknown') and (d.rule in (4, 9, 19) or d.reason in ('no_order_key', 'order_differs'))
                 then format('foloosi.assign_transaction(%s, order_ref), or ', t.id)
                 when t.state = 'captured' and d.reason in ('refund_differs', 'refund_unknown', 'refund_unreadable')
                 then format('foloosi.record_refund(%s, amount, note), or ', t.id)
@@ -64,7 +71,7 @@ create or replace view foloosi.attention as
            format('foloosi.enable_consumer(%L) or foloosi.drop_consumer(%1$L)', c.consumer), coalesce(c.disabled_at, c.failing_since)
     from foloosi.consumers c
     where c.disabled_at is not null or c.failing_since < now() - interval '15 minutes';
-comment on view foloosi.attention is 'Everything that waits for a person: orders in review, verifying for more than an hour, or not cancelled ten minutes after their time; open paybacks; deliveries that neither explains; refunds in doubt; transactions that the provider did not verify; events that an endpoint does not take, and endpoints that are out of order.';
+comment on view foloosi.attention is 'Everything that waits for a person: orders in review, verifying for more than an hour, paid by what the provider denied, or not cancelled an hour after their time; open paybacks; deliveries that neither explains; refunds in doubt; transactions that the provider did not verify; events that an endpoint does not take, and endpoints that are out of order.';
 comment on column foloosi.attention.kind is 'order, payback, delivery, refund, transaction, event or consumer.';
 comment on column foloosi.attention.id is 'Number of the thing in this schema; events and consumers count for themselves.';
 comment on column foloosi.attention.merchant is 'Whose.';

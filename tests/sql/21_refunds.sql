@@ -375,5 +375,30 @@ create temporary table more as select * from arrivals('more than was captured', 
 select is(array_agg(distinct money), array['A 100 100, B 100 0 100'], 'more, and another currency: in all 24 orders nothing is known to be back') from more;
 select is(array_agg(distinct paybacks) filter (where paybacks like '%due%'), null, 'and nothing is due') from more;
 
+-- ---------------------------------------------------------------- sums
+
+select example('a late success in another currency');
+select given_delivery('failed', 'O-1', 'N-0', currency => 'USD');
+select given_delivery('refund', null, 'N-9', amount => 50);
+select given_delivery('success', 'O-1', 'N-9', amount => 50);
+select given_delivery('success', 'O-1', 'N-1');
+select is((select refunded || ' ' || money_left from foloosi.orders where merchant = merchant()), '50 100', 'row 15: the order''s sums are of the currency that it has now');
+select is((facts(merchant()))->>'sum of O-1', null, 'and right');
+
+select example('another currency than the failure', cancel_after => '1 hour');
+select given_delivery('failed', 'O-1', 'N-0', currency => 'USD');
+select given_delivery('refund', null, 'N-9', amount => 50);
+select given_delivery('success', 'O-1', 'N-9', amount => 50);
+select given_delivery('failed', 'O-1', 'N-2');
+select is((facts(merchant()))->>'sum of O-1', null, 'row 10: a failure in another one');
+select given_delivery('success', 'O-1', 'N-1', currency => 'USD');
+select is((facts(merchant()))->>'sum of O-1', null, 'row 12: so does a success');
+
+select example('registered, and a part is back', unknown_orders => 'review');
+select given_delivery('success', 'O-1', 'N-1');
+select given_delivery('refund', 'O-1', 'N-1', amount => 30);
+select is((act('select foloosi.register_order(%m, ''O-1'', 100, ''AED'')'))[1:2], array[
+    'event 2: order.success O-1 N-1', 'event 3: order.refund O-1 N-1 (refunded_in_part)'], 'the shop hears of the payment, and of the part of it that went back');
+
 select * from finish();
 rollback;

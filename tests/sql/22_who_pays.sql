@@ -198,5 +198,25 @@ select is(deliver('success', 'O-1', 'N-8'), array[
     'payback 5: N-8 due order_closed 100 AED for O-1',
     'transaction 5: N-8/- captured for O-1 100 AED'], 'whatever comes besides');
 
+select example('a third delivery links the payer and what doubles it');
+select given_delivery('success', 'O-1', 'N-0', 'R-0');
+select given_delivery('success', 'O-1', 'N-1');
+select given_delivery('refund', null, null, 'R-1');
+select is((facts(merchant()))->>'payback 1', 'N-1 due double_payment 100 AED for O-1', 'a refund of something unknown');
+select is(deliver('success', 'O-1', 'N-1', 'R-1'), array[
+    'review O-1 paid (one_or_two)',
+    'event 3: payback.check O-1 N-1 (double_payment) payback 1',
+    'payback 1: N-1 due double_payment 100 AED for O-1 -> N-1 check double_payment 100 AED for O-1'], 'one_or_two: that was perhaps of this one: to check');
+
+select example('a third delivery links two orders');
+select given_delivery('success', 'O-1', 'N-1');
+select given_delivery('success', 'O-2', null, 'R-1');
+select given_delivery('success', 'O-2', 'N-2', 'R-2');
+select is((facts(merchant()))->>'payback 1', 'N-2 due double_payment 100 AED for O-2', 'two payments of one order');
+select is(deliver('success', 'O-1', 'N-1', 'R-1'), array[
+    'review O-1 paid (one_or_two)',
+    'event 4: payback.check O-2 N-2 (double_payment) payback 1',
+    'payback 1: N-2 due double_payment 100 AED for O-2 -> N-2 check double_payment 100 AED for O-2'], 'one_or_two: what pays it is perhaps the other order''s, and this one pays: to check');
+
 select * from finish();
 rollback;

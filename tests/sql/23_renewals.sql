@@ -180,5 +180,24 @@ select given('select foloosi.resolve_order(%m, ''FLSSUB_1'', ''paid'')');
 select is(act('select foloosi.verify_transaction(transaction_id(''N-1''), ''success'', 100, ''AED'', ''FLSSUB_1'')'), array[
     'transaction 1: N-1/- verifying for FLSSUB_1 100 AED -> N-1/- captured for FLSSUB_1 100 AED'], 'what pays the order is no renewal of itself: one payment, one order.success');
 
+select example('charged after its end, and won back'), later('0');
+select given_delivery('success', 'FLSSUB_1', 'N-1');
+select given('select foloosi.resolve_order(%m, ''FLSSUB_1'', ''cancelled'')');
+select given_delivery('success', 'FLSSUB_1', 'N-2');
+select given_delivery('refund', null, 'N-2');
+select is(act('select foloosi.record_refund(transaction_id(''N-2''), 0, ''the chargeback was won'')'), array[
+    'event 4: payback.check FLSSUB_1 N-2 (order_closed) payback 2',
+    'payback 2: N-2 check order_closed 100 AED for FLSSUB_1',
+    'transaction 2: N-2/- captured for FLSSUB_1 100 AED refunded 100 -> N-2/- captured for FLSSUB_1 100 AED refunded 0'], 'what had to go back before is to check again');
+
+select example('a renewal that a person takes back'), later('0');
+select given_delivery('success', 'FLSSUB_1', 'N-1');
+select later('30 days');
+select given_delivery('success', null, 'N-2');
+select given('select foloosi.assign_transaction(transaction_id(''N-2''), ''FLSSUB_1'')');
+select is(act('select foloosi.unassign_transaction(transaction_id(''N-2''), ''another''''s'')'), array[
+    'event 4: order.review FLSSUB_1 N-2 (unassigned)',
+    'transaction 2: N-2/- captured for FLSSUB_1 100 AED -> N-2/- captured for - 100 AED'], 'the shop was told of a period: order.review');
+
 select * from finish();
 rollback;

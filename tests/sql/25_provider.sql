@@ -213,5 +213,51 @@ select given('select foloosi.verify_transaction(transaction_id(''N-1''), ''faile
 select is((word('N-2', 'success', 70, 'AED', 'O-1'))[2:3], array['event 2: payback.check O-1 N-2 (double_payment) payback 1', 'payback 1: N-2 check double_payment 70 AED for O-1'],
     'what may have paid it in truth is only to check');
 
+-- ---------------------------------------------------------------- what nobody would see otherwise
+
+select example('a person believed it, and it was denied', verify => 'callback');
+select given_delivery('success', 'O-1', 'N-1');
+select given('select foloosi.resolve_order(%m, ''O-1'', ''paid'', ''it is in the panel'')');
+select is(waiting(), '{}', 'paid, because a person said so');
+select given('select foloosi.verify_transaction(transaction_id(''N-1''), ''failed'')');
+select is(waiting(), array['order O-1 payer_denied'], 'paid by what the provider denied: a person looks');
+select given_delivery('success', 'O-1', 'N-2');
+select given('select foloosi.verify_transaction(transaction_id(''N-2''), ''success'', 100, ''AED'', ''O-1'')');
+select is(waiting(), '{}', 'until something else pays it');
+select given_delivery('success', 'O-2', 'N-3');
+select given('select foloosi.resolve_order(%m, ''O-2'', ''paid'', ''it is in the panel'')');
+select given('select foloosi.verify_transaction(transaction_id(''N-3''), ''failed'')');
+select is(act('select foloosi.resolve_order(%m, ''O-2'', ''paid'', ''cash'', true)'), array['order O-2: paid 100 AED by N-3 decided by postgres -> paid 100 AED decided by postgres'], 'or a person says that it was paid in another way');
+select is(waiting(), '{}', 'and nothing waits');
+
+select example('denied, and the list says success', verify => 'callback');
+select given_delivery('success', 'O-1', 'N-1');
+select given('select foloosi.verify_transaction(transaction_id(''N-1''), ''failed'')');
+select given('select foloosi.resolve_order(%m, ''O-1'', ''cancelled'')');
+select set_config('t.run', id::text, true) from foloosi.begin_reconciliation(merchant());
+select is((select verdict from foloosi.compare_transactions(current_setting('t.run')::bigint, array['N-1'], array['success'], array[100], array['AED'])), 'ask', 'it is not what we know');
+select is((select r.verdict || ' ' || r.outcome from foloosi.record_reconciled(current_setting('t.run')::bigint, array['N-1'], array['success'], array[100], array['AED'], array['O-1'], array[null]) r),
+    'differed review', 'nor is it said again');
+select is(waiting(), array['delivery O-1 not_captured'], 'the provider took it, after all: a person looks');
+
+select example('captured for another order, after it failed', cancel_after => '10 minutes');
+select given_delivery('failed', 'O-1', 'N-1');
+select given_delivery('success', 'O-1', 'N-2');
+select is(word('N-1', 'success', 100, 'AED', 'O-2'), array[
+    'differs',
+    'event 2: order.review - N-1 (order_differs)',
+    'transaction 1: N-1/- failed for O-1 100 AED -> N-1/- captured for - 100 AED'], 'as row 4: captured, without an order');
+select is(waiting(), array['delivery O-1 order_differs'], 'which a person gives it');
+select is((act('select foloosi.assign_transaction(transaction_id(''N-1''), ''O-2'', true)'))[1], 'event 3: order.success O-2 N-1', 'the right one');
+select is(waiting(), '{}', 'and it waits no longer');
+
+select example('captured without an order, after it failed');
+select given_delivery('failed', null, 'N-1');
+select is(word('N-1', 'success', 100, 'AED'), array[
+    'captured',
+    'event 1: order.review - N-1 (no_order_key)',
+    'transaction 1: N-1/- failed for - 100 AED -> N-1/- captured for - 100 AED'], 'as row 9: order.review');
+select is(waiting(), array['delivery - no_order_key'], 'it waits for its order');
+
 select * from finish();
 rollback;

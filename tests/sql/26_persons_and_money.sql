@@ -269,5 +269,16 @@ select given('select foloosi.record_refund(transaction_id(''N-1''), 0, ''a charg
 select is((facts(merchant()))->>'order O-1', 'review 50 AED by N-1 (refund_undone)', 'it is made');
 select is((select array_agg(x.awaits_order) from foloosi.other_transactions x where x.merchant = merchant()), array[false], 'and none waits for it any more');
 
+-- ---------------------------------------------------------------- what is no money
+
+select example('what is no money');
+select given_delivery('success', 'O-1', 'N-1');
+select throws_ok(format('select foloosi.register_order(%L, ''O-2'', %s, ''AED'')', merchant(), a), '23514', 'an amount has at most 12 digits before the point, 4 behind it and no sign: ' || a, 'register_order: ' || a)
+from unnest(array['-5', '5.00001', '1000000000000']) a;
+select throws_ok(format('select foloosi.register_order(%L, ''O-2'', 5, ''AEDX'')', merchant()), '23514', 'a currency has three letters: AEDX', 'register_order: a currency');
+select throws_ok(format('select foloosi.register_order(%L, %L, 5, ''AED'')', merchant(), repeat('x', 300)), '22001', 'an order_ref has at most 255 characters, not 300', 'register_order: a key');
+select throws_ok(format('select foloosi.record_refund(transaction_id(''N-1''), %s, ''x'')', a), '23514', 'an amount has at most 12 digits before the point, 4 behind it and no sign: ' || a, 'record_refund: ' || a)
+from unnest(array['-1', '1.123456']) a;
+
 select * from finish();
 rollback;

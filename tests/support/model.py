@@ -215,7 +215,8 @@ class Shop:
                     self.owe(t, "status_contradiction")
             elif order["state"] == "paid" and not self.pays(t):
                 self.owe(t, "double_payment")
-            elif order["state"] == "cancelled" and order["decided"] and (not self.recurring(ref) or t is too_late):
+            elif order["state"] == "cancelled" and order["decided"] and (not self.recurring(ref) or t is too_late or any(
+                    p["transaction"] == t["number"] and p["reason"] == "order_closed" for p in self.paybacks)):  # it came after the end
                 self.owe(t, "order_closed")
 
     def had_payback(self, t):
@@ -400,7 +401,7 @@ class Shop:
         self.serial += 1
         t.update(order_ref=order_ref, named=self.serial)
         for d in self.deliveries.values():  # the one that named none waits no longer
-            if d["transaction"] == t["number"] and d["rule"] == 9:
+            if d["transaction"] == t["number"] and d["reason"] == "no_order_key":
                 d["attention"] = False
 
     # ------------------------------------------------------------ rows 3 to 26
@@ -477,6 +478,9 @@ class Shop:
     def withhold(self, t, d, conflict):
         """Row 19: what is new is kept without order; a success of a known failed one is captured and loses its order."""
         before = t["order_ref"] if t else None
+        if conflict == "one_or_two":  # all that it may speak of is to check
+            of_reference = self.with_reference(d["payment_reference"])[0]
+            t["contradicted"] = of_reference["contradicted"] = True
         if t is None:
             t = self.create(d)
             self.become(t, d)
@@ -484,6 +488,9 @@ class Shop:
         elif t["status"] != "success" and d["status"] == "success":
             t.update(order_ref=None, named=None, withheld=True)
             self.become(t, d)
+        if conflict == "one_or_two":
+            for ref in sorted({o["order_ref"] for o in (t, of_reference) if o["order_ref"]}):
+                self.bring_in_line(ref)
         return "review", conflict, d["order_ref"] or before, 19
 
     def become(self, t, d):
@@ -651,12 +658,21 @@ class Shop:
                 order.update(state="review", reason=doubt)
                 self.event("order.review", t["order_ref"], doubt, t)
             self.bring_in_line(t["order_ref"])
-        elif doubt:
-            if order and order["state"] == "pending":
+        elif doubt:  # captured, but for whom? As row 4: without an order
+            waited = order is not None and order["state"] == "pending"
+            self.event("order.review", t["order_ref"] if waited else None, doubt, t)
+            if waited:
                 order.update(state="review", reason=doubt, cancel_at=None)
-                self.event("order.review", t["order_ref"], doubt, t)
+            named = t["order_ref"]
+            t.update(order_ref=None, named=None, withheld=True, state="captured", status="success", amount=amount, currency=currency,
+                     captured_at=self.clock)
+            self.provider_says(t, status, refunded, currency)
+            self.wait_for_order(t, doubt)
+            self.touch(named)
+            return
         elif t["state"] in ("verifying", "failed") and captured:
-            if t["state"] == "failed":
+            failed = t["state"] == "failed"
+            if failed:
                 t.update(amount=amount, currency=currency)
             t.update(state="captured", status="success", captured_at=self.clock)
             self.provider_says(t, status, refunded, currency)
@@ -666,6 +682,9 @@ class Shop:
                 self.bring_in_line(t["order_ref"], now=t)
             elif t["order_ref"]:
                 self.move(t, t)
+            elif failed and self.left(t):  # as row 9
+                self.event("order.review", None, "no_order_key", t)
+                self.wait_for_order(t, "no_order_key")
         elif t["state"] in ("captured", "unknown") and (status == "refund" or captured and (
                 refunded or any(not r["believed"] and r["by"] == "delivery" for r in t["refunds"]))):
             before = self.refunded(t)
@@ -676,6 +695,12 @@ class Shop:
         else:
             return
         self.touch(t["order_ref"])
+
+    def wait_for_order(self, t, reason):
+        """The delivery that brought it waits for a person to give it one."""
+        first = next((d for d in self.deliveries.values() if d["transaction"] == t["number"]), None)
+        if first:
+            first.update(attention=True, reason=first["reason"] or reason)
 
     def contradicts(self, t, status, amount, currency, order_ref):
         """In what the provider's word differs from a webhook's; None: in nothing."""
@@ -756,6 +781,8 @@ class Shop:
             self.decided(order_ref)
             order.update(state="paid", reason="late" if order["late"] else None, transaction=t["number"])
             self.event("order.success", order_ref, None, t)
+            if self.refunded(t):  # a part of what pays it now
+                self.event("order.refund", order_ref, "refunded_in_part", t)
         elif order["state"] == "review" and order["reason"] == "unknown_order" and t["state"] == "verifying":
             self.decided(order_ref)
             order.update(state="verifying", reason="verifying")
@@ -768,9 +795,10 @@ class Shop:
         if state not in ("paid", "cancelled"):
             raise Refused("a person decides paid or cancelled")
         before = order["state"]
-        if before == state and (state == "paid" or order["decided"]):
-            return
         now = None if order["transaction"] is None else self.transactions[order["transaction"]]
+        stands_by_it = state == "paid" and without_transaction and now and now["state"] == "denied"
+        if before == state and (state == "paid" or order["decided"]) and not stands_by_it:
+            return
         payer = None if without_transaction else self.payer(order_ref, now)
         if not payer and now and now["state"] == "verifying" and not without_transaction:
             payer = now  # a person may believe it before the provider was asked
@@ -781,7 +809,8 @@ class Shop:
         order.update(state=state, reason=None, cancel_at=None)
         if state == "paid":
             order["transaction"] = payer["number"] if payer else None
-            self.event("order.success", order_ref, "resolved", payer)
+            if before != "paid":
+                self.event("order.success", order_ref, "resolved", payer)
         elif before != "cancelled":
             self.event("order.cancel", order_ref, "resolved", now)
         self.bring_in_line(order_ref)
@@ -807,7 +836,7 @@ class Shop:
         else:
             self.move(t, t)
         for d in self.deliveries.values():
-            if d["transaction"] == number and d["rule"] in (4, 9, 19):
+            if d["transaction"] == number and (d["rule"] in (4, 9, 19) or d["reason"] in ("no_order_key", "order_differs")):
                 d["attention"] = False
         self.touch(order_ref)
         t["assigned"] = {"at": self.serial, "before": before}
@@ -822,6 +851,7 @@ class Shop:
         p = self.open_payback(t)
         if p:
             p.update(state="settled", reason="withdrawn")
+        period = t["renewal"]
         t.update(order_ref=None, named=None, withheld=True, assigned=None, renewal=False)
         if order and order["transaction"] == number and order["state"] != "cancelled":
             left = any(self.may_pay(o) for o in self.captured(ref))
@@ -836,9 +866,11 @@ class Shop:
                 self.event("order.cancel" if back else "order.review", ref, "unassigned", t)
         elif order and order["transaction"] == number:
             order["transaction"] = None
+        elif period:  # the shop was told of it
+            self.event("order.review", ref, "unassigned", t)
         self.bring_in_line(ref)
         for d in self.deliveries.values():
-            if d["transaction"] == number and d["rule"] in (4, 9, 19):
+            if d["transaction"] == number and (d["rule"] in (4, 9, 19) or d["reason"] in ("no_order_key", "order_differs")):
                 d["attention"] = True
         self.touch(ref)
 
@@ -877,7 +909,6 @@ class Shop:
         if p["reason"] == "withdrawn":
             p["reason"] = "double_payment"
         p.update(state="check", by_person=False, amount=self.left(t))
-        self.asked(t)
         self.touch(p["order_ref"])
         self.event("payback.check", p["order_ref"], p["reason"], t, p)
         self.bring_in_line(t["order_ref"])
@@ -891,14 +922,7 @@ class Shop:
         self.touch(t["order_ref"])
         self.bring_in_line(t["order_ref"], [t] if amount > (before or 0) else [])
 
-    def asked(self, t):
-        """A person said how much went back: the refunds that asked wait no longer."""
-        for d in self.deliveries.values():
-            if d["transaction"] == t["number"] and d["reason"] in ("refund_differs", "refund_unknown"):
-                d["attention"] = False
-
     def person_says(self, t, amount):
-        self.asked(t)
         t["refunds"].append({"amount": amount, "currency": t["currency"], "order_named": None, "payment_reference": None,
                              "believed": True, "person": True, "by": "person"})
         for d in self.deliveries.values():  # those that asked how much went back wait no longer

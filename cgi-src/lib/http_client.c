@@ -24,7 +24,7 @@
 #include "text.h"
 
 #define CONNECT_MS 5000
-#define RETRY_AFTER_MAX 86400
+#define RETRY_AFTER_MAX 21600 /* seconds; Debian 13's libcurl reports no more */
 #define IDLE_CONNECTIONS 64
 
 struct pending {

@@ -47,7 +47,7 @@ struct http_client_request {
 /* Its pointers live until done() has returned; those of http_client_fetch(): until its next call. */
 struct http_client_answer {
 	long status;        /* of HTTP or SMTP; 0: there was no answer, see reason */
-	long retry_after_s; /* as the answer asks, at most a day; 0: it does not */
+	long retry_after_s; /* as the answer asks, at most six hours; 0: it does not */
 	const char *body;   /* NUL-terminated, if it was wanted; NULL: empty, or too long */
 	size_t len;
 	const char *reason; /* why there was no answer, static; NULL: there was one */

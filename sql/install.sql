@@ -134,7 +134,7 @@ select not exists (select from foloosi.schema_migrations where version = 11) as 
 \if :missing
 \ir migrations/0011_money.sql
 insert into foloosi.schema_migrations (version, name, digest) values
-    (11, 'money', '\xfebfa45e21163818a5c31682d73a86fc1163af4395c8b4df3f3edc3d99ddce95');
+    (11, 'money', '\x6be80fef16911552080c780fbd1c15662759c4b55651e013303b9feefa03f890');
 \endif
 
 -- An older copy of this file must not put its functions over a newer schema.

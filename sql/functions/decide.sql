@@ -264,6 +264,7 @@ begin
             ) n
             offset 0
         ) v
+        offset 0
     ) s;
     return decided;
 end $$;

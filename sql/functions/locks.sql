@@ -14,7 +14,7 @@
 
 create or replace function foloosi.lock_key(kind text, merchant text, key text) returns bigint
 language sql immutable parallel safe
-as $$ select hashtextextended(key, hashtextextended(merchant, hashtextextended(kind, 0))) $$;
+as $$ select hashtextextended(key collate "C", hashtextextended(merchant collate "C", hashtextextended(kind collate "C", 0))) $$;
 comment on function foloosi.lock_key(text, text, text) is
 'The advisory lock of a key. Parameters: kind (order, number, reference, digest, transaction), merchant, key. Null if any is null. Keys with equal hashes exclude each other needlessly, nothing worse.';
 
@@ -73,7 +73,8 @@ declare
     deliveries   boolean;
     touched      int[] := '{}'; -- elements whose transactions belong to orders, …
     touched_refs text[] := '{}'; -- … and these orders
-    awaited      boolean; -- some order that is not there is named by what is
+    awaited      boolean;  -- some order that is not there is named by what is
+    named        int[];    -- elements of such orders
     r            record;
 begin
     -- 1. the keys that the deliveries name
@@ -88,22 +89,27 @@ begin
         end loop;
     end if;
 
-    awaited := exists (select from foloosi.other_transactions x where x.awaits_order);
     -- 2. what the tables know by these keys. Usually nothing, and while we hold the keys it stays so:
     --    decide() need not look again.
     select coalesce(array_agg(k.i) filter (where k.transaction or k.order_row or k.delivery), '{}'),
-           bool_or(k.transaction), bool_or(k.order_row), bool_or(k.delivery)
-      into known, transactions, orders, deliveries
-    from (select e.i, a.id is not null or b.id is not null as transaction, (o.id is not null or n.known or e.status = 'refund') is true as order_row, d.id is not null as delivery
+           bool_or(k.transaction), bool_or(k.order_row), bool_or(k.delivery),
+           exists (select from foloosi.other_transactions x where x.awaits_order)
+      into known, transactions, orders, deliveries, awaited
+    from (select e.i, a.id is not null or b.id is not null as transaction, o.id is not null or e.status = 'refund' as order_row, d.id is not null as delivery
           from unnest(batch) e
           left join foloosi.transactions a on a.transaction_no = e.transaction_no and a.merchant = e.merchant
           left join lateral foloosi.reference_owner(e.merchant, e.payment_reference) b on true
           left join foloosi.orders o on o.order_ref = e.order_ref and o.merchant = e.merchant
           left join foloosi.deliveries d on d.digest = e.digest and d.merchant = e.merchant
-          -- of an order that is not there a refund, or a wholly refunded transaction, may be known
-          left join lateral (select true as known from foloosi.other_transactions x
-                             where awaited and x.awaits_order and x.order_ref = e.order_ref and x.merchant = e.merchant limit 1) n on true
           offset 0) k;
+    -- of an order that is not there a refund, or a wholly refunded transaction, may be known
+    if awaited then
+        named := array(select e.i from unnest(batch) e
+                       where exists (select from foloosi.other_transactions x
+                                     where x.awaits_order and x.order_ref = e.order_ref and x.merchant = e.merchant));
+        known := known || named;
+        orders := orders or named <> '{}';
+    end if;
 
     -- 3. transactions that are known: their rows, and the orders that they belong to
     if transactions then

@@ -51,6 +51,12 @@ $$;
 comment on function foloosi.refunds_of(bigint, numeric, text, text, text, text) is
 'What is known to have gone back of a transaction. Parameters: its id (null: none yet), the amount and currency that it captured (null: nothing), merchant, its order and payment reference (null: none). Returns one row: whole: all of it (null: unknown); doubt: a refund was said that is not plainly the whole, or one that found no transaction names its order or reference; said: what a person said went back; refunded: how much did (null: no refund is known, or nothing was captured). Tables: refunds, transactions (read).';
 
+create or replace function foloosi.left_of(p_state text, p_amount numeric, p_refunded numeric) returns numeric
+language sql immutable parallel safe
+as $$ select case when p_state = 'captured' then case when p_refunded is null then p_amount else greatest(p_amount - p_refunded, 0) end end $$;
+comment on function foloosi.left_of(text, numeric, numeric) is
+'transactions.money_left. Parameters: its state, amount, and refunded. A generated column would be the same, but compiles its expression anew in each statement.';
+
 create or replace function foloosi.count_refunds(p_ids bigint[]) returns bigint[]
 language plpgsql
 set search_path = pg_catalog, foloosi, pg_temp
@@ -60,19 +66,19 @@ declare
     grew bigint[];
 begin
     with counted as materialized (
-        select t.id, t.refunded as before, r.refunded
+        select t.id, t.refunded as before, r.refunded, foloosi.left_of(t.state, t.amount, r.refunded) as money_left
         from foloosi.transactions t
         cross join lateral foloosi.refunds_of(t.id, case when t.state = 'captured' then t.amount::numeric end, t.currency, t.merchant, null, null) r
         where t.id = any (p_ids)
     ), written as (
-        update foloosi.transactions t set refunded = c.refunded, updated_at = now()
-        from counted c where t.id = c.id and t.refunded is distinct from c.refunded
+        update foloosi.transactions t set refunded = c.refunded, money_left = c.money_left, updated_at = now()
+        from counted c where t.id = c.id and (t.refunded is distinct from c.refunded or t.money_left is distinct from c.money_left)
     )
     select array_agg(c.id) into grew from counted c where c.refunded > coalesce(c.before, 0);
     return coalesce(grew, '{}');
 end $$;
 comment on function foloosi.count_refunds(bigint[]) is
-'Compute transactions.refunded anew, after a refund or a capture. Parameters: ids of locked transactions. Returns those of which more is known to have gone back than before. Calls: refunds_of. Tables: transactions (written).';
+'Compute refunded and money_left of transactions anew, after a refund, a capture or another amount. Parameters: ids of locked transactions. Returns those of which more is known to have gone back than before. Calls: refunds_of, left_of. Tables: transactions (written).';
 
 create or replace function foloosi.money_of(p_merchant text, p_order_ref text) returns setof foloosi.money
 language sql stable rows 2

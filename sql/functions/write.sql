@@ -33,10 +33,11 @@ begin
     if has.new_transactions > 0 then
         insert into foloosi.transactions (
             id, merchant, transaction_no, payment_reference, order_ref, state, transaction_status, amount, currency,
-            transaction_message, optional1, optional2, optional3, customer_email, customer_mobile, card_last_four, order_withheld)
+            transaction_message, optional1, optional2, optional3, customer_email, customer_mobile, card_last_four, order_withheld, money_left)
         select transaction_id, merchant, transaction_no, payment_reference, transaction_order, transaction_state, status,
                case when status <> 'refund' then amount end, case when status <> 'refund' then currency end,
-               message, optional1, optional2, optional3, email, mobile, card, order_withheld
+               message, optional1, optional2, optional3, email, mobile, card, order_withheld,
+               foloosi.left_of(transaction_state, amount, null)
         from unnest(decided) where transaction_write = 'insert';
         get diagnostics written = row_count;
         if written <> has.new_transactions then
@@ -94,7 +95,7 @@ begin
                case when source like 'reconcile%' then 'provider' else 'delivery' end, refund = 'counted'
         from unnest(decided) where refund is not null order by i;
     end if;
-    -- of what was known before, a refund may be known
+    -- of what was known before, a refund may be known; of what is captured now, all may be left
     if has.refunds or has.transactions > 0 then
         grew := foloosi.count_refunds(array(select e.transaction_id from unnest(decided) e
                                             where e.refund is not null or e.transaction_write = 'update'));
@@ -211,7 +212,7 @@ begin
     end if;
 end $$;
 comment on function foloosi.write(foloosi.element[]) is
-'Write what decide() decided, and bring the orders in line with it. Parameters: decided. Returns it with the states that the orders have then. Calls: count_refunds, align_orders, reference_owner, clock. Tables: transactions, refunds, orders, other_transactions, events, deliveries (written), paybacks (read).';
+'Write what decide() decided, and bring the orders in line with it. Parameters: decided. Returns it with the states that the orders have then. Calls: left_of, count_refunds, align_orders, reference_owner, clock. Tables: transactions, refunds, orders, other_transactions, events, deliveries (written), paybacks (read).';
 
 create or replace function foloosi.write_rejected(inout batch foloosi.element[])
 language plpgsql

@@ -2,8 +2,8 @@
 -- 0011: where the money is. Refunds are rows, orders can be refunded, and time cancels.
 --
 -- Deliveries wait until all is done: what one wrote between the statements below and the new functions
--- would follow the old rules. That takes long where there are many payments: transactions is rewritten with its
--- indexes (money_left is generated), its reference index is built, and orders is rewritten.
+-- would follow the old rules. That takes long where there are many payments: transactions and orders are rewritten
+-- with their indexes.
 
 lock table foloosi.transactions, foloosi.orders, foloosi.deliveries, foloosi.paybacks in access exclusive mode;
 
@@ -114,8 +114,7 @@ alter table foloosi.transactions
     alter column created_at set default foloosi.clock(),
     add column captured_at timestamptz,
     add column refunded numeric,
-    add column money_left numeric generated always as
-        (case when state = 'captured' then greatest(amount::numeric - coalesce(refunded, 0), 0) end) stored,
+    add column money_left numeric,
     add column contradicted boolean not null default false,
     add column order_withheld boolean not null default false;
 comment on column foloosi.transactions.state is 'captured, failed, verifying, denied, unknown or test.';
@@ -125,8 +124,7 @@ comment on column foloosi.transactions.refunded is 'How much of its captured mon
 comment on column foloosi.transactions.money_left is 'How much of its captured money is here: amount less refunded; null: nothing was captured.';
 comment on column foloosi.transactions.contradicted is 'The provider contradicted itself (rows 6 and 7 of the order rules), or one delivery spoke of it and of another: its paybacks are for a person to check.';
 comment on column foloosi.transactions.order_withheld is 'Row 3, 4 or 19 left it without an order: only a person gives it one.';
-create index transactions_verifying_idx on foloosi.transactions (id) where state = 'verifying';
-create index transactions_denied_idx on foloosi.transactions (id) where state = 'denied';
+create index transactions_unconfirmed_idx on foloosi.transactions (id) where state in ('verifying', 'denied');
 
 -- 27 bits of a hash with a seed that no sender knows, then whether it is not captured, then 36 bits of id: of those that share a
 -- reference the captured one comes first, then the oldest, and one step into the index finds it.
@@ -235,153 +233,153 @@ comment on table foloosi.reconciled is 'What a reconciliation found, one row a t
 -- ---------------------------------------------------------------- one delivery under way
 
 create type foloosi.element as (
-    i                   int,      -- position in the batch, from 1
-    ordinal             int,      -- the caller's own number for it
-    merchant            text,
-    order_ref           text,     -- as the delivery names it
-    digest              bytea,    -- 16 bytes
-    fault               text,     -- not null: rejected by the handler
-    source              text,
-    status              text,
-    transaction_no      text,
-    payment_reference   text,
-    amount              numeric,
-    currency            text,
-    message             text,
-    optional1           text,
-    optional2           text,
-    optional3           text,
-    email               text,
-    mobile              text,
-    card                text,
-    order_key           text,     -- a refund's order key, which decides nothing
-    assigned            bigint,   -- this transaction was given its order, or captured, afterwards: rows 10-18, 24 to 26 only
-    keys                bigint[], -- locks that it needs; elements that share one are related
-    own_order_ref       text,     -- it names no order, but its known transaction has this one
+    i                  int,              -- position in the batch, from 1
+    ordinal            int,              -- the caller's own number for it
+    merchant           text collate "C",
+    order_ref          text collate "C", -- as the delivery names it
+    digest             bytea,            -- 16 bytes
+    fault              text collate "C", -- not null: rejected by the handler
+    source             text collate "C",
+    status             text collate "C",
+    transaction_no     text collate "C",
+    payment_reference  text collate "C",
+    amount             numeric,
+    currency           text collate "C",
+    message            text collate "C",
+    optional1          text collate "C",
+    optional2          text collate "C",
+    optional3          text collate "C",
+    email              text collate "C",
+    mobile             text collate "C",
+    card               text collate "C",
+    order_key          text collate "C", -- a refund's order key, which decides nothing
+    assigned           bigint,           -- this transaction was given its order, or captured, afterwards: rows 10-18, 24 to 26 only
+    keys               bigint[],         -- locks that it needs; elements that share one are related
+    own_order_ref      text collate "C", -- it names no order, but its known transaction has this one
     -- decided
-    rule                smallint,
-    outcome             text,
-    reason              text,
-    detail              text,
-    attention           boolean,
-    merchant_known      boolean,
-    delivery_id         bigint,
-    delivery_new        boolean,
-    transaction_id      bigint,
-    transaction_write   text,     -- insert, update, learn; null: nothing
-    transaction_state   text,
-    transaction_order   text,     -- the order that the transaction gets; null: none
-    order_withheld      boolean,
-    contradicted        boolean,  -- rows 6 and 7
-    refund              text,     -- it says a refund: counted or doubted; null: it does not
-    order_named         text,     -- the order that the answer speaks of
-    order_write         text,     -- insert, update; null: nothing
-    order_state_before  text,
-    order_state         text,
-    order_amount        numeric,
-    order_currency      text,
-    order_late          boolean,
-    order_cancel_at     timestamptz,
-    other               boolean,  -- its transaction is one more of its order, or a refund of what is unknown that names it
-    renewal             boolean,
-    align               boolean,  -- what is known of its order's money changes: align_orders()
-    payback             text,     -- the reason for a payback of the transaction, if it has one
-    event               text
+    rule               smallint,
+    outcome            text collate "C",
+    reason             text collate "C",
+    detail             text collate "C",
+    attention          boolean,
+    merchant_known     boolean,
+    delivery_id        bigint,
+    delivery_new       boolean,
+    transaction_id     bigint,
+    transaction_write  text collate "C", -- insert, update, learn; null: nothing
+    transaction_state  text collate "C",
+    transaction_order  text collate "C", -- the order that the transaction gets; null: none
+    order_withheld     boolean,
+    contradicted       boolean,          -- rows 6 and 7
+    refund             text collate "C", -- it says a refund: counted or doubted; null: it does not
+    order_named        text collate "C", -- the order that the answer speaks of
+    order_write        text collate "C", -- insert, update; null: nothing
+    order_state_before text collate "C",
+    order_state        text collate "C",
+    order_amount       numeric,
+    order_currency     text collate "C",
+    order_late         boolean,
+    order_cancel_at    timestamptz,
+    other              boolean,          -- its transaction is one more of its order, or a refund of what is unknown that names it
+    renewal            boolean,
+    align              boolean,          -- what is known of its order's money changes: align_orders()
+    payback            text collate "C", -- the reason for a payback of the transaction, if it has one
+    event              text collate "C"
 );
 comment on type foloosi.element is 'One delivery of a batch on its way through record_deliveries(): what arrived and what was decided.';
 
 create type foloosi.facts as (
     -- its bytes
     d_id         bigint,
-    d_outcome    text,
-    replayed     boolean, -- it comes again because a person wants a failed hook tried again
+    d_outcome    text collate "C",
+    replayed     boolean,          -- it comes again because a person wants a failed hook tried again
     -- its transaction
     t_id         bigint,
-    t_order_ref  text,
-    t_state      text,
-    t_status     text,
+    t_order_ref  text collate "C",
+    t_state      text collate "C",
+    t_status     text collate "C",
     t_amount     numeric,
-    t_currency   text,
+    t_currency   text collate "C",
     t_withheld   boolean,
-    t_whole      boolean, -- wholly refunded, if this success counts as captured
-    t_doubt      boolean, -- a refund was said that is not plainly the whole, of it, its order or its reference
-    t_said       numeric, -- refunded, as a person said; null: no person did
-    conflict     text,    -- its payment reference belongs to another transaction: reference_conflict, one_or_two; null: no
-    learns       boolean, -- it has a number or reference that the transaction lacks
+    t_whole      boolean,          -- wholly refunded, if this success counts as captured
+    t_doubt      boolean,          -- a refund was said that is not plainly the whole, of it, its order or its reference
+    t_said       numeric,          -- refunded, as a person said; null: no person did
+    conflict     text collate "C", -- its payment reference belongs to another transaction: reference_conflict, one_or_two; null: no
+    learns       boolean,          -- it has a number or reference that the transaction lacks
     -- its order
-    order_known  text,    -- the order that it concerns, if the tables know better than it says
-    o_others     boolean, -- it is not there, but a refund or a transaction names it
-    o_state      text,
+    order_known  text collate "C", -- the order that it concerns, if the tables know better than it says
+    o_others     boolean,          -- it is not there, but a refund or a transaction names it
+    o_state      text collate "C",
     o_amount     numeric,
-    o_currency   text,
+    o_currency   text collate "C",
     o_registered boolean,
     o_closed     boolean,
     o_cancel_at  timestamptz,
-    o_renewed_at timestamptz -- when it was last paid
+    o_renewed_at timestamptz       -- when it was last paid
 );
 comment on type foloosi.facts is 'What the tables know of one delivery before decide() applies the rules; all null: nothing.';
 
 -- An order that is to be brought in line with its money.
 create type foloosi.alignment as (
-    merchant       text,
-    order_ref      text,
-    transaction_id bigint,  -- of what the fact speaks; it pays now, if it can
-    payback        text,    -- the reason if that transaction needs a payback
-    note           text     -- of the person, or the provider's word
+    merchant       text collate "C",
+    order_ref      text collate "C",
+    transaction_id bigint,           -- of what the fact speaks; it pays now, if it can
+    payback        text collate "C", -- the reason if that transaction needs a payback
+    note           text collate "C"  -- of the person, or the provider's word
 );
 comment on type foloosi.alignment is 'An order that align_orders() is to bring in line with its money.';
 
 -- What is known of one captured transaction of an order.
 create type foloosi.money as (
-    merchant       text,
-    order_ref      text,
+    merchant       text collate "C",
+    order_ref      text collate "C",
     transaction_id bigint,
     amount         numeric,
-    currency       text,
+    currency       text collate "C",
     refunded       numeric,
     money_left     numeric,
-    may_pay        boolean, -- it has money left; zero counts until it is refunded
-    doubtful       boolean, -- something said of it is not certain
-    refund_doubt   boolean, -- that is a refund
-    renewal        boolean  -- it pays a further period
+    may_pay        boolean,          -- it has money left; zero counts until it is refunded
+    doubtful       boolean,          -- something said of it is not certain
+    refund_doubt   boolean,          -- that is a refund
+    renewal        boolean           -- it pays a further period
 );
 comment on type foloosi.money is 'One captured transaction of an order: money_of().';
 
 -- The effects of the order rules: each an array whose subscript is the rule's number.
 create type foloosi.effects as (
-    outcome     text[],
-    reason      text[],
-    transaction text[],
-    orders      text[],
-    payback     text[],
-    event       text[],
+    outcome     text[] collate "C",
+    reason      text[] collate "C",
+    transaction text[] collate "C",
+    orders      text[] collate "C",
+    payback     text[] collate "C",
+    event       text[] collate "C",
     attention   boolean[]
 );
 comment on type foloosi.effects is 'The effects of the order rules, by number: effects().';
 
 -- What an order is to become.
 create type foloosi.plan as (
-    merchant       text,
-    order_ref      text,
-    acting         bigint, -- the transaction of which the fact speaks
-    payback        text,   -- the reason if that needs a payback
-    note           text,
-    state_before   text,
-    state          text,
+    merchant       text collate "C",
+    order_ref      text collate "C",
+    acting         bigint,           -- the transaction of which the fact speaks
+    payback        text collate "C", -- the reason if that needs a payback
+    note           text collate "C",
+    state_before   text collate "C",
+    state          text collate "C",
     payer          bigint,
     amount         numeric,
-    currency       text,
-    reason         text,
-    event          text,
-    event_reason   text,
+    currency       text collate "C",
+    reason         text collate "C",
+    event          text collate "C",
+    event_reason   text collate "C",
     refunded       numeric,
     money_left     numeric,
-    closed         boolean, -- cancelled by a person
+    closed         boolean,          -- cancelled by a person
     recurring      boolean,
-    second_payment text,
-    doubtful       boolean, -- one of its captured transactions is
+    second_payment text collate "C",
+    doubtful       boolean,          -- one of its captured transactions is
     money          foloosi.money[],
-    closed_at      timestamptz -- when a person cancelled it
+    closed_at      timestamptz       -- when a person cancelled it
 );
 comment on type foloosi.plan is 'What align_orders() is about to make of an order.';
 
@@ -587,6 +585,9 @@ begin
           from foloosi.refunds f join foloosi.transactions y on y.id = f.transaction_id
           where y.state = 'captured' group by y.id having bool_or(f.believed)) c
     where x.id = c.id;
+    -- The table is rewritten in its order, not updated, as orders below.
+    alter table foloosi.transactions
+        alter column money_left type numeric using case when state = 'captured' then greatest(amount::numeric - coalesce(refunded, 0), 0) end;
     insert into foloosi.decisions (merchant, action, subject_id, decided_by, note)
     select x.merchant, 'migrate', x.id, session_user, format('refunded, as the first version knew it: %s of %s %s', x.refunded, x.amount, x.currency)
     from foloosi.transactions x where x.refunded is not null and x.order_ref is null order by x.id;
@@ -697,3 +698,8 @@ begin
     end loop;
 end $$;
 drop function foloosi.sum_of_order(bigint, text, text, text, boolean);
+
+-- What was rewritten has its last pages summarized (0009).
+select brin_desummarize_range(indexrelid, greatest(0, pg_relation_size(indrelid) / current_setting('block_size')::int - 1))
+from pg_index join pg_class c on c.oid = indexrelid
+where c.relnamespace = 'foloosi'::regnamespace and c.relkind = 'i' and c.relam = (select oid from pg_am where amname = 'brin');

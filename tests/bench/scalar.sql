@@ -74,14 +74,15 @@ begin
     v_delivery := nextval('foloosi.id_seq');
     if v_rule <> 5 and v_transaction.id is null then
         insert into foloosi.transactions (merchant, transaction_no, payment_reference, order_ref, state, transaction_status,
-            amount, currency, transaction_message, optional1, optional2, optional3, customer_email, customer_mobile, card_last_four)
+            amount, currency, transaction_message, optional1, optional2, optional3, customer_email, customer_mobile, card_last_four, money_left)
         values (p_merchant, p_no, p_reference, p_order_ref, case p_status when 'success' then 'captured' else 'failed' end, p_status,
-            p_amount, p_currency, p_message, p_optional1, p_optional2, p_optional3, p_email, p_mobile, p_card)
+            p_amount, p_currency, p_message, p_optional1, p_optional2, p_optional3, p_email, p_mobile, p_card,
+            case p_status when 'success' then p_amount end)
         returning id into v_transaction.id;
     elsif v_rule <> 5 then
         update foloosi.transactions t
         set state = case p_status when 'success' then 'captured' else 'failed' end, transaction_status = p_status, amount = p_amount,
-            currency = p_currency, transaction_message = p_message, updated_at = now()
+            currency = p_currency, transaction_message = p_message, money_left = case p_status when 'success' then p_amount end, updated_at = now()
         where t.id = v_transaction.id;
     end if;
     if v_rule in (10, 12) and v_order.id is null then

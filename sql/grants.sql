@@ -52,6 +52,8 @@ begin
             ('foloosi_operator', 'clock'), -- for the view attention, as the next one
             ('foloosi_operator', 'money_text'),
             ('foloosi_worker', 'cancel_due'),
+            ('foloosi_operator', 'held_until'),
+            ('foloosi_worker', 'held_until'),
             ('foloosi_operator', 'dismiss_attention'),
             ('foloosi_operator', 'event_payload'),
             ('foloosi_operator', 'transactions_of'),

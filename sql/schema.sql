@@ -429,7 +429,7 @@ create table foloosi.merchants (
     recurring text[] default '{FLSSUB_}'::text[] not null,
     -- Two payments of a subscription within this time are a repeat, not a renewal.
     renewal_gap interval default '1 day'::interval not null,
-    -- In which days and times are shown (IANA name).
+    -- In which days and times are to be shown to people (IANA name). For later: nothing reads it yet.
     time_zone text default 'UTC'::text not null,
     constraint merchants_pkey PRIMARY KEY (merchant),
     constraint merchants_cancel_after_ck CHECK ((cancel_after >= '00:00:00'::interval)),
@@ -775,11 +775,7 @@ create table foloosi.transactions (
     -- is known, or nothing was captured.
     refunded numeric,
     -- How much of its captured money is here: amount less refunded; null: nothing was captured.
-    money_left numeric generated always as (
-CASE
-    WHEN ((state)::text = 'captured'::text) THEN GREATEST(((amount)::numeric - COALESCE(refunded, (0)::numeric)), (0)::numeric)
-    ELSE NULL::numeric
-END) stored,
+    money_left numeric,
     -- The provider contradicted itself (rows 6 and 7 of the order rules), or one delivery spoke of it and of
     -- another: its paybacks are for a person to check.
     contradicted boolean default false not null,
@@ -788,10 +784,9 @@ END) stored,
     constraint transactions_pkey PRIMARY KEY (id),
     constraint transactions_transaction_status_ck CHECK ((transaction_status = ANY (ARRAY['success'::text, 'failed'::text, 'refund'::text])))
 );
-CREATE INDEX transactions_denied_idx ON foloosi.transactions USING btree (id) WHERE ((state)::text = 'denied'::text);
 CREATE UNIQUE INDEX transactions_no_key ON foloosi.transactions USING btree (transaction_no, merchant) WHERE (transaction_no IS NOT NULL);
 CREATE INDEX transactions_reference_idx ON foloosi.transactions USING btree (foloosi.reference_key((payment_reference)::text, (merchant)::text, ((state)::text = 'captured'::text), id)) WHERE (payment_reference IS NOT NULL);
-CREATE INDEX transactions_verifying_idx ON foloosi.transactions USING btree (id) WHERE ((state)::text = 'verifying'::text);
+CREATE INDEX transactions_unconfirmed_idx ON foloosi.transactions USING btree (id) WHERE ((state)::text = ANY (ARRAY['verifying'::text, 'denied'::text]));
 CREATE TRIGGER transactions_keep_identity BEFORE UPDATE OF id, merchant ON foloosi.transactions FOR EACH STATEMENT EXECUTE FUNCTION foloosi.keep_identity();
 
 -- Transactions that the provider was, or is being, asked about (verify = callback).

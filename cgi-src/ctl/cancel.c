@@ -16,21 +16,29 @@ run_cancel(const struct ctl_call *call)
 {
 	struct config *config = NULL;
 	struct pg *pg = NULL;
-	int cancelled, sum = 0, code = CTL_FAILED;
+	struct cancel_result result;
+	bool held;
+	int sum = 0, code = CTL_FAILED;
 
 	if (call->argc > 0)
 		return ctl_usage(call->self);
 	if ((config = ctl_config(call)) == NULL || (pg = ctl_connect(call)) == NULL)
 		goto out;
 	do {
-		if (cancel_due(pg, config, MOST, &cancelled) != PG_OK) {
+		if (cancel_due(pg, config, MOST, &result) != PG_OK) {
 			warnx("%s", pg_error(pg));
 			goto out;
 		}
-		sum += cancelled;
-	} while (cancelled == MOST);
+		sum += result.cancelled;
+	} while (result.cancelled == MOST);
+	held = result.held_until[0] != '\0';
 	if (ctl_value(call, "json") != NULL)
-		printf("{\"cancelled\": %d}\n", sum);
+		printf("{\"cancelled\": %d, \"held_until\": %s%s%s}\n", sum, held ? "\"" : "",
+		    held ? result.held_until : "null", held ? "\"" : "");
+	else if (held)
+		printf(
+		    "%d orders cancelled; none is before %s, because payments may wait elsewhere\n",
+		    sum, result.held_until);
 	else
 		printf("%d order%s cancelled\n", sum, sum == 1 ? "" : "s");
 	code = CTL_OK;

@@ -394,35 +394,41 @@ count_aside(const struct spool *s)
 	return found;
 }
 
-/* Has a directory an entry whose name is a delivery's, or any with all set? */
-static bool
+/* Has a directory an entry whose name is a delivery's, or any with all set? 1, 0, or -1 (errno). */
+static int
 has_entry(int parent, const char *path, bool all)
 {
 	int fd = openat(parent, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
 	const struct dirent *e;
-	bool found = false;
+	int found = 0;
 	int64_t arrived;
 	size_t bytes;
 
-	while (d != NULL && !found && (e = readdir(d)) != NULL)
+	if (d == NULL) {
+		int because = errno;
+
+		if (fd >= 0)
+			close(fd);
+		errno = because;
+		return because == ENOENT ? 0 : -1;
+	}
+	while (!found && (e = readdir(d)) != NULL)
 		found = all ? *e->d_name != '.' : parse_name(e->d_name, &arrived, &bytes);
-	if (d != NULL)
-		closedir(d);
-	else if (fd >= 0)
-		close(fd);
+	closedir(d);
 	return found;
 }
 
-bool
+int
 spool_has_files(const char *directory)
 {
 	int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	bool found;
+	int found;
 
 	if (fd < 0)
-		return false;
-	found = has_entry(fd, ".", false) || has_entry(fd, ASIDE, true);
+		return errno == ENOENT ? 0 : -1;
+	if ((found = has_entry(fd, ".", false)) == 0)
+		found = has_entry(fd, ASIDE, true);
 	close(fd);
 	return found;
 }

@@ -58,10 +58,10 @@ struct spool_usage {
 };
 
 /*
- * Does a directory hold deliveries that are not recorded, or that were set aside? False also if it cannot be
- * read: another program's user may be all that can, see spool_open().
+ * Does a directory hold deliveries that are not recorded, or that were set aside? 1: it does; 0: it does not,
+ * or is not there; -1: it cannot be read (errno).
  */
-bool spool_has_files(const char *directory);
+int spool_has_files(const char *directory);
 
 /* Seconds since an arrival; 0 for that of none. */
 int64_t spool_age_s(int64_t arrived);

@@ -42,16 +42,18 @@ cancel_free(struct cancel *c)
 void
 cancel_work(struct cancel *c)
 {
-	int cancelled;
+	struct cancel_result result;
 	enum pg_status status;
 
 	if (clock_ms() < c->look_at || !pg_ready(c->pg))
 		return;
-	status = cancel_due(c->pg, c->config, MOST, &cancelled);
-	if (cancelled > 0)
-		log_event(
-		    LOG_INFO, "cancelled", "orders", log_number(cancelled), (const char *)NULL);
-	c->look_at = clock_ms() + (cancelled == MOST ? 0 : pg_refused(status) ? AGAIN_MS : LOOK_MS);
+	status = cancel_due(c->pg, c->config, MOST, &result);
+	if (result.cancelled > 0)
+		log_event(LOG_INFO, "cancelled", "orders", log_number(result.cancelled),
+		    (const char *)NULL);
+	c->look_at = clock_ms() + (result.cancelled == MOST ? 0
+				      : pg_refused(status)  ? AGAIN_MS
+							    : LOOK_MS);
 }
 
 int64_t

@@ -75,7 +75,7 @@ struct run {
 	int64_t
 	    trouble_at; /* clock_ms() since when provider or database has not answered; 0: they do */
 	char *stopped;  /* why it does not go on; NULL: it does */
-	bool told;      /* by stop_fd */
+	bool stopping;  /* by stop_fd */
 	int64_t rows, fed; /* for the progress line */
 	bool progress;     /* is printed */
 };
@@ -119,7 +119,7 @@ run_stop(struct run *r, const char *format, ...)
 
 /* Has a signal come, or an event? */
 static bool
-is_told_to_stop(int stop_fd)
+stop_requested(int stop_fd)
 {
 	struct signalfd_siginfo info;
 	ssize_t n = read(stop_fd, &info, sizeof info);
@@ -132,8 +132,8 @@ static void
 run_wait(struct run *r, int64_t ms)
 {
 	http_client_wait(r->client, r->stop_fd, (int)(ms < 0 ? 0 : ms > 1000 ? 1000 : ms));
-	if (is_told_to_stop(r->stop_fd)) {
-		r->told = true;
+	if (stop_requested(r->stop_fd)) {
+		r->stopping = true;
 		run_stop(r, "it was told to stop");
 	}
 }
@@ -437,15 +437,15 @@ compare_rows(struct run *r, const struct provider_row *rows, size_t count, struc
 	    pg_array_text(&amounts), pg_array_text(&currencies)};
 	if (query_until_answered(r, compare_sql, 5, values, &compared))
 		for (size_t i = 0; i < compared.count; i++) {
-			const char *verdict = pg_value(&compared, i, 1);
+			const char *difference = pg_value(&compared, i, 1);
 			size_t at = strtoul(pg_value(&compared, i, 0), NULL, 10) - 1;
 
-			fresh += strcmp(verdict, "seen") != 0;
+			fresh += strcmp(difference, "seen") != 0;
 			if (at >= n ||
-			    (strcmp(verdict, "ask") != 0 && strcmp(verdict, "record") != 0))
+			    (strcmp(difference, "ask") != 0 && strcmp(difference, "record") != 0))
 				continue;
-			findings[*found] =
-			    (struct finding){.row = sent[at], .asked = strcmp(verdict, "ask") == 0};
+			findings[*found] = (struct finding){
+			    .row = sent[at], .asked = strcmp(difference, "ask") == 0};
 			snprintf(
 			    findings[*found].key, sizeof findings->key, "%s", sent[at]->number);
 			++*found;
@@ -623,7 +623,7 @@ run_log(const struct run *r, const struct pg_rows *rows)
 		n[i] = pg_value(rows, 0, i);
 	if (rows != NULL && (strcmp(n[1], "0") != 0 || strcmp(n[2], "0") != 0))
 		level = LOG_INFO;
-	if ((rows != NULL && strcmp(n[4], "0") != 0) || (r->stopped != NULL && !r->told))
+	if ((rows != NULL && strcmp(n[4], "0") != 0) || (r->stopped != NULL && !r->stopping))
 		level = LOG_WARNING;
 	log_event(level, "reconciled", "merchant", r->merchant->name, "run", r->id, words[0], n[0],
 	    words[1], n[1], words[2], n[2], words[3], n[3], words[4], n[4], "stopped", r->stopped,
@@ -755,7 +755,7 @@ reconcile(const struct config *config, const struct reconcile_options *o, int si
 		status = run_merchant(&run);
 		if (status > worst)
 			worst = status;
-		if (run.told)
+		if (run.stopping)
 			break;
 	}
 	pg_free(pg);
@@ -779,12 +779,12 @@ void
 reconcile_often(const struct config *config, int stop_fd)
 {
 	struct pg *pg = pg_new(PG_WORKER, config->worker.database);
-	bool told = false;
+	bool stopping = false;
 
-	while (!told) {
+	while (!stopping) {
 		int64_t next = clock_ms() + config->worker.reconcile_every_ms;
 
-		for (size_t i = 0; i < config->merchant_count && !told; i++) {
+		for (size_t i = 0; i < config->merchant_count && !stopping; i++) {
 			struct run run = {.config = config,
 			    .merchant = &config->merchants[i],
 			    .pg = pg,
@@ -794,14 +794,14 @@ reconcile_often(const struct config *config, int stop_fd)
 			if (run.merchant->provider.url == NULL)
 				continue;
 			run_merchant(&run);
-			told = run.told;
+			stopping = run.stopping;
 		}
-		while (!told && clock_ms() < next) {
+		while (!stopping && clock_ms() < next) {
 			int64_t ms = next - clock_ms();
 
 			poll(&(struct pollfd){.fd = stop_fd, .events = POLLIN}, 1,
 			    (int)(ms < 0 ? 0 : ms));
-			told = is_told_to_stop(stop_fd);
+			stopping = stop_requested(stop_fd);
 		}
 	}
 	pg_free(pg);

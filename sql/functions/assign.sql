@@ -73,7 +73,7 @@ begin
             case t.state when 'test' then 'a test' else 'known by refunds only' end using errcode = 'object_not_in_prerequisite_state';
     end if;
     if t.order_ref is not null then
-        raise exception 'transaction % belongs to order "%" already', p_id, t.order_ref using errcode = 'object_not_in_prerequisite_state';
+        raise exception 'transaction % belongs to order "%" already%', p_id, t.order_ref, foloosi.last_act('assign', p_id, t.merchant, t.order_ref) using errcode = 'object_not_in_prerequisite_state';
     end if;
     select x.state into before from foloosi.orders x where x.order_ref = p_order_ref and x.merchant = t.merchant;
     if not found and not assign_transaction.create_order then
@@ -93,7 +93,7 @@ begin
     return foloosi.write_decision('assign', p_id, t.merchant, p_order_ref, before, p_note);
 end $$;
 comment on function foloosi.assign_transaction(bigint, text, boolean, text) is
-'Give a transaction without an order its order, and apply rows 10 to 18 and 24 to 26 of the order rules. Parameters: transaction''s id, order_ref; create_order: the order may be new; note. Returns the order''s row (null: it was wholly refunded, so that none was created). Errors: no such transaction; it has an order already, or pays none; no such order. Calls: clean_key, lock_transaction, apply_transaction, write_decision. Tables: transactions, paybacks, deliveries (written).';
+'Give a transaction without an order its order, and apply rows 10 to 18 and 24 to 26 of the order rules. Parameters: transaction''s id, order_ref; create_order: the order may be new; note. Returns the order''s row (null: it was wholly refunded, so that none was created). Errors: no such transaction; it has an order already (with who gave it and when), or pays none; no such order. Calls: clean_key, lock_transaction, last_act, apply_transaction, write_decision. Tables: transactions, paybacks, deliveries (written).';
 
 create or replace function foloosi.unassign_transaction(id bigint, note text) returns foloosi.orders
 language plpgsql security definer

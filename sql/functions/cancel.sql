@@ -37,6 +37,12 @@ $$;
 comment on function foloosi.may_cancel(foloosi.orders, timestamptz, boolean) is
 'May time cancel this order? Parameters: its row; the time; asked: the provider''s list is to be read first. Calls: transactions_of, was_reconciled. Tables: merchants, deliveries, verifications (read).';
 
+create or replace function foloosi.held_until() returns timestamptz
+language sql volatile security definer -- volatile, to see what cancel_due() did in the same statement
+set search_path = pg_catalog, foloosi, pg_temp
+as $$ select c.held_until from foloosi.cancellation c where c.held_until > foloosi.clock() $$;
+comment on function foloosi.held_until() is 'Until when cancel_due() cancels nothing; null: it does. Calls: clock. Tables: cancellation (read).';
+
 create or replace function foloosi.cancel_due(n int default 100, spool_waits boolean default false, reconciled text[] default '{}')
 returns int
 language plpgsql security definer

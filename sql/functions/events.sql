@@ -377,7 +377,7 @@ comment on function foloosi.push_back(int, bigint[]) is
 -- ---------------------------------------------------------------- what foloosi-worker reports
 
 create or replace function foloosi.settle_events(
-    consumer text, ids bigint[], attempts int[], verdicts text[], dead boolean[], delays int[], statuses int[], reasons text[])
+    consumer text, ids bigint[], attempts int[], outcomes text[], dead boolean[], delays int[], statuses int[], reasons text[])
 returns int
 language plpgsql security definer
 set search_path = pg_catalog, foloosi, pg_temp
@@ -392,32 +392,32 @@ declare
     settled int;
     failure record;
 begin
-    if (n = all (array[cardinality(settle_events.attempts), cardinality(verdicts), cardinality(settle_events.dead), cardinality(delays),
+    if (n = all (array[cardinality(settle_events.attempts), cardinality(outcomes), cardinality(settle_events.dead), cardinality(delays),
                        cardinality(statuses), cardinality(reasons)])) is not true
-       or exists (select from unnest(verdicts) v where v not in ('done', 'refused', 'failed', 'gone')) then
-        raise exception 'settle_events: the arrays are not of one length, or a verdict is unknown' using errcode = 'invalid_parameter_value';
+       or exists (select from unnest(outcomes) v where v not in ('done', 'refused', 'failed', 'gone')) then
+        raise exception 'settle_events: the arrays are not of one length, or an outcome is unknown' using errcode = 'invalid_parameter_value';
     end if;
     settled := foloosi.finish_events(settle_events.consumer,
-        array(select v.id from unnest(ids, verdicts) as v (id, verdict) where v.verdict = 'done'));
-    if 'done' <> all (verdicts) or settled < n then
+        array(select v.id from unnest(ids, outcomes) as v (id, outcome) where v.outcome = 'done'));
+    if 'done' <> all (outcomes) or settled < n then
         -- one that was handed out again meanwhile (another attempt) is not ours any more
         update foloosi.dispatches d
         set state = case when v.dead then 'dead' else 'waiting' end,
-            attempts = d.attempts - case v.verdict when 'gone' then 1 else 0 end, -- that says nothing of the event
+            attempts = d.attempts - case v.outcome when 'gone' then 1 else 0 end, -- that says nothing of the event
             due_at = clock_timestamp() + v.delay * interval '1 millisecond', status = v.status, reason = v.reason
-        from unnest(ids, settle_events.attempts, verdicts, settle_events.dead, delays, statuses, reasons) as v (id, attempt, verdict, dead, delay, status, reason)
-        where d.consumer_id = c.id and d.event_id = v.id and d.attempts = v.attempt and d.state = 'claimed' and v.verdict <> 'done';
-        perform foloosi.push_back(c.id, array(select v.id from unnest(ids, verdicts) as v (id, verdict) where v.verdict in ('refused', 'failed')));
+        from unnest(ids, settle_events.attempts, outcomes, settle_events.dead, delays, statuses, reasons) as v (id, attempt, outcome, dead, delay, status, reason)
+        where d.consumer_id = c.id and d.event_id = v.id and d.attempts = v.attempt and d.state = 'claimed' and v.outcome <> 'done';
+        perform foloosi.push_back(c.id, array(select v.id from unnest(ids, outcomes) as v (id, outcome) where v.outcome in ('refused', 'failed')));
     end if;
 
     -- The circuit. Once it is open, only the one that went to try says something new.
     select min(v.reason) as reason, bool_or(v.id = c.probe_id) as of_probe into failure
-    from unnest(ids, verdicts, reasons) as v (id, verdict, reason) where v.verdict = 'failed';
-    if 'gone' = any (verdicts) then
+    from unnest(ids, outcomes, reasons) as v (id, outcome, reason) where v.outcome = 'failed';
+    if 'gone' = any (outcomes) then
         update foloosi.consumers x
         set disabled_at = now(), reason = '410: it is gone', paused_until = null, probe_id = null, failures = 0, failing_since = null
         where x.id = c.id and x.disabled_at is null;
-    elsif 'done' = any (verdicts) or 'refused' = any (verdicts) then
+    elsif 'done' = any (outcomes) or 'refused' = any (outcomes) then
         update foloosi.consumers x set failures = 0, failing_since = null, paused_until = null, probe_id = null, reason = null
         where x.id = c.id and x.failures > 0 and x.disabled_at is null;
     elsif failure.of_probe or failure.reason is not null and c.paused_until is null then
@@ -431,4 +431,4 @@ begin
     return settled;
 end $$;
 comment on function foloosi.settle_events(text, bigint[], int[], text[], boolean[], int[], int[], text[]) is
-'What became of events that foloosi-worker posted. Parameters: the consumer''s name; parallel arrays: ids; attempts as next_events() numbered them; verdicts: done, refused (the endpoint works and does not take it), failed (the endpoint is out of order), gone (410: disables the consumer); dead: no further attempt; delays in milliseconds before the next one; HTTP statuses, null: no answer; reasons. Returns how many are done. Failures in a row open the circuit, the first answer closes it. Error: no such consumer. Calls: known_consumer, finish_events, push_back. Tables: dispatches, consumers (written).';
+'What became of events that foloosi-worker posted. Parameters: the consumer''s name; parallel arrays: ids; attempts as next_events() numbered them; outcomes: done, refused (the endpoint works and does not take it), failed (the endpoint is out of order), gone (410: disables the consumer); dead: no further attempt; delays in milliseconds before the next one; HTTP statuses, null: no answer; reasons. Returns how many are done. Failures in a row open the circuit, the first answer closes it. Error: no such consumer. Calls: known_consumer, finish_events, push_back. Tables: dispatches, consumers (written).';

@@ -51,6 +51,19 @@ $$;
 comment on function foloosi.transactions_of(text, text) is
 'All transactions of an order, quickly however many there are in all: transactions has no index by order_ref. Parameters: merchant, order_ref. Returns rows of transactions, in no order. Tables: orders, other_transactions, transactions (read).';
 
+create or replace function foloosi.last_act(p_action text, p_subject bigint, p_merchant text, p_order_ref text) returns text
+language sql stable
+set search_path = pg_catalog, foloosi, pg_temp
+as $$
+    select coalesce((
+        select format(': %s by %s at %s', d.action, d.decided_by, to_char(d.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))
+        from foloosi.decisions d
+        where d.order_ref = p_order_ref and d.merchant = p_merchant and d.action = p_action and d.subject_id = p_subject
+        order by d.id desc limit 1), '')
+$$;
+comment on function foloosi.last_act(text, bigint, text, text) is
+'Who did it, for a message that refuses to do it again. Parameters: action and subject as in decisions; merchant, order. Returns ": assign by shop at 2026-11-24T09:00:00Z", or an empty text if nobody did. Tables: decisions (read).';
+
 create or replace function foloosi.write_decision(
     p_action text, p_subject bigint, p_merchant text, p_order_ref text, p_before text, p_note text) returns foloosi.orders
 language plpgsql

@@ -136,7 +136,7 @@ declare
     was text;
 begin
     if p.state <> 'settled' then
-        raise exception 'payback % is open', p_id using errcode = 'object_not_in_prerequisite_state';
+        raise exception 'payback % is open%', p_id, foloosi.last_act('reopen', p_id, p.merchant, p.order_ref) using errcode = 'object_not_in_prerequisite_state';
     end if;
     if p.settled_by is null then
         raise exception 'payback % was closed by what the provider said, not by a person', p_id using errcode = 'object_not_in_prerequisite_state';
@@ -165,7 +165,7 @@ begin
     return p;
 end $$;
 comment on function foloosi.reopen_payback(bigint, text) is
-'Undo a person''s settle_payback() or withdraw_payback(): it is open again, as check, and what was said to have gone back is here again. Parameters: payback''s id, note. Returns its row. Errors: no such payback; it is open, or another of its transaction; no person closed it; nothing is left of its transaction. Calls: lock_payback, count_refunds, align_transaction, emit, write_decision. Tables: paybacks, refunds (written).';
+'Undo a person''s settle_payback() or withdraw_payback(): it is open again, as check, and what was said to have gone back is here again. Parameters: payback''s id, note. Returns its row. Errors: no such payback; it is open, or another of its transaction; no person closed it; nothing is left of its transaction. Calls: lock_payback, last_act, count_refunds, align_transaction, emit, write_decision. Tables: paybacks, refunds (written).';
 
 create or replace function foloosi.record_refund(transaction_id bigint, amount numeric, note text) returns foloosi.transactions
 language plpgsql security definer

@@ -19,7 +19,8 @@ drop function if exists foloosi.register_order(text, text, numeric, text), foloo
     foloosi.rows_of_delivery(text, bytea, text, bigint, bigint, bigint),
     foloosi.set_merchant(text, text, text, text, text, interval), foloosi.verify_transaction(bigint, text, numeric, text, text),
     foloosi.next_mails(text, int, interval), foloosi.begin_reconciliation(text, date, date),
-    foloosi.record_reconciled(bigint, text[], text[], numeric[], text[], text[], text[]);
+    foloosi.record_reconciled(bigint, text[], text[], numeric[], text[], text[], text[]),
+    foloosi.settle_events(text, bigint[], int[], text[], boolean[], int[], int[], text[]); -- a parameter has another name
 
 -- ---------------------------------------------------------------- domains
 
@@ -57,7 +58,7 @@ comment on column foloosi.merchants.cancel_after is 'How long a failed payment l
 comment on column foloosi.merchants.expire_after is 'How long a registered order may stay unpaid before it is cancelled; null: for ever.';
 comment on column foloosi.merchants.recurring is 'Prefixes of order keys that name a subscription: each of its payments pays a period of its own.';
 comment on column foloosi.merchants.renewal_gap is 'Two payments of a subscription within this time are a repeat, not a renewal.';
-comment on column foloosi.merchants.time_zone is 'In which days and times are shown (IANA name).';
+comment on column foloosi.merchants.time_zone is 'In which days and times are to be shown to people (IANA name). For later: nothing reads it yet.';
 
 -- ---------------------------------------------------------------- orders
 

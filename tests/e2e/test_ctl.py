@@ -335,7 +335,7 @@ def test_paybacks_are_settled_withdrawn_and_reopened(shop):
     assert (done["state"], done["reason"], done["settled_by"], done["note"]) == ("settled", "withdrawn", "foloosi_operator", "a gift")
     assert re.search("was withdrawn by foloosi_operator at", shop.ctl("paybacks", "settle", p["id"], code=1))
     assert shop.json("paybacks", "reopen", p["id"], "--note", "no gift")["state"] == "check"
-    assert "is open" in shop.ctl("paybacks", "reopen", p["id"], code=1)
+    assert "is open: reopen by foloosi_operator at 2" in shop.ctl("paybacks", "reopen", p["id"], code=1)
     assert shop.json("paybacks", "settle", p["id"])["state"] == "settled"
     assert [t["money_left"] for t in shop.json("order", "BACK")["transactions"]] == ["100", "0"]
     assert shop.json("paybacks", "reopen", p["id"])["amount"] == "100"
@@ -354,6 +354,7 @@ def test_assign_and_unassign(shop):
     done = shop.json("assign", new, "FRESH", "--new", "--note", "by phone")
     assert (done["order_ref"], done["state"], done["money_left"], done["transaction_id"]) == ("FRESH", "paid", "7", new)
     assert shop.json("assign", taken, "FRESH")["state"] == "paid"
+    assert 'belongs to order "FRESH" already: assign by foloosi_operator at 2' in shop.ctl("assign", taken, "OTHER", code=1)
     assert "has moved on" in shop.ctl("unassign", new, code=1)
     assert shop.json("unassign", taken, "--note", "not this one")["state"] == "paid"
     assert "was not assigned" in shop.ctl("unassign", taken, code=1)

@@ -382,7 +382,7 @@ def test_many_at_once(db):
         deliveries = pool[:]
         luck.shuffle(deliveries)
         waiting = [(merchant, d) for d in deliveries]
-        verdicts = Counter()
+        of_these = Counter()
         try:
             with db.connect("foloosi_handler") as connection:
                 start.wait()
@@ -390,12 +390,12 @@ def test_many_at_once(db):
                     size = luck.randrange(1, 65)
                     batch, waiting = waiting[:size], waiting[size:]
                     answers = record(connection, batch)
-                    verdicts.update(outcome for outcome, *_ in answers)
+                    of_these.update(outcome for outcome, *_ in answers)
                     busy = [pair for pair, (outcome, *_) in zip(batch, answers) if outcome == "busy"]
                     if busy:
                         waiting += busy
                         time.sleep(luck.random() * 0.01)
-            told.update(verdicts)
+            told.update(of_these)
         except Exception as e:  # noqa: BLE001 - the main thread reports it
             wrong.append(e)
 

@@ -139,7 +139,7 @@ select is(array(select a.attrelid::regclass || '.' || attname || ' ' || x.privil
                 where x.grantee = 'foloosi_operator'::regrole order by 1), array['foloosi.orders.id UPDATE', 'foloosi.transactions.id UPDATE'],
     'operator: two column privileges, that a trigger makes empty');
 select is(array(select name from routines where has_function_privilege('foloosi_operator', oid, 'execute') order by name),
-    array['add_consumer', 'assign_transaction', 'cancel_due', 'clean_key', 'clock', 'disable_consumer', 'discard_events', 'dismiss_attention', 'drop_consumer', 'enable_consumer', 'erase_customer', 'event_payload', 'explain_delivery', 'money_text', 'monitor', 'record_delivery', 'record_refund', 'register_order', 'remind_paybacks', 'reopen_payback', 'replay_delivery', 'replay_transfer', 'resolve_order', 'retry_events', 'schema_version', 'set_merchant', 'set_retention', 'settle_payback', 'transactions_of', 'trim_white', 'unassign_transaction', 'withdraw_payback'],
+    array['add_consumer', 'assign_transaction', 'cancel_due', 'clean_key', 'clock', 'disable_consumer', 'discard_events', 'dismiss_attention', 'drop_consumer', 'enable_consumer', 'erase_customer', 'event_payload', 'explain_delivery', 'held_until', 'money_text', 'monitor', 'record_delivery', 'record_refund', 'register_order', 'remind_paybacks', 'reopen_payback', 'replay_delivery', 'replay_transfer', 'resolve_order', 'retry_events', 'schema_version', 'set_merchant', 'set_retention', 'settle_payback', 'transactions_of', 'trim_white', 'unassign_transaction', 'withdraw_payback'],
     'operator: executes these and nothing else');
 set local session authorization foloosi_operator;
 select lives_ok('select foloosi.set_merchant(''by.operator'')', 'operator: set_merchant()');
@@ -178,7 +178,7 @@ select lives_ok($$select foloosi.add_consumer('by.worker')$$, 'worker: add_consu
 select lives_ok($$select foloosi.next_events('by.worker')$$, 'worker: next_events()');
 reset session authorization;
 select is(array(select name from routines where has_function_privilege('foloosi_worker', oid, 'execute') order by name),
-    array['add_consumer', 'advance_reconciliation', 'begin_reconciliation', 'cancel_due', 'compare_transactions', 'end_reconciliation', 'next_events', 'next_mails', 'next_verifications',
+    array['add_consumer', 'advance_reconciliation', 'begin_reconciliation', 'cancel_due', 'compare_transactions', 'end_reconciliation', 'held_until', 'next_events', 'next_mails', 'next_verifications',
           'postpone_verification', 'record_reconciled', 'remind_paybacks', 'schema_version', 'settle_events', 'verify_transaction'],
     'worker: executes these and nothing else');
 

@@ -18,9 +18,9 @@ $$;
 create function event(ref text, nth int default 1) returns bigint language sql stable as $$
     select (array_agg(id order by id))[nth] from foloosi.events where merchant = t.merchant() and order_ref = ref
 $$;
-create function settle(ref text, verdict text, attempt int default 1, dead boolean default false, delay int default 0, status int default null, reason text default null)
+create function settle(ref text, outcome text, attempt int default 1, dead boolean default false, delay int default 0, status int default null, reason text default null)
 returns int language sql as $$
-    select foloosi.settle_events(t.mine(), array[t.event(ref)], array[attempt], array[verdict], array[dead], array[delay], array[status], array[reason])
+    select foloosi.settle_events(t.mine(), array[t.event(ref)], array[attempt], array[outcome], array[dead], array[delay], array[status], array[reason])
 $$;
 create function circuit() returns text language sql stable as $$
     select concat_ws(' ', failures, case when paused_until > clock_timestamp() then 'open' when paused_until is not null then 'half open' else 'closed' end,
@@ -31,9 +31,9 @@ create function due() returns void language sql as $$
     update foloosi.consumers set paused_until = clock_timestamp() where consumer = t.mine() and paused_until is not null
 $$;
 
--- ---------------------------------------------------------------- verdicts
+-- ---------------------------------------------------------------- outcomes
 
-select example('verdicts'), begun();
+select example('outcomes'), begun();
 select given_delivery('failed', o, 'N-' || o) from unnest(array['DONE', 'REFUSED', 'FAILED', 'DEAD']) o;
 select is(next(), array['DONE order.cancel 1', 'REFUSED order.cancel 1', 'FAILED order.cancel 1', 'DEAD order.cancel 1'], 'four events');
 select is(foloosi.settle_events(mine(), array[event('DONE'), event('REFUSED'), event('FAILED'), event('DEAD')], array[1, 1, 1, 1], array['done', 'refused', 'failed', 'failed'],
@@ -51,7 +51,7 @@ select is(foloosi.retry_events(mine()), 1, 'dead letters again');
 select is(next(), array['DEAD order.cancel 1'], 'from the first attempt on');
 select is(foloosi.discard_events(mine(), array[event('DEAD'), event('FAILED'), 0]), 2, 'given up');
 select is(rows(), '{}', 'nothing is left');
-select throws_ok($$select settle('DONE', 'eaten')$$, '22023', null, 'an unknown verdict');
+select throws_ok($$select settle('DONE', 'eaten')$$, '22023', null, 'an unknown outcome');
 select throws_ok($$select foloosi.settle_events(mine(), array[1], array[1, 2], array['done'], array[false], array[0], array[200], array[null])$$, '22023', null, 'arrays of two lengths');
 select throws_ok($$select foloosi.settle_events('nobody', '{}', '{}', '{}', '{}', '{}', '{}', '{}')$$, 'P0002', null, 'an unknown consumer');
 select throws_ok($$select foloosi.add_consumer('x', types => array['order.eaten'])$$, '22023', null, 'an unknown type of event');

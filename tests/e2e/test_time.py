@@ -208,7 +208,7 @@ def test_an_outage_of_an_hour_in_which_orders_expire():
             assert [state(r) for r in ("OUT-paid", "OUT-unpaid", "OUT-late")] == ["pending"] * 3
         due = subprocess.run([stack.built("foloosictl"), "cancel-due", "--config", site.handler.config.path, "--database", pg.conninfo("foloosi_worker")],
                              capture_output=True, text=True)
-        assert due.stdout == "0 orders cancelled\n", due.stderr
+        assert due.stdout.startswith("0 orders cancelled; none is before"), due.stderr
         site.handler.start()
         site.drained()
         until("the spooled ones", lambda: (state("OUT-paid"), state("OUT-late")) == ("paid", "paid"))

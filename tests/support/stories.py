@@ -17,6 +17,7 @@ from decimal import Decimal
 import psycopg
 import pytest
 
+from support.late import CLOCK
 from support.model import Refused, Shop
 
 BATCH_MAX = 256
@@ -116,15 +117,6 @@ HOOK = """
     $$begin if exists (select from public.broken b where b.merchant = new.merchant) then raise exception 'out of order'; end if; return new; end$$;
     drop trigger if exists hook on foloosi.events;
     create trigger hook before insert on foloosi.events for each row execute function public.hook()"""
-
-
-# It reads a row: to replace the function each time would plan everything anew.
-CLOCK = """
-    create table public.ahead (seconds int);
-    insert into public.ahead values (0);
-    grant select on public.ahead to public;
-    create or replace function foloosi.clock() returns timestamptz language sql stable parallel safe
-    as $$select pg_catalog.now() + make_interval(secs => (select a.seconds from public.ahead a))$$"""
 
 
 class Database:

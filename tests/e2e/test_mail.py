@@ -10,6 +10,7 @@ import email.policy
 import email.utils
 import itertools
 import random
+import re
 import ssl
 import subprocess
 import threading
@@ -541,3 +542,10 @@ def test_killed_at_random(site, office, seed):
         twice += len(letters) - 1
     assert twice <= 4 * kills
     shop.close()
+
+
+def test_the_decimals_of_currencies_are_alike_in_c_and_in_sql():
+    in_c = dict(re.findall(r'\{"([A-Z]{3})", (\d)\}', (stack.ROOT / "cgi-src/lib/money.c").read_text()))
+    in_sql = {code: decimals for codes, decimals in re.findall(r"in \(([^)]*)\) then (\d)", (stack.ROOT / "sql/functions/money.sql").read_text())
+              for code in re.findall("[A-Z]{3}", codes)}
+    assert in_c == in_sql and len(in_c) > 20

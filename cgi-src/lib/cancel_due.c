@@ -28,7 +28,9 @@ spool_waits(const char *directory)
 	if (found < 0 && !logged)
 		log_event(LOG_WARNING, "cancel_due", "trouble",
 		    "the spool cannot be read, so nothing is cancelled", "reason", strerror(errno),
-		    "directory", directory, "remedy", "run this as the user of the spool",
+		    "directory", directory, "remedy",
+		    errno == EACCES ? "run this as the user of the spool"
+				    : "correct spool_dir, or what the reason names",
 		    (const char *)NULL);
 	logged = found < 0;
 	return found != 0;

@@ -53,6 +53,7 @@
 #define HEAD_WAIT_MS 2000       /* a read of the parameters: a web server sends them at once */
 #define SEND_WAIT_MS 2000       /* a write of the answer: it fits into the socket's buffer */
 #define LINGER_MS 500           /* for the peer to read an answer given before its body's end */
+#define READ_MS 100             /* to read a body, however late its request is */
 #define LATE_MS 2               /* a peer that has sent nothing for so long is late */
 #define PRESSURE_WAIT_MS 50     /* no descriptor or memory left: another request must end first */
 #define PRESSURE_LOG_MS 10000   /* and that is logged at most this often */
@@ -396,14 +397,14 @@ read_piece(struct http_request *q, unsigned char *into, size_t size, int64_t unt
 {
 	int64_t wait = until - clock_ms();
 
+	if (q->cgi && *left == 0)
+		return 0;
 	if (wait <= 0)
 		return -1;
 	if (q->cgi) {
 		struct pollfd readable = {.fd = STDIN_FILENO, .events = POLLIN};
 		ssize_t n;
 
-		if (*left == 0)
-			return 0;
 		if (poll(&readable, 1, (int)wait) <= 0)
 			return -1;
 		n = read(STDIN_FILENO, into, size < *left ? size : *left);
@@ -439,6 +440,9 @@ http_read_body(struct http_request *q, size_t limit, int64_t until,
 
 	if (known)
 		left = length;
+	/* A process that waited long for the processor still reads what has arrived. */
+	if (until < clock_ms() + READ_MS)
+		until = clock_ms() + READ_MS;
 	for (;;) {
 		unsigned char *into = beyond;
 		size_t room = sizeof beyond;

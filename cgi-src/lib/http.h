@@ -64,8 +64,8 @@ enum http_body {
 /*
  * Read the body to its end, whatever its size, keep at most limit bytes of it, and
  * pass every piece to update() as it arrives.
- *   until   clock_ms(): a body that is not complete by then is cut short. Too large
- *           comes first: a body that was cut off beyond limit is too large
+ *   until   clock_ms(), at least a tenth of a second from now: a body that is not complete by then is cut
+ *           short. Too large comes first: a body that was cut off beyond limit is too large
  *   *body   the bytes kept; belongs to the request and lives until the next http_accept()
  *   *len    how many bytes arrived, which may be more than were kept
  */

@@ -239,15 +239,15 @@ class Site:
         self.services.append(service)
         return service
 
-    def front(self, name):
-        """Started when it is first asked for."""
+    def front(self, name, include=None):
+        """Started when it is first asked for. include: of Apache, a file in place of apache/'s."""
         if name not in self.fronts:
             if name == "nginx":
                 server = stack.Nginx(self.home / name, self.logs, self.handler.socket)
             else:
                 server = stack.Apache(self.home / name, self.logs, name.removeprefix("apache-"),
                                       handler_socket=self.handler.socket, handler_program=self.handler.program,
-                                      config=self.handler.config.path)
+                                      config=self.handler.config.path, include=include)
             self.run(server)
             self.fronts[name] = HttpFront(name, server.port)
         return self.fronts[name]

@@ -487,11 +487,32 @@ no_wait_is_for_ever(void **state)
 	finish();
 	assert_non_null(strstr(answer_of(fd, &ends), "well"));
 
-	put_head(0, post); /* the deadline has passed already */
+	put_head(0, post); /* the deadline has passed already: there is a little time … */
+	put_record(STDIN, "hel", 3);
+	fd = send_all();
+	assert_int_equal(http_accept(q), HTTP_REQUEST);
+	start = clock_ms();
+	assert_int_equal(read_body(100, -1000), HTTP_BODY_CUT_SHORT);
+	assert_between(clock_ms() - start, 0, 300);
+	finish();
+	answer_of(fd, &ends);
+
+	put_head(0, post); /* … for what is there */
+	put_record(STDIN, "hello", 5);
 	put_record(STDIN, NULL, 0);
 	fd = send_all();
 	assert_int_equal(http_accept(q), HTTP_REQUEST);
-	assert_int_equal(read_body(100, 0), HTTP_BODY_CUT_SHORT);
+	assert_int_equal(read_body(100, -1000), HTTP_BODY_WHOLE);
+	assert_int_equal(body_len, 5);
+	finish();
+	answer_of(fd, &ends);
+
+	put_head(0, post);
+	put_record(STDIN, "hello", 5);
+	put_record(STDIN, NULL, 0);
+	fd = send_all();
+	assert_int_equal(http_accept(q), HTTP_REQUEST);
+	assert_int_equal(read_body(3, -1000), HTTP_BODY_TOO_LARGE);
 	finish();
 	answer_of(fd, &ends);
 }
@@ -989,6 +1010,8 @@ what_brought_us_to_life(void **state)
 	close(null);
 }
 
+static int cgi_wait_ms = 300;
+
 /* Plain CGI: length and input as given; read says whether the program looks at the body. */
 static void
 cgi(const char *length, const char *input, bool read, enum http_body expected, size_t expected_len)
@@ -1000,6 +1023,7 @@ cgi(const char *length, const char *input, bool read, enum http_body expected, s
 
 	/* One socket in both directions, as mod_cgid has it: what is not read would reset it. */
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, in), 0);
+	assert_int_equal(send(in[0], input, strlen(input), 0), strlen(input));
 	if ((child = fork()) == 0) {
 		dup2(in[1], 0);
 		dup2(in[1], 1);
@@ -1014,7 +1038,7 @@ cgi(const char *length, const char *input, bool read, enum http_body expected, s
 		    strcmp(http_param(q, "REQUEST_METHOD"), "POST") != 0 ||
 		    http_param_count(q, "REQUEST_METHOD") != 1 || http_param(q, "PATH") != NULL)
 			_exit(1);
-		if (read && (read_body(100, 300) != expected || body_len != expected_len ||
+		if (read && (read_body(100, cgi_wait_ms) != expected || body_len != expected_len ||
 				memcmp(body, input, body_len) != 0))
 			_exit(2);
 		finish();
@@ -1024,7 +1048,6 @@ cgi(const char *length, const char *input, bool read, enum http_body expected, s
 		_exit(0);
 	}
 	close(in[1]);
-	assert_int_equal(send(in[0], input, strlen(input), 0), strlen(input));
 	if (expected != HTTP_BODY_CUT_SHORT || !read)
 		shutdown(in[0], SHUT_WR);
 	assert_int_equal(waitpid(child, &status, 0), child);
@@ -1047,6 +1070,10 @@ plain_cgi(void **state)
 	cgi("5", "12345", true, HTTP_BODY_WHOLE, 5);
 	cgi(NULL, "12345", true, HTTP_BODY_WHOLE, 5); /* chunked: until the end of the input */
 	cgi("0", "", true, HTTP_BODY_WHOLE, 0);
+	cgi_wait_ms = -1000; /* it starts late, and the body is there */
+	cgi("5", "12345", true, HTTP_BODY_WHOLE, 5);
+	cgi("6", "12345", true, HTTP_BODY_CUT_SHORT, 5);
+	cgi_wait_ms = 300;
 	cgi("3", "12345", true, HTTP_BODY_WHOLE, 3); /* RFC 3875 section 4.2: not beyond */
 	cgi("6", "12345", true, HTTP_BODY_CUT_SHORT,
 	    5); /* and the input stays open: the deadline ends it */

@@ -411,6 +411,9 @@ def test_what_is_overdue_or_in_doubt_waits(shop):
     left = [(w["kind"], w["order_ref"]) for w in shop.json("attention") if (w["kind"], w["id"]) not in before]
     assert left == [("transaction", "ASKED"), ("transaction", "ASKED")]  # a person's word is not the provider's
     shop.query("update foloosi.transactions set state = 'denied' where state = 'verifying'")
+    denied, = [w for w in shop.json("attention") if (w["kind"], w["id"]) not in before]
+    assert (denied["order_ref"], denied["reason"]) == ("ASKED", "payer_denied")
+    shop.ctl("resolve", "ASKED", "cancelled")
     assert [(w["kind"], w["id"]) for w in shop.json("attention")] == before
 
 

@@ -10,14 +10,13 @@ import pytest
 
 from support import stack
 from support.answers import SLACK
-from support.load import Load, volley
+from support.load import A_PROCESS_EACH, Load, volley
 from support.site import FRONTS, Request, Site, encode, new_order, scratch, transfer
 
 MANY = 200
 # A process with a sanitizer, and the session that it opens, take up to a quarter of a second of CPU.
 # `make e2e-long` asks the build without sanitizers for all 200.
 SANITIZED = stack.build_dir().name in ("asan", "tsan")
-A_PROCESS_EACH = ("apache-cgi", "apache-fcgid")
 PATIENCE = 120  # seconds
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from support import stack
 from support.answers import DEADLINE, SLACK, is_unavailable
-from support.load import Load, volley
+from support.load import at_once, Load, volley
 from support.processes import family, frozen
 from support.site import BODY_LIMIT, FRONTS, BareFront, Request, Site, encode, locked, new_order, schema_of_version, scratch, transfer
 
@@ -46,7 +46,7 @@ def test_postgresql_stopped(front, own):
         is_unavailable(front.send(Request(own.path(), body=body)))  # a repeat of a recorded one
         is_unavailable(front.send(Request(own.path(), body=b"not JSON")))  # could not be kept, so no 400
         is_unavailable(front.send(Request(own.path(), body=b"{}")))  # nor 422
-        for answer in volley(front, [Request(own.path(), body=late)] * 20):
+        for answer in volley(front, [Request(own.path(), body=late)] * at_once(front, 20)):
             is_unavailable(answer, 4 * SLACK)  # plain CGI starts 20 processes
         # what needs no database
         assert front.send(Request(own.path(), "GET", type=None)).status == 200

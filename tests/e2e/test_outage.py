@@ -8,7 +8,7 @@ import pytest
 
 from support import stack
 from support.answers import DEADLINE, SLACK, is_unavailable
-from support.load import at_once, Load, volley
+from support.load import Load, at_once, volley
 from support.processes import family, frozen
 from support.site import BODY_LIMIT, FRONTS, BareFront, Request, Site, encode, locked, new_order, schema_of_version, scratch, transfer
 

@@ -507,7 +507,7 @@ no_wait_is_for_ever(void **state)
 	finish();
 	answer_of(fd, &ends);
 
-	put_head(0, post);
+	put_head(0, post); /* too large comes first then, too */
 	put_record(STDIN, "hello", 5);
 	put_record(STDIN, NULL, 0);
 	fd = send_all();
@@ -1010,7 +1010,7 @@ what_brought_us_to_life(void **state)
 	close(null);
 }
 
-static int cgi_wait_ms = 300;
+static int cgi_wait_ms = 300; /* until the deadline; below 0: it has passed */
 
 /* Plain CGI: length and input as given; read says whether the program looks at the body. */
 static void

@@ -134,7 +134,7 @@ select not exists (select from foloosi.schema_migrations where version = 11) as 
 \if :missing
 \ir migrations/0011_money.sql
 insert into foloosi.schema_migrations (version, name, digest) values
-    (11, 'money', '\xf1562eaa8367edf2b64a8a8aa6d76b7e853a3095d27f9030e91614eafd19d7de');
+    (11, 'money', '\xf427972d96940c746541362a431b813e32d29d7d1c358de874ddb27d9bcd3e27');
 \endif
 
 -- An older copy of this file must not put its functions over a newer schema.

@@ -311,7 +311,9 @@ create table foloosi.deliveries (
     constraint deliveries_pkey PRIMARY KEY (digest, merchant)
 );
 CREATE INDEX deliveries_attention_idx ON foloosi.deliveries USING btree (id) WHERE attention;
+CREATE INDEX deliveries_attention_transaction_idx ON foloosi.deliveries USING btree (transaction_id) WHERE (attention AND (transaction_id IS NOT NULL));
 CREATE INDEX deliveries_id_idx ON foloosi.deliveries USING brin (id) WITH (pages_per_range='256', autosummarize='on');
+CREATE INDEX deliveries_kept_idx ON foloosi.deliveries USING btree (order_ref, merchant) WHERE (attention AND ((reason = ANY (ARRAY['hook_failed'::text, 'refused'::text])) OR (rule = ANY (ARRAY[4, 19]))));
 CREATE INDEX deliveries_order_idx ON foloosi.deliveries USING brin (order_ref text_bloom_ops (n_distinct_per_range='950')) WITH (pages_per_range='16', autosummarize='on');
 
 -- Events that a consumer was offered and has not finished. A row goes when it has.

@@ -88,8 +88,7 @@ begin
     update foloosi.paybacks p set order_ref = p_order_ref, updated_at = now()
     where p.transaction_id = p_id and p.order_ref is null and p.state <> 'settled';
     update foloosi.deliveries d set attention = false where d.transaction_id = p_id and d.attention
-        and (d.rule in (4, 9, 19) or d.reason in ('no_order_key', 'order_differs'))
-        and d.id in (select x.id from foloosi.deliveries x where x.attention);
+        and (d.rule in (4, 9, 19) or d.reason in ('no_order_key', 'order_differs'));
     return foloosi.write_decision('assign', p_id, t.merchant, p_order_ref, before, p_note);
 end $$;
 comment on function foloosi.assign_transaction(bigint, text, boolean, text) is

@@ -199,11 +199,11 @@ begin
         exit when cardinality(ids) < page;
     end loop;
 
-    -- The gaps come last: what a later look sees includes all that those before it saw. So with an event
-    -- comes every earlier one of its order, though it may have been a gap a moment ago.
+    -- The gaps come last, the highest first: what a later look sees includes all that those before it saw. So with an
+    -- event comes every earlier one of its order, though it may have been a gap a moment ago.
     -- oldest is asked for first: what ended before it is seen by the statements that follow.
     oldest := pg_snapshot_xmin(pg_current_snapshot());
-    for gap in select g.* from foloosi.event_gaps g where g.consumer_id = p_id order by g.first_id loop
+    for gap in select g.* from foloosi.event_gaps g where g.consumer_id = p_id order by g.first_id desc loop
         ids := array(select e.id from foloosi.events e where e.id between gap.first_id and gap.last_id order by e.id);
         continue when ids = '{}' and gap.until > oldest;
         fed := fed + foloosi.offer(c, ids);

@@ -198,7 +198,7 @@ begin
             with match as materialized (
                 select e.i, coalesce(e.order_ref, e.own_order_ref) as order_ref, d.id, d.digest, d.merchant from unnest(batch) e
                 join foloosi.deliveries d on d.digest = e.digest and d.merchant = e.merchant
-                where e.i = any (known)
+                where e.i = any (known) and e.outcome is null -- a row of what is busy is not ours to hold: another may write it
             ), held as materialized (
                 select d.id, d.order_ref, d.outcome from foloosi.deliveries d
                 where (d.digest, d.merchant) in (select m.digest, m.merchant from match m)

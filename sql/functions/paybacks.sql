@@ -67,8 +67,7 @@ as $$
     values (t.merchant, t.id, p_amount, case when p_amount is not null then t.currency end, 'person', session_user, p_note);
     -- deliveries that asked how much went back wait no longer
     update foloosi.deliveries d set attention = false
-    where d.transaction_id = t.id and d.reason in ('refund_differs', 'refund_unknown', 'refund_unreadable')
-      and d.id in (select x.id from foloosi.deliveries x where x.attention)
+    where d.transaction_id = t.id and d.reason in ('refund_differs', 'refund_unknown', 'refund_unreadable') and d.attention
 $$;
 comment on function foloosi.write_refund(foloosi.transactions, numeric, text) is
 'A person says how much of a transaction went back. Parameters: its row, locked; amount in its currency (null: all); note. Tables: refunds, deliveries (written).';

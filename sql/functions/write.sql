@@ -19,6 +19,7 @@ begin
     select count(*) filter (where transaction_write = 'insert') as new_transactions,
            count(*) filter (where transaction_write = 'update') as transactions,
            bool_or(transaction_write = 'learn') as learned,
+           bool_or(contradicted) as contradicted,
            bool_or(refund is not null) as refunds,
            count(*) filter (where order_write = 'insert') as new_orders,
            count(*) filter (where order_write = 'update') as orders,
@@ -74,7 +75,7 @@ begin
     if named <> '{}' then
         -- the delivery that named none waits no longer
         update foloosi.deliveries d set attention = false
-        where d.transaction_id = any (named) and d.reason = 'no_order_key' and d.id in (select x.id from foloosi.deliveries x where x.attention);
+        where d.transaction_id = any (named) and d.reason = 'no_order_key' and d.attention;
     end if;
     if has.learned then
         update foloosi.transactions t
@@ -83,11 +84,12 @@ begin
             order_ref = case when e.rule = 24 then e.transaction_order else t.order_ref end, updated_at = now()
         from unnest(decided) e where e.transaction_write = 'learn' and t.id = e.transaction_id;
     end if;
-    if has.align then
+    if has.contradicted then
         update foloosi.transactions t set contradicted = true, updated_at = now()
         from unnest(decided) e
         left join lateral foloosi.reference_owner(e.merchant, case when e.rule = 19 then e.payment_reference end) b on true
-        where e.contradicted and t.id in (e.transaction_id, b.id) and not t.contradicted;
+        cross join lateral unnest(array[e.transaction_id, b.id]) x (id)
+        where e.contradicted and t.id = x.id and not t.contradicted;
     end if;
     if has.refunds then
         insert into foloosi.refunds (merchant, transaction_id, delivery_id, order_named, payment_reference, amount, currency, source, believed)

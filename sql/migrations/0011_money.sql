@@ -228,6 +228,11 @@ insert into foloosi.cancellation default values;
 alter table foloosi.reconciliations add column covers_from date;
 comment on column foloosi.reconciliations.covers_from is 'All days from this one to its beginning were read, by it and those before it, and nothing was unclear; null: not so, or it is not finished.';
 create index reconciliations_merchant_idx on foloosi.reconciliations (merchant, created_at);
+
+-- What waits of a transaction, and what may have paid an order, though thousands of others wait.
+create index deliveries_attention_transaction_idx on foloosi.deliveries (transaction_id) where attention and transaction_id is not null;
+create index deliveries_kept_idx on foloosi.deliveries (order_ref, merchant)
+    where attention and (reason in ('hook_failed', 'refused') or rule in (4, 19));
 comment on table foloosi.reconciliations is 'Each run of foloosi-worker through a merchant''s list at the provider: its position, and its result. Those that found nothing go after two days.';
 comment on table foloosi.reconciled is 'What a reconciliation found, one row a transaction. Those that matched go with its end, the others with their run.';
 

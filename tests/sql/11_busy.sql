@@ -100,6 +100,19 @@ select meanwhile('a transaction''s row', $$select id from foloosi.transactions w
 select meanwhile('a transaction without an order', $$select id from foloosi.transactions where merchant = 'busy' and transaction_no = 'N-4' for update$$,
     array[d('success', 'FREE', 'N-4'), d('success', 'FREE', 'N-10')], array['busy FREE -', 'recorded FREE paid (double_payment)']);
 
+-- A repeat that is busy holds no row of the ledger: what names its transaction's order by the reference writes that row.
+select other_asks(format($$select r from foloosi.record_delivery('busy', 'success', null, 'N-6', %s, amount => 100, currency => 'AED') r$$, x)) is not null
+    from unnest(array['null', $$'R-6'$$]) x;
+savepoint held;
+select id from foloosi.transactions where merchant = 'busy' and transaction_no = 'N-6' for update;
+select other('begin');
+select is(other_asks($$(select outcome from foloosi.record_delivery('busy', 'success', null, 'N-6', amount => 100, currency => 'AED'))$$), 'busy', 'a repeat while we hold its transaction');
+set local lock_timeout = '50ms';
+select is(record('busy', d('success', 'NEW', null, 'R-6')), array['recorded NEW paid'], 'its row of the ledger is free');
+set local lock_timeout = '5s';
+select other('rollback');
+rollback to held;
+
 -- ---------------------------------------------------------------- what is not committed yet
 
 select meanwhile('register_order() of a new order', $$select foloosi.register_order('busy', 'SOON', 100, 'AED')$$,

@@ -13,10 +13,15 @@
 -- Locks: the caller holds those of the orders, and remind_paybacks() takes them, too, before it touches a payback.
 
 create or replace function foloosi.plan_orders(asked foloosi.alignment[], grew bigint[]) returns foloosi.plan[]
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, foloosi, pg_temp
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
 as $$
+#variable_conflict use_column
+declare
+    plans foloosi.plan[];
+begin
     with o as materialized (
         select x.merchant::text as merchant, x.order_ref::text as order_ref, x.state::text as state, x.transaction_id,
                x.amount::numeric as amount, x.currency::text as currency, x.reason, x.late, x.registered_at is not null as registered,
@@ -85,8 +90,10 @@ as $$
         d.refunded, d.money_left, d.state = 'cancelled' and d.decided, d.recurring, d.second_payment, d.doubtful, d.money,
         d.decided_at)::foloosi.plan
         order by d.order_ref, d.merchant)
-    from d
-$$;
+      into plans
+    from d;
+    return plans;
+end $$;
 comment on function foloosi.plan_orders(foloosi.alignment[], bigint[]) is
 'What orders are to become, from what is known of their money. Parameters: the orders, locked; the transactions of which more went back than before. Returns a plan for each order that exists. Calls: money_of, payer_of, is_recurring. Tables: orders, merchants (read).';
 
@@ -125,10 +132,13 @@ comment on function foloosi.align_orders(foloosi.alignment[], bigint[]) is
 'Bring orders in line with what is known of their money: state, payer, paybacks, with the events that belong to that. Parameters: the orders, locked, each with the transaction of which the fact speaks; the transactions of which more went back than before. Returns the plans that were carried out. Calls: plan_orders, align_paybacks. Tables: orders, events (written).';
 
 create or replace function foloosi.align_paybacks(plans foloosi.plan[]) returns void
-language sql
+language plpgsql
 set search_path = pg_catalog, foloosi, pg_temp
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
+#variable_conflict use_column
+begin
     with m as materialized (
         select p.merchant, p.order_ref, p.note, x.transaction_id, x.currency, x.money_left,
                p.state = 'paid' and (x.transaction_id = p.payer or x.renewal and p.recurring) is true as pays,
@@ -191,7 +201,7 @@ as $$
     insert into foloosi.events (merchant, type, order_ref, transaction_id, payback_id, reason)
     select k.merchant, 'payback.' || k.does, k.order_ref, k.transaction_id, k.payback_id,
            case when k.contradiction or k.id is null then k.reason else k.payback_reason end
-    from k where k.does in ('due', 'check') order by k.transaction_id
-$$;
+    from k where k.does in ('due', 'check') order by k.transaction_id;
+end $$;
 comment on function foloosi.align_paybacks(foloosi.plan[]) is
 'Give the captured transactions of orders the paybacks that they must have, and emit what is opened or becomes uncertain. Parameters: plans that were carried out. Tables: paybacks, events (written).';

@@ -111,9 +111,12 @@ comment on function foloosi.money_of(text, text) is
 'The captured transactions of an order, each with what is left of it and whether it is doubtful. Parameters: merchant, order_ref. Calls: transactions_of, refunds_of. Tables: other_transactions, refunds (read).';
 
 create or replace function foloosi.money_is_left(p_merchant text, p_order_ref text) returns boolean
-language sql stable security definer
+language plpgsql stable security definer
 set search_path = pg_catalog, foloosi, pg_temp
-as $$ select coalesce(bool_or(m.may_pay), false) from foloosi.money_of(p_merchant, p_order_ref) m $$;
+as $$
+begin
+    return (select coalesce(bool_or(m.may_pay), false) from foloosi.money_of(p_merchant, p_order_ref) m);
+end $$;
 comment on function foloosi.money_is_left(text, text) is 'Is there captured money of this order that did not go back? For orders_state_machine(). Calls: money_of.';
 
 create or replace function foloosi.money_is_gone(p_id bigint) returns boolean

@@ -15,8 +15,6 @@
 create or replace function foloosi.plan_orders(asked foloosi.alignment[], grew bigint[]) returns foloosi.plan[]
 language plpgsql stable
 set search_path = pg_catalog, foloosi, pg_temp
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -30,7 +28,7 @@ begin
                foloosi.is_recurring(x.order_ref, coalesce(m.recurring, '{FLSSUB_}')) as recurring
         from (select distinct on (u.order_ref, u.merchant) u.* from unnest(asked) u
               order by u.order_ref, u.merchant, u.transaction_id nulls last) a
-        join foloosi.orders x on x.order_ref = a.order_ref and x.merchant = a.merchant
+        cross join lateral (select y.* from foloosi.orders y where y.order_ref = a.order_ref and y.merchant = a.merchant offset 0) x
         left join foloosi.merchants m on m.merchant = x.merchant
     ), s as materialized (
         select o.*, n.money, n.captured, n.is_left, n.doubtful, n.refunded, n.money_left, n.payer_counts, n.payer_may_pay, n.grown,
@@ -109,13 +107,15 @@ begin
         return '{}';
     end if;
 
+    -- by its place, which is looked up for each: where the table was small, a plan would walk it
     update foloosi.orders o
     set state = p.state, transaction_id = p.payer, reason = p.reason, amount = p.amount, currency = p.currency,
         refunded = p.refunded, money_left = p.money_left, cancel_at = case when p.state = 'pending' then o.cancel_at end, updated_at = now()
     from unnest(plans) p
-    where o.order_ref = p.order_ref and o.merchant = p.merchant
-      and (o.state, o.transaction_id, o.refunded, o.money_left) is distinct from (p.state, p.payer, p.refunded, p.money_left);
-    if exists (select from unnest(plans) p join foloosi.orders o on o.order_ref = p.order_ref and o.merchant = p.merchant
+    cross join lateral (select x.ctid as place from foloosi.orders x where x.order_ref = p.order_ref and x.merchant = p.merchant offset 0) x
+    where o.ctid = x.place and (o.state, o.transaction_id, o.refunded, o.money_left) is distinct from (p.state, p.payer, p.refunded, p.money_left);
+    if exists (select from unnest(plans) p
+               cross join lateral (select x.* from foloosi.orders x where x.order_ref = p.order_ref and x.merchant = p.merchant offset 0) o
                where (o.state, o.transaction_id, o.refunded, o.money_left) is distinct from (p.state, p.payer, p.refunded, p.money_left)) then
         raise exception 'a trigger on foloosi.orders suppressed a change' using errcode = 'triggered_action_exception';
     end if;
@@ -134,8 +134,6 @@ comment on function foloosi.align_orders(foloosi.alignment[], bigint[]) is
 create or replace function foloosi.align_paybacks(plans foloosi.plan[]) returns void
 language plpgsql
 set search_path = pg_catalog, foloosi, pg_temp
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
 #variable_conflict use_column
 begin

@@ -6,11 +6,6 @@
 -- the tables know nothing, as most. Then the rules: one CASE gives the number of the row
 -- that matches first; the effects come from that row. What becomes of an order that has or had money already
 -- is not decided here but computed from all that is known of it, by align_orders() after the writing.
---
--- The planner sees the tables when a session calls for the first time, often when they are
--- empty, and keeps the plan. So the functions that look up keys allow it only what
--- stays right when the tables have grown: a nested loop over an index for each key. (Nor may it
--- take its own guess of what that costs for a reason to compile the plan.)
 
 create or replace function foloosi.is_recurring(p_order_ref text, p_prefixes text[]) returns boolean
 language sql immutable parallel safe
@@ -20,8 +15,6 @@ comment on function foloosi.is_recurring(text, text[]) is 'Does this order key n
 create or replace function foloosi.decide(segment foloosi.element[], known int[] default null) returns foloosi.element[]
 language plpgsql
 set search_path = pg_catalog, foloosi, pg_temp
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
 as $$
 #variable_conflict use_column
 declare

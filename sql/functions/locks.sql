@@ -62,8 +62,6 @@ create or replace function foloosi.try_locks(
     inout batch foloosi.element[], out relatives boolean, out known int[], out busy boolean)
 language plpgsql
 set search_path = pg_catalog, foloosi, pg_temp
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -225,7 +223,6 @@ comment on function foloosi.try_locks(foloosi.element[]) is
 create or replace function foloosi.cut(batch foloosi.element[]) returns int[]
 language plpgsql
 set search_path = pg_catalog, foloosi, pg_temp
-set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare

@@ -5,8 +5,6 @@
 create or replace function foloosi.write(inout decided foloosi.element[])
 language plpgsql
 set search_path = pg_catalog, foloosi, pg_temp
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -219,8 +217,6 @@ comment on function foloosi.write(foloosi.element[]) is
 create or replace function foloosi.write_rejected(inout batch foloosi.element[])
 language plpgsql
 set search_path = pg_catalog, foloosi, pg_temp
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
 as $$
 #variable_conflict use_column
 declare

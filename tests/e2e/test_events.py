@@ -309,9 +309,10 @@ def test_what_commits_while_gaps_are_looked_into_does_not_overtake(pg, name, gap
         finally:
             w.execute("drop function foloosi.offer")
             w.execute("alter function foloosi.offer_at_once rename to offer")
+        finish(c, name, got)
         while events := take(c, name):
             got += events
-            finish(c, name, got)
+            finish(c, name, events)
         assert sorted(refs(got)) == sorted([order, order, other])
         assert [e[2] for e in got if e[3] == order] == ["order.cancel", "order.success"]
 

@@ -2,59 +2,64 @@
 -- What a delivery or an act reads does not grow with the tables.
 --
 -- A condition that no index serves is not seen in a small database: the planner, forbidden a sequential scan, walks an
--- index from end to end. So here are tables in which each kind of row stands hundreds of times, and a count of the
--- rows and index entries that each call touches. unassign_transaction() reads what came since its transaction, and is not here.
+-- index from end to end. Nor is a plan that was made for a small table, and that a session keeps. So deliveries of all
+-- kinds come once while the tables have some dozens of rows, and once more where each kind of row stands hundreds of times;
+-- the rows that each call reads are counted. (An act may read the few paybacks twice.) unassign_transaction() reads what came since its transaction, and is not here.
 begin;
 \ir tools.psql
 select no_plan();
 
+\set analyze 'analyze foloosi.transactions, foloosi.orders, foloosi.deliveries, foloosi.refunds, foloosi.paybacks, foloosi.other_transactions, foloosi.events, foloosi.verifications;'
+-- Rows of each kind, of another merchant.
 select example('many others');
 select set_config('t.others', merchant(), true);
-do $$
+create function fill(first int, last int) returns text language plpgsql as $$
 declare
     m text := current_setting('t.others');
 begin
-    for k in 1 .. 4 loop -- 4 times 100 of each
+    for k in first / 50 .. last / 50 - 1 loop
         perform t.record(m, variadic array(select t.d(s.status, s.key || i, 'N-' || s.no || i, s.ref || i, s.amount, 'AED')
-            from generate_series(100 * k, 100 * k + 99) i, (values
+            from generate_series(50 * k, 50 * k + 49) i, (values
                 ('success', 'PAID-', 'a', 'Ra-', 100), ('failed', 'FAILED-', 'b', 'Rb-', 100)) s (status, key, no, ref, amount)));
         perform t.record(m, variadic array(select t.d(s.status, s.key || i, 'N-' || s.no || i, s.ref || i, s.amount, 'AED')
-            from generate_series(100 * k, 100 * k + 99) i, (values
+            from generate_series(50 * k, 50 * k + 49) i, (values
                 ('success', 'PAID-', 'c', 'Rc-', 100),          -- paid twice
                 ('success', null, 'd', 'Rd-', 100)) s (status, key, no, ref, amount))); -- no key
         perform t.record(m, variadic array(select t.d(s.status, s.key || i, 'N-' || s.no || i, s.ref || i, s.amount, 'AED')
-            from generate_series(100 * k, 100 * k + 99) i, (values
+            from generate_series(50 * k, 50 * k + 49) i, (values
                 ('refund', null, 'e', 'Re-', 50),               -- of what is not known
                 ('failed', 'PAID-', 'a', 'Ra-', 100)) s (status, key, no, ref, amount))); -- contradicts
         perform t.record(m, variadic array(select t.d(s.status, s.key || i, 'N-' || s.no || i, s.ref || i, s.amount, 'AED')
-            from generate_series(100 * k, 100 * k + 99) i, (values
+            from generate_series(50 * k, 50 * k + 49) i, (values
                 ('refund', 'GONE-', 'f', 'Rf-', 50), ('bad', null, null, null, null)) s (status, key, no, ref, amount)));
         perform t.record(m, variadic array(select t.d(null, 'REJECTED-' || i, fault => 'not JSON')
-            from generate_series(100 * k, 100 * k + 99) i));
+            from generate_series(50 * k, 50 * k + 49) i));
     end loop;
+    return format('%s of each', last);
 end $$;
-analyze foloosi.transactions, foloosi.orders, foloosi.deliveries, foloosi.refunds, foloosi.paybacks, foloosi.other_transactions, foloosi.events;
-select cmp_ok((select count(*) from foloosi.deliveries where merchant = current_setting('t.others') and attention), '>=', 1200::bigint, 'deliveries wait');
-select cmp_ok((select count(*) from foloosi.paybacks where merchant = current_setting('t.others')), '>=', 400::bigint, 'paybacks are open');
-select cmp_ok((select count(*) from foloosi.other_transactions where merchant = current_setting('t.others')), '>=', 400::bigint, 'orders have others');
+select fill(0, 50);
+:analyze
 
--- Rows and index entries that this transaction has read so far.
-create function touched() returns bigint language sql volatile as $$
-    select sum(pg_stat_get_xact_tuples_returned(c.oid) + pg_stat_get_xact_tuples_fetched(c.oid))::bigint
-    from pg_class c where c.relnamespace = 'foloosi'::regnamespace and c.relkind in ('r', 'i')
+-- Rows that this transaction has read so far, by sequential scans and by indexes; dead ones, as other tests leave them, do not count.
+create function rows_read() returns jsonb language sql volatile as $$
+    select jsonb_object_agg(x.name, x.rows)
+    from (select coalesce(i.indrelid, c.oid)::regclass as name,
+                 sum(pg_stat_get_xact_tuples_fetched(c.oid) + case when c.relkind = 'r' then pg_stat_get_xact_tuples_returned(c.oid) else 0 end) as rows
+          from pg_class c left join pg_index i on i.indexrelid = c.oid
+          where c.relnamespace = 'foloosi'::regnamespace and c.relkind in ('r', 'i') group by 1) x
 $$;
-create table most (title text, reads bigint);
-create function reads_few(title text, command text, id bigint default null) returns text language plpgsql as $$
+create function reads_few(title text, command text, id bigint default null, most int default 1200) returns text language plpgsql as $$
 declare
     m text := t.merchant();
-    before bigint;
-    after  bigint;
+    before jsonb;
+    after  jsonb;
 begin
-    before := t.touched();
+    before := t.rows_read();
     execute replace(replace(command, '%m', quote_literal(m)), '%id', coalesce(id::text, ''));
-    after := t.touched();
-    insert into t.most values (title, after - before);
-    return cmp_ok(after - before, '<', 300::bigint, title || ' reads few rows');
+    after := t.rows_read();
+    return is((select string_agg(format('%s rows of %s', a.value::int - b.value::int, a.key), ', ' order by a.key)
+               from jsonb_each_text(after) a join jsonb_each_text(before) b on b.key = a.key where a.value::int - b.value::int > most), null,
+              title || ' reads few rows');
 end $$;
 -- the same of one delivery
 create function few(
@@ -64,40 +69,22 @@ returns text language plpgsql as $$
 declare
     x t.delivery := t.d(status, order_ref, no, ref, amount, currency, copy, fault);
 begin
-    return t.reads_few(concat_ws(' ', status, order_ref, no, ref, amount, currency, copy, fault), format('select t.record(%%m, %L::t.delivery)', x));
+    return t.reads_few(concat_ws(' ', status, order_ref, no, ref, amount, currency, copy, fault), format('select t.record(%%m, %L::t.delivery)', x), most => 300);
 end $$;
 
-select example('deliveries');
-select few('success', 'A', 'N-1', 'R-1');
-select few('success', 'A', 'N-1', 'R-1'); -- again
-select few('success', 'A', 'N-1', 'R-1', copy => 2); -- row 5
-select few('success', 'A', 'N-2', 'R-2'); -- row 17
-select few('success', 'A', 'N-1', 'R-1', 90); -- row 6
-select few('failed', 'A', 'N-1', 'R-1'); -- row 7
-select few('success', 'B', 'N-1', 'R-1'); -- row 4
-select few('success', 'B', 'N-3', 'R-1'); -- row 19
-select few('refund', 'A', 'N-2', null, 30);
-select few('refund', 'A', 'N-2', null, 100);
-select few('refund', null, null, 'R-1', 10, 'USD');
-select few('refund', 'A', 'N-4', 'R-4');
-select few('success', 'A', 'N-4', 'R-4'); -- row 24
-select few('refund', 'C', 'N-5');
-select few('success', 'C', 'N-5');
-select few('success', 'C', 'N-6');
-select few('failed', 'D', 'N-7', 'R-7');
-select few('success', 'D', 'N-7', 'R-7'); -- row 15
-select few('success', null, 'N-8');
-select few('success', null, 'N-8', 'R-8', copy => 2);
-select few('success', 'E', null, 'R-8'); -- names its order
-select few('success', 'F', null, 'R-9');
-select few('success', 'F', 'N-9');
-select few('success', 'F', 'N-9', 'R-9'); -- one or two
-select few('success', 'FLSSUB_1', 'N-10');
-select few('success', 'FLSSUB_1', 'N-11');
-select few('pending', 'A', 'N-1');
-select few('success', 'A', 'TEST-1');
-select few(null, 'A', fault => 'not JSON');
-select few('success', 'PAID-100', 'N-12'); -- another merchant's name
+\ir reads.psql
+
+select set_config('t.merchant', current_setting('t.others'), true);
+select fill(50, 500);
+select cmp_ok((select count(*) from foloosi.deliveries where merchant = current_setting('t.others') and attention), '>=', 1200::bigint, 'deliveries wait');
+select cmp_ok((select count(*) from foloosi.paybacks where merchant = current_setting('t.others')), '>=', 400::bigint, 'paybacks are open');
+select cmp_ok((select count(*) from foloosi.other_transactions where merchant = current_setting('t.others')), '>=', 400::bigint, 'orders have others');
+
+\ir reads.psql
+
+-- persons have sessions of their own, and the worker's is planned anew when a table has grown
+:analyze
+discard plans;
 
 select example('persons');
 select given_delivery('success', 'A', 'N-1', 'R-1');
@@ -125,11 +112,10 @@ select reads_few('next_verifications()', $$select * from foloosi.next_verificati
 
 select example('time', cancel_after => '10 minutes');
 select given_delivery('failed', 'A', 'N-1', 'R-1');
-select later('1 hour');
+select later(foloosi.clock() - now() + '1 hour');
 update foloosi.cancellation set ran_at = foloosi.clock(), held_until = null, spooled_at = null;
 select reads_few('cancel_due()', $$select foloosi.cancel_due(10)$$);
 select is((facts(merchant())) ->> 'order A', 'cancelled 100 AED by N-1', 'it is cancelled');
 
-select diag(string_agg(reads || ' ' || title, E'\n' order by reads desc)) from most where reads > 100;
 select * from finish();
 rollback;

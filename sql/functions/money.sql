@@ -84,12 +84,13 @@ create or replace function foloosi.money_of(p_merchant text, p_order_ref text) r
 language sql stable rows 2
 as $$
     with t as materialized (
-        select x.*, coalesce(n.renewal, false) as renewal,
+        select x.id, x.merchant, x.transaction_no, x.payment_reference, x.amount, x.currency, x.refunded, x.money_left, x.contradicted,
+               coalesce((select n.renewal from foloosi.other_transactions n
+                         where n.order_ref = p_order_ref and n.merchant = p_merchant and n.transaction_id = x.id), false) as renewal,
                -- one lacks the number, the other the reference: perhaps one payment
                x.transaction_no is null and count(*) filter (where x.payment_reference is null) over () > (x.payment_reference is null)::int
                    or x.payment_reference is null and count(*) filter (where x.transaction_no is null) over () > (x.transaction_no is null)::int as twin
         from foloosi.transactions_of(p_merchant, p_order_ref) x
-        left join foloosi.other_transactions n on n.order_ref = p_order_ref and n.merchant = p_merchant and n.transaction_id = x.id
         where x.state = 'captured'
     ), said as materialized (
         -- one look for all of them, since of most no refund is known
@@ -105,7 +106,7 @@ as $$
     from t cross join said
     left join lateral (
         select f.doubt from foloosi.refunds_of(t.id, t.amount, t.currency, t.merchant, p_order_ref, t.payment_reference) f
-        where said.named or t.id = any (said.ids) or t.payment_reference = any (said.refs)) r on true
+        where said.named or t.id = any (said.ids) or t.payment_reference = any (said.refs) offset 0) r on true -- a fence: none is looked up for nothing
 $$;
 comment on function foloosi.money_of(text, text) is
 'The captured transactions of an order, each with what is left of it and whether it is doubtful. Parameters: merchant, order_ref. Calls: transactions_of, refunds_of. Tables: other_transactions, refunds (read).';

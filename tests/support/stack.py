@@ -21,12 +21,14 @@ import os
 import pathlib
 import pwd
 import re
+import select
 import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -249,6 +251,7 @@ class Postgres(Service):
 
     def __init__(self, home, logs, settings=None):
         super().__init__("postgresql", home, logs, "postgres")
+        self.kept = threading.local()
         self.data = self.home / "data"
         self.socket_dir = self.home / "s"
         self.settings = {
@@ -302,10 +305,13 @@ class Postgres(Service):
         return psycopg.connect(self.conninfo(user, dbname), autocommit=True, **more)
 
     def query(self, sql, params=None, user="postgres"):
-        """All rows of one statement."""
-        with self.connect(user) as c:
-            cursor = c.execute(sql, params)
-            return cursor.fetchall() if cursor.description else []
+        """All rows of one statement, by a connection that each thread keeps: to wait is to ask again and again."""
+        kept = self.kept.__dict__
+        c = kept.get(user)
+        if c is None or c.closed or select.select([c], [], [], 0)[0]:  # readable: the server has ended it
+            c = kept[user] = self.connect(user, prepare_threshold=None)
+        cursor = c.execute(sql, params)
+        return cursor.fetchall() if cursor.description else []
 
     def create_database(self, dbname=DATABASE):
         with self.connect(dbname="postgres") as c:

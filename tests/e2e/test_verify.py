@@ -387,7 +387,8 @@ def test_what_waited_behind_becomes_a_payback(shop):
     until("the first try", lambda: shop.verification(first)[2] is not None)
     _, second = shop.pay({}, order=order)  # row 18
     shop.provider.fault = None
-    until("the order", lambda: shop.hurry() or shop.order(order)[0] == "paid")
+    until("both", lambda: shop.hurry() or {shop.verification(n)[0] for n in (first, second)} == {"confirmed"})
+    assert shop.order(order)[0] == "paid"
     assert shop.events(order) == [("order.success", None), ("payback.due", "double_payment")]
 
 

@@ -25,9 +25,7 @@ class ArchivingSite:
         stack.give(self.archive, "postgres", mode=0o700)
         self.pg = stack.Postgres(self.home / "pg", self.logs, {
             "fsync": "off", "archive_mode": "on", "archive_command": f"cp %p {self.archive}/%f"})
-        self.pg.start()
-        self.pg.create_database()
-        self.pg.migrate()
+        self.pg.start(migrated=True)
         self.pg.query("select foloosi.set_merchant('shop')")
         self.token = stack.token()
         self.handler = stack.Handler(self.home / "fw", self.logs, self.pg.conninfo("foloosi_handler"), {"shop": {"token": self.token}},

@@ -222,9 +222,7 @@ class Site:
 
     def start(self):
         self.home.chmod(0o711)
-        self.postgres.start()
-        self.postgres.create_database()
-        self.postgres.migrate()
+        self.postgres.start(migrated=True)
         for merchant in self.merchants:
             self.postgres.query("select foloosi.set_merchant(%s)", [merchant], user="foloosi_operator")
         self.handler = stack.Handler(

@@ -243,6 +243,19 @@ def new_cluster():
     return home / "data"
 
 
+@functools.cache
+def migrated_cluster():
+    """The same with the database and its schema, once a process: to migrate takes as long as to start."""
+    home = pathlib.Path(tempfile.mkdtemp(prefix="foloosi-migrated."))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    home.chmod(0o711)
+    with Postgres(home / "pg", home / "logs", {"fsync": "off"}) as postgres:
+        postgres.create_database()
+        postgres.migrate()
+    subprocess.run(["cp", "-a", new_cluster() / "postgresql.auto.conf", postgres.data], check=True)
+    return postgres.data
+
+
 class Postgres(Service):
     """A cluster of its own: no TCP, trust authentication, only we and www-data reach the socket."""
 
@@ -265,19 +278,20 @@ class Postgres(Service):
             **(settings or {}),
         }
 
-    def create(self):
-        """A data directory as initdb leaves it."""
+    def create(self, cluster=None):
+        """A data directory as initdb leaves it, or a copy of another cluster's."""
         give(self.home, "postgres", mode=0o711)
         self.socket_dir.mkdir()
         give(self.socket_dir, "postgres", "www-data" if IS_ROOT else None, 0o710 if IS_ROOT else 0o700)
-        subprocess.run(["cp", "-a", new_cluster(), self.data], check=True)
+        subprocess.run(["cp", "-a", cluster or new_cluster(), self.data], check=True)
         with open(self.data / "postgresql.auto.conf", "a", encoding="utf-8") as conf:
             for name, value in self.settings.items():
                 conf.write(f"{name} = '{value}'\n")
 
-    def start(self):
+    def start(self, migrated=False):
+        """migrated: a new one begins with the database and its schema."""
         if not self.data.exists():
-            self.create()
+            self.create(migrated_cluster() if migrated else None)
         self.spawn([pg_program("postgres"), "-D", self.data])
         try:
             wait_for("PostgreSQL", self.ready, alive=self.alive)

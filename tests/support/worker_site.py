@@ -19,9 +19,7 @@ class WorkerSite:
         self.home.chmod(0o711)
         self.logs = self.home / "logs"
         self.pg = stack.Postgres(self.home / "pg", self.logs, {"fsync": "off"})
-        self.pg.start()
-        self.pg.create_database()
-        self.pg.migrate()
+        self.pg.start(migrated=True)
         self.workers = []
 
     def worker(self, merchants, **settings):

@@ -30,6 +30,9 @@ comment on function foloosi.lock_transaction(bigint, text) is
 create or replace function foloosi.apply_transaction(t foloosi.transactions, p_order_ref text) returns foloosi.element
 language plpgsql
 set search_path = pg_catalog, foloosi, pg_temp
+set plan_cache_mode = force_generic_plan -- as record_deliveries(), and for the same reason
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
+set random_page_cost = 0 set seq_page_cost = 0
 as $$
 declare
     e       foloosi.element;

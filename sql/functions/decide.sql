@@ -21,7 +21,7 @@ declare
     facts   foloosi.facts[]; -- at the position of its element
     decided foloosi.element[];
 begin
-    -- Nothing is sorted, here and below: nested loops keep the order of the segment.
+    -- In the order of the segment, whatever the plan is: what follows pairs them by position.
     if known is null or known <> '{}' then
         select array_agg(row(
                 d.id, d.outcome, e.source like 'replay%' and d.reason in ('hook_failed', 'refused'),
@@ -39,7 +39,7 @@ begin
                         from foloosi.transactions_of(e.merchant, x.order_known) y
                         cross join lateral unnest(array[y.created_at, y.captured_at]) theirs
                         cross join lateral unnest(array[t.created_at, case when t.state = 'captured' then t.captured_at else foloosi.clock() end]) its
-                        where y.state = 'captured' and y.id is distinct from t.id) end)::foloosi.facts)
+                        where y.state = 'captured' and y.id is distinct from t.id) end)::foloosi.facts order by e.i)
           into facts
         from unnest(segment) e
         -- a key that the tables are known not to have is null, and an index needs no look for null

@@ -36,6 +36,9 @@ comment on function foloosi.settled_already(foloosi.paybacks) is 'Raise object_n
 create or replace function foloosi.align_transaction(t foloosi.transactions, p_note text) returns text
 language plpgsql
 set search_path = pg_catalog, foloosi, pg_temp
+set plan_cache_mode = force_generic_plan -- as record_deliveries(), and for the same reason
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
+set random_page_cost = 0 set seq_page_cost = 0
 as $$
 declare
     grew bigint[] := foloosi.count_refunds(array[t.id]);

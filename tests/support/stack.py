@@ -291,7 +291,7 @@ class Postgres(Service):
     def start(self, migrated=False):
         """migrated: a new one begins with the database and its schema."""
         if not self.data.exists():
-            self.create(migrated_cluster() if migrated else None)
+            self.create(*[migrated_cluster()] if migrated else [])
         self.spawn([pg_program("postgres"), "-D", self.data])
         try:
             wait_for("PostgreSQL", self.ready, alive=self.alive)
@@ -324,8 +324,12 @@ class Postgres(Service):
         c = kept.get(user)
         if c is None or c.closed or select.select([c], [], [], 0)[0]:  # readable: the server has ended it
             c = kept[user] = self.connect(user, prepare_threshold=None)
-        cursor = c.execute(sql, params)
-        return cursor.fetchall() if cursor.description else []
+        try:
+            cursor = c.execute(sql, params)
+            return cursor.fetchall() if cursor.description else []
+        except BaseException:
+            kept.pop(user).close()  # it may be in the middle of the statement
+            raise
 
     def create_database(self, dbname=DATABASE):
         with self.connect(dbname="postgres") as c:

@@ -107,7 +107,7 @@ begin
         return '{}';
     end if;
 
-    -- by its place, which is looked up for each: where the table was small, a plan would walk it
+    -- By ctid, looked up for each: a plan made for a small table would read all of it. The caller holds the row, so it does not move.
     update foloosi.orders o
     set state = p.state, transaction_id = p.payer, reason = p.reason, amount = p.amount, currency = p.currency,
         refunded = p.refunded, money_left = p.money_left, cancel_at = case when p.state = 'pending' then o.cancel_at end, updated_at = now()

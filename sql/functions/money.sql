@@ -106,7 +106,7 @@ as $$
     from t cross join said
     left join lateral (
         select f.doubt from foloosi.refunds_of(t.id, t.amount, t.currency, t.merchant, p_order_ref, t.payment_reference) f
-        where said.named or t.id = any (said.ids) or t.payment_reference = any (said.refs) offset 0) r on true -- a fence: none is looked up for nothing
+        where said.named or t.id = any (said.ids) or t.payment_reference = any (said.refs) offset 0) r on true -- offset 0: refunds_of() is not called where no refund is known
 $$;
 comment on function foloosi.money_of(text, text) is
 'The captured transactions of an order, each with what is left of it and whether it is doubtful. Parameters: merchant, order_ref. Calls: transactions_of, refunds_of. Tables: other_transactions, refunds (read).';

@@ -14,11 +14,11 @@
 -- triggers are fired inside the block for the same reason. What is not the data's fault
 -- (locks, resources, a stop) is passed on: the caller tries again.
 --
--- The planner sees the tables when a session calls for the first time, often when they are
--- small, and keeps the plan. So it is allowed only what stays right when the tables have grown: a
--- nested loop over an index for each key, whose pages cost nothing. (Nor may it take its own guess of what
--- that costs for a reason to compile the plan.) The settings hold for all that this function calls; each
--- function that has them pays for them at each call. tests/sql/28_reads.sql counts what is read.
+-- A session keeps its plans, which are often made while the tables are small. So only nested loops over
+-- b-tree indexes are allowed, and pages cost nothing: else the planner would read a small table from end to end, and go
+-- on doing so when it has grown. jit is off because forbidden plans have huge costs, which would start the
+-- compiler. These settings hold for all that this function calls, unless another caller had it planned before;
+-- apply_transaction() and align_transaction() have them, too. tests/sql/28_reads.sql counts what is read.
 
 create or replace function foloosi.record_deliveries(
     ordinals int[], merchants text[], order_refs text[], digests bytea[], bodies bytea[], faults text[], sources text[],

@@ -355,10 +355,10 @@ def test_rejected_bytes_that_are_valid_today(site, what):
 def test_what_was_rejected_is_offered_for_replay(site):
     body = ONCE_REJECTED["optional2"](new_order())
     ((_, number),) = site.query(REJECT, {"b": body})
-    remedy = next(w["remedy"] for w in json.loads(operator(site, "attention", "--json", "--limit", "1000")) if w["id"] == number)
+    remedy = next(w["remedy"] for w in json.loads(operator(site, "attention", "--json", "--limit", "100000")) if w["id"] == number)
     assert remedy == f"foloosictl replay {number}, or foloosictl attention dismiss {number}"
     operator(site, "replay", str(number))
-    assert number not in [w["id"] for w in json.loads(operator(site, "attention", "--json", "--limit", "1000"))]
+    assert number not in [w["id"] for w in json.loads(operator(site, "attention", "--json", "--limit", "100000"))]
 
 
 def test_rejected_bytes_that_come_again(front, site):

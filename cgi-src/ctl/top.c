@@ -41,7 +41,8 @@ static void
 listen_to_signals(void)
 {
 	static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH};
-	struct sigaction action = {.sa_handler = on_signal}; /* no SA_RESTART: poll() shall end */
+	/* A write goes on after a signal; poll() ends all the same (signal(7)). */
+	struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
 
 	sigemptyset(&action.sa_mask);
 	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)

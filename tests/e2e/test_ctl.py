@@ -12,6 +12,7 @@ import pty
 import re
 import select
 import shlex
+import signal
 import stat
 import subprocess
 import time
@@ -711,6 +712,27 @@ def test_top(shop):
     assert not HARMFUL.search(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen).replace("\r", ""))
     assert on_terminal(shop, "top", keys=b"\x03", until="q ends")[1] == 0
     assert "needs a terminal" in shop.ctl("top", code=1)
+
+
+def test_top_ends_well_though_a_signal_comes_while_it_writes(shop):
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execve(CTL, [str(CTL), "top"], {**shop.env, "TERM": "xterm", "LC_ALL": "C.UTF-8"})
+    seen = b""
+    while b"q ends" not in seen:
+        seen += os.read(fd, 65536)
+    for _ in range(400):  # each draws the screen anew; nobody reads it, so that soon a write waits
+        os.kill(pid, signal.SIGWINCH)
+        time.sleep(0.005)
+    os.kill(pid, signal.SIGINT)
+    while True:
+        try:
+            if not os.read(fd, 65536):
+                break
+        except OSError:
+            break
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    os.close(fd)
 
 
 # -- this machine ------------------------------------------------------------------------------

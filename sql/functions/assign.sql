@@ -6,9 +6,11 @@ language plpgsql
 set search_path = pg_catalog, foloosi, pg_temp
 as $$
 declare
-    t foloosi.transactions;
+    t   foloosi.transactions;
+    was text; -- its order, before the locks
 begin
     select * into t from foloosi.transactions x where x.id = p_id;
+    was := t.order_ref;
     if t.id is null then
         raise exception 'there is no transaction %', p_id using errcode = 'no_data_found';
     end if;
@@ -22,10 +24,13 @@ begin
         foloosi.lock_key('number', t.merchant, t.transaction_no),
         foloosi.lock_key('reference', t.merchant, t.payment_reference)], null)) k;
     select * into t from foloosi.transactions x where x.id = p_id for no key update;
+    if p_order_ref is null and t.order_ref is distinct from was then
+        raise exception 'transaction % was given another order meanwhile; try again', p_id using errcode = 'serialization_failure';
+    end if;
     return t;
 end $$;
 comment on function foloosi.lock_transaction(bigint, text) is
-'Wait for the locks that a delivery of this transaction takes. Parameters: its id; an order (null: its own). Returns its row as it is then. Error: no such transaction. Calls: lock_order, lock_key. Tables: transactions (locked).';
+'Wait for the locks that a delivery of this transaction takes. Parameters: its id; an order (null: its own). Returns its row as it is then. Errors: no such transaction; it was given another order meanwhile, of which no lock is held (serialization_failure). Calls: lock_order, lock_key. Tables: transactions (locked).';
 
 create or replace function foloosi.apply_transaction(t foloosi.transactions, p_order_ref text) returns foloosi.element
 language plpgsql

@@ -184,6 +184,25 @@ select waits('record_refund()', $$select foloosi.record_refund(id, 10, 'x') from
 select waits('unassign_transaction()', $$select foloosi.unassign_transaction(id, 'x') from foloosi.transactions where merchant = 'busy' and transaction_no = 'N-1'$$);
 select waits('verify_transaction()', $$select foloosi.verify_transaction(id, 'success', 100, 'AED') from foloosi.transactions where merchant = 'busy' and transaction_no = 'N-1'$$);
 
+-- ---------------------------------------------------------------- a transaction that gets its order while an act waits for it
+
+select other_asks($$select r from foloosi.record_delivery('busy', 'success', null, 'N-40', amount => 100, currency => 'AED') r$$) is not null;
+select other('begin');
+select other_asks($$select r from foloosi.record_delivery('busy', 'success', 'NAMED', 'N-40', amount => 100, currency => 'AED') r$$) is not null;
+select dblink_connect('second', format('dbname=%s host=%s port=%s user=postgres application_name=second', current_database(), current_setting('unix_socket_directories'), current_setting('port')));
+select dblink_send_query('second', $$select foloosi.record_refund(id, 10, 'x') from foloosi.transactions where merchant = 'busy' and transaction_no = 'N-40'$$);
+do $$ begin
+    for k in 1 .. 500 loop
+        perform pg_stat_clear_snapshot();
+        exit when exists (select from pg_stat_activity where application_name = 'second' and wait_event_type = 'Lock');
+        perform pg_sleep(0.01);
+    end loop;
+end $$;
+select is((select count(*)::int from pg_stat_activity where application_name = 'second' and wait_event_type = 'Lock'), 1, 'record_refund() waits for the transaction');
+select other('commit');
+select throws_ok($$select * from dblink_get_result('second') as r (x text)$$, '40001', null, 'it holds no lock of the order that the transaction has now: the caller tries again');
+select dblink_disconnect('second');
+
 -- ---------------------------------------------------------------- a lock taken within the same transaction is no obstacle
 
 select is(record('busy', d('success', 'TWICE', 'N-30')) || record('busy', d('success', 'TWICE', 'N-31')), array['recorded TWICE paid', 'recorded TWICE paid (double_payment)'],

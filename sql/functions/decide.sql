@@ -8,8 +8,12 @@
 -- is not decided here but computed from all that is known of it, by align_orders() after the writing.
 
 create or replace function foloosi.is_recurring(p_order_ref text, p_prefixes text[]) returns boolean
-language sql immutable parallel safe
-as $$ select exists (select from unnest(p_prefixes) p where starts_with(p_order_ref, p)) $$;
+language plpgsql immutable parallel safe
+set search_path = pg_catalog, foloosi, pg_temp
+as $$
+begin
+    return exists (select from unnest(p_prefixes) p where starts_with(p_order_ref, p));
+end $$;
 comment on function foloosi.is_recurring(text, text[]) is 'Does this order key name a subscription? Parameters: the key, the merchant''s recurring prefixes.';
 
 create or replace function foloosi.decide(segment foloosi.element[], known int[] default null) returns foloosi.element[]

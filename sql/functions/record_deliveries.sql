@@ -18,7 +18,8 @@
 -- b-tree indexes are allowed, and pages cost nothing: else the planner would read a small table from end to end, and go
 -- on doing so when it has grown. jit is off because forbidden plans have huge costs, which would start the
 -- compiler. These settings hold for all that this function calls, unless another caller had it planned before;
--- apply_transaction() and align_transaction() have them, too. tests/sql/28_reads.sql counts what is read.
+-- verify_transaction(), cancel_due(), apply_transaction() and align_transaction() have them, too.
+-- tests/sql/28_reads.sql counts what is read.
 
 create or replace function foloosi.record_deliveries(
     ordinals int[], merchants text[], order_refs text[], digests bytea[], bodies bytea[], faults text[], sources text[],
@@ -41,6 +42,7 @@ declare
     done      foloosi.element[];
     faulty    boolean;
     locked    record; -- what try_locks() says
+    mixed     boolean := false; -- some bytes are both, rejected and recorded
     first     int := 1;
 begin
     -- Here and below, what one expression can say costs no statement: a batch of one has some twenty of them.
@@ -50,27 +52,21 @@ begin
     if n > 256 then
         raise exception 'record_deliveries: % deliveries, at most 256', n using errcode = 'program_limit_exceeded';
     end if;
-    -- "is not true": the length of a null array is null
-    if (n = all (array[cardinality(merchants), cardinality(order_refs), cardinality(digests), cardinality(bodies),
-            cardinality(faults), cardinality(sources), cardinality(transaction_statuses), cardinality(transaction_nos),
-            cardinality(payment_references), cardinality(amounts), cardinality(currencies),
-            cardinality(transaction_messages), cardinality(optional1s), cardinality(optional2s),
-            cardinality(optional3s), cardinality(customer_emails), cardinality(customer_mobiles),
-            cardinality(card_last_fours)])) is not true then
-        raise exception 'record_deliveries: the arrays are not of one length' using errcode = 'array_subscript_error';
-    end if;
-    -- they are read by subscripts from 1
-    if n > 0 and ('[1:' || n || ']' = all (array[array_dims(ordinals), array_dims(merchants), array_dims(order_refs), array_dims(digests),
+    -- They are read by subscripts from 1. "is not true": what a null array or an empty one says of itself is null.
+    if n = 0 and 0 < any (array[cardinality(merchants), cardinality(digests), cardinality(bodies), cardinality(transaction_statuses)])
+       or n > 0 and ('[1:' || n || ']' = all (array[array_dims(ordinals), array_dims(merchants), array_dims(order_refs), array_dims(digests),
             array_dims(bodies), array_dims(faults), array_dims(sources), array_dims(transaction_statuses), array_dims(transaction_nos),
             array_dims(payment_references), array_dims(amounts), array_dims(currencies), array_dims(transaction_messages),
             array_dims(optional1s), array_dims(optional2s), array_dims(optional3s), array_dims(customer_emails),
             array_dims(customer_mobiles), array_dims(card_last_fours)])) is not true then
-        raise exception 'record_deliveries: an array has not one dimension that begins at 1' using errcode = 'array_subscript_error';
+        raise exception 'record_deliveries: the arrays are not of one length, or an array has not one dimension that begins at 1'
+            using errcode = 'array_subscript_error';
     end if;
     if n = 0 then
         -- A session's first call compiles and plans, which takes longer than the work. This does it
         -- before any lock is held: the handler asks for it when it connects.
-        perform foloosi.try_locks('{}'), foloosi.write(foloosi.decide('{}')), foloosi.align_orders('{}');
+        perform foloosi.try_locks('{}'), foloosi.write(foloosi.decide('{}')), foloosi.align_orders('{}'),
+                foloosi.align_paybacks('{}');
         return;
     end if;
 
@@ -119,10 +115,13 @@ begin
         free := batch;
     end if;
 
-    if free is not null and rejected is not null and exists (
+    if free is not null and rejected is not null then -- the query apart: to prepare it is what it costs
+        mixed := exists (
             select from unnest(rejected) e
             where exists (select from unnest(free) f where f.digest = e.digest and f.merchant = e.merchant)
-               or exists (select from foloosi.deliveries d where d.digest = e.digest and d.merchant = e.merchant)) then
+               or exists (select from foloosi.deliveries d where d.digest = e.digest and d.merchant = e.merchant));
+    end if;
+    if mixed then
         -- bytes that are rejected were or are recorded, too: then the queue's order matters between the two kinds
         for k in 1 .. n loop
             continue when k < n and (batch[k].fault is null) = (batch[k + 1].fault is null);
@@ -179,10 +178,13 @@ comment on function foloosi.clean_key(text) is
 'An order key as the decoder cleans it: without white space around it; null if nothing is left, or undefined, null, NaN or [object Object]. Calls: trim_white.';
 
 create or replace function foloosi.recurring_key(p_merchant text, p_key text) returns text
-language sql stable
+language plpgsql stable
+set search_path = pg_catalog, foloosi, pg_temp
 as $$
-    select p_key where foloosi.is_recurring(p_key, coalesce((select m.recurring from foloosi.merchants m where m.merchant = p_merchant), '{FLSSUB_}'))
-$$;
+begin
+    return case when foloosi.is_recurring(p_key, coalesce((select m.recurring from foloosi.merchants m where m.merchant = p_merchant), '{FLSSUB_}'))
+                then p_key end;
+end $$;
 comment on function foloosi.recurring_key(text, text) is 'The key if it names a subscription of this merchant, else null. Calls: is_recurring. Tables: merchants (read).';
 
 create or replace function foloosi.decide_and_write(free foloosi.element[], relatives boolean, known int[] default null)

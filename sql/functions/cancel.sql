@@ -47,6 +47,9 @@ create or replace function foloosi.cancel_due(n int default 100, spool_waits boo
 returns int
 language plpgsql security definer
 set search_path = pg_catalog, foloosi, pg_temp
+set plan_cache_mode = force_generic_plan -- as record_deliveries(), and for the same reason: the worker keeps its session
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
+set random_page_cost = 0 set seq_page_cost = 0
 as $$
 #variable_conflict use_column
 declare

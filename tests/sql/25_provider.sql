@@ -111,6 +111,18 @@ select example('row 9', verify => 'callback');
 select is((deliver('success', null, 'N-1'))[3], 'transaction 1: N-1/- verifying for - 100 AED', 'row 9: verifying, without an order');
 select is(word('N-1', 'success', 100, 'AED', 'O-1'), array['confirmed', 'transaction 1: N-1/- verifying for - 100 AED -> N-1/- captured for - 100 AED'], 'row 9: confirmed: it still waits for a person to name its order');
 
+select example('another amount before the provider''s word', verify => 'callback');
+select given_delivery('success', 'O-1', 'N-1');
+select is((deliver('success', 'O-1', 'N-1', amount => 90))[1], 'review O-1 verifying (amount_contradiction)', 'row 6: a doubt from then on');
+select given_delivery('success', 'O-1', 'N-2');
+select is((word('N-1', 'success', 100, 'AED', 'O-1'))[2:3], array['event 1: order.success O-1 N-1', 'order O-1: verifying 100 AED by N-1 (verifying) -> paid 100 AED by N-1'], 'the provider''s word pays');
+select is((word('N-2', 'success', 100, 'AED', 'O-1'))[2:3], array['event 2: payback.check O-1 N-2 (double_payment) payback 1', 'payback 1: N-2 check double_payment 100 AED for O-1'],
+    'what the other captured is only to check');
+select example('the same in a batch', verify => 'callback');
+select record(merchant(), d('success', 'O-1', 'N-1'), d('success', 'O-1', 'N-1', amount => 90), d('success', 'O-1', 'N-2'));
+select given('select foloosi.verify_transaction(transaction_id(''N-1''), ''success'', 100, ''AED'', ''O-1'')');
+select is((word('N-2', 'success', 100, 'AED', 'O-1'))[3], 'payback 1: N-2 check double_payment 100 AED for O-1', 'the same');
+
 -- ---------------------------------------------------------------- nobody asked yet
 
 select example('registered by then', verify => 'callback', unknown_orders => 'review');

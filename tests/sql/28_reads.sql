@@ -49,7 +49,7 @@ create function rows_read() returns jsonb language sql volatile as $$
           from pg_class c left join pg_index i on i.indexrelid = c.oid
           where c.relnamespace = 'foloosi'::regnamespace and c.relkind in ('r', 'i') group by 1) x
 $$;
-create function reads_few(title text, command text, id bigint default null, most int default 1200) returns text language plpgsql as $$
+create function reads_few(title text, command text, id bigint default null, most int default 300) returns text language plpgsql as $$
 declare
     m text := t.merchant();
     before jsonb;
@@ -70,9 +70,10 @@ returns text language plpgsql as $$
 declare
     x t.delivery := t.d(status, order_ref, no, ref, amount, currency, copy, fault);
 begin
-    return t.reads_few(concat_ws(' ', status, order_ref, no, ref, amount, currency, copy, fault), format('select t.record(%%m, %L::t.delivery)', x), most => 300);
+    return t.reads_few(concat_ws(' ', status, order_ref, no, ref, amount, currency, copy, fault), format('select t.record(%%m, %L::t.delivery)', x));
 end $$;
 
+select example('nearly empty tables');
 \ir reads.psql
 
 select set_config('t.merchant', current_setting('t.others'), true);
@@ -80,7 +81,11 @@ select fill(50, 500);
 select cmp_ok((select count(*) from foloosi.deliveries where merchant = current_setting('t.others') and attention), '>=', 1200::bigint, 'deliveries wait');
 select cmp_ok((select count(*) from foloosi.paybacks where merchant = current_setting('t.others')), '>=', 400::bigint, 'paybacks are open');
 select cmp_ok((select count(*) from foloosi.other_transactions where merchant = current_setting('t.others')), '>=', 400::bigint, 'orders have others');
+select cmp_ok((select count(*) from foloosi.refunds where merchant = current_setting('t.others')), '>=', 400::bigint, 'refunds are known');
 
+select example('full tables of another');
+\ir reads.psql
+select set_config('t.merchant', current_setting('t.others'), true); -- of its own, too
 \ir reads.psql
 
 -- persons have sessions of their own, and the worker's is planned anew when a table has grown

@@ -27,6 +27,8 @@
 --   0008_operator    Indexes of almost no cost for what a person asks: the latest orders, all of one order.
 --   0009_small_ranges  Those of 0008 anew, for a row that is written late cost a thousand times its share.
 --   0010_facts       What is known of a delivery, a type between the look-up and the rules.
+--   0011_money       Where the money is: REFUNDS, what is left, and what time cancels.
+--   0012_ids         One number drawn for a delivery, its transaction and its order.
 --   functions/       The verbs. record_deliveries() takes a whole batch: it locks the
 --                    orders in sorted order (those that another session holds come back "busy"),
 --                    decides by the rules, and writes a few statements for the whole batch. The
@@ -137,10 +139,17 @@ insert into foloosi.schema_migrations (version, name, digest) values
     (11, 'money', '\xf427972d96940c746541362a431b813e32d29d7d1c358de874ddb27d9bcd3e27');
 \endif
 
+select not exists (select from foloosi.schema_migrations where version = 12) as missing \gset
+\if :missing
+\ir migrations/0012_ids.sql
+insert into foloosi.schema_migrations (version, name, digest) values
+    (12, 'ids', '\x611c6a24982e93a06997ca02b30f32e8421ebc66ec4c82df3ee0e9200edf382f');
+\endif
+
 -- An older copy of this file must not put its functions over a newer schema.
 do $$
 begin
-    if (select max(version) from foloosi.schema_migrations) > 11 then
+    if (select max(version) from foloosi.schema_migrations) > 12 then
         raise exception 'the database''s schema is newer than these files'
             using hint = 'Use the files of the release that migrated it.';
     end if;

@@ -176,7 +176,8 @@ create domain foloosi.reconcile_verdict as text CHECK ((VALUE = ANY (ARRAY['matc
 -- merchant.
 create domain foloosi.transaction_state as text CHECK ((VALUE = ANY (ARRAY['captured'::text, 'failed'::text, 'verifying'::text, 'denied'::text, 'unknown'::text, 'test'::text])));
 
--- One number space for orders, transactions, deliveries, paybacks and decisions.
+-- One number space for orders, transactions, deliveries, paybacks, refunds and decisions. A number that is drawn
+-- for a delivery stands for two more: of its transaction and of its order.
 create sequence foloosi.id_seq as bigint;
 
 -- The raw bytes of deliveries, partitioned by month so that retention can drop them whole. create_partitions()

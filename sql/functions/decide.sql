@@ -80,16 +80,16 @@ begin
             k.merchant, x.order_known, coalesce(t.payment_reference, e.payment_reference)) r on true;
     end if;
 
-    -- The ids are drawn in the order of the segment.
+    -- The ids are drawn in the order of the segment: one for a new delivery, of which the next two are its transaction's and its order's.
     select array_agg(row(
-            s.i, s.ordinal, s.merchant, s.order_ref, s.digest, s.fault, s.source, s.status, s.transaction_no,
+            s.i, s.ordinal, s.merchant, s.order_ref, s.digest, null, s.source, s.status, s.transaction_no,
             -- another's reference is not learned; of row 19 write() asks whose it is
             case when s.rule <> 3 and (s.conflict is null or s.t_id is null or s.rule = 19) then s.payment_reference end,
             s.amount, s.currency, s.message, s.optional1, s.optional2, s.optional3,
-            s.email, s.mobile, s.card, s.order_key, s.assigned, s.keys, s.own_order_ref,
+            s.email, s.mobile, s.card, s.order_key, s.assigned, null, null, -- its locks are of no use any more
             s.rule, s.outcome, s.reason, s.detail, s.attention, s.merchant_known,
-            coalesce(s.d_id, nextval('foloosi.id_seq')), s.d_id is null,
-            case when s.transaction_write = 'insert' then nextval('foloosi.id_seq') else s.t_id end,
+            s.delivery_id, s.d_id is null,
+            case when s.transaction_write is distinct from 'insert' then s.t_id when s.d_id is null then s.delivery_id + 1 else nextval('foloosi.id_seq') end,
             s.transaction_write, s.transaction_state,
             case when s.withheld then null else coalesce(s.t_order_ref, case when s.status <> 'refund' then s.order_ref end) end,
             s.withheld, s.rule in (6, 7) or s.rule = 19 and s.conflict = 'one_or_two',
@@ -182,6 +182,7 @@ begin
                    (foloosi.effects()).transaction[n.rule], (foloosi.effects()).orders[n.rule], (foloosi.effects()).payback[n.rule],
                    (foloosi.effects()).event[n.rule],
                    (foloosi.effects()).attention[n.rule] as rule_attention,
+                   coalesce(n.d_id, nextval('foloosi.id_seq')) as delivery_id,
                    -- without the provider's word, or against it, nothing is captured, whatever the policy is by now
                    n.status = 'success' and (coalesce(n.t_state in ('verifying', 'denied'), false) or n.callback and n.t_state is distinct from 'captured') as waits,
                    n.rule in (4, 19) and n.status = 'success' and n.t_status is distinct from 'success' and n.t_id is not null as captures_alone,
@@ -254,8 +255,7 @@ begin
                     from unnest(segment, facts) e
                     -- looked up once for each merchant, not for each delivery
                     left join unnest(array(
-                            select p from (select distinct s.merchant from unnest(segment) s) d
-                            cross join lateral (select x from foloosi.merchants x where x.merchant = d.merchant offset 0) p (p))) m
+                            select x from foloosi.merchants x where x.merchant = any (array(select s.merchant from unnest(segment) s)))) m
                         on m.merchant = e.merchant
                 ) f offset 0
             ) n

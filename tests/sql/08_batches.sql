@@ -121,6 +121,27 @@ select same_always('the loner gets another''s order', d('success', 'KNOWN', 'N-1
 select same_always('a known one gets its order on the way', d('success', 'REGISTERED', 'N-1', 'KR-2'), d('success', null, 'N-1'), d('failed', null, null, 'KR-2'),
     d('success', 'REGISTERED', 'N-2'));
 
+-- ---------------------------------------------------------------- numbers
+
+select example('numbers');
+select record(merchant(), d('success', 'O-1', 'N-1'), d('failed', 'O-2', 'N-2'), d('success', 'O-1', 'N-3'), d('success', null, 'N-4'), d('refund', null, 'N-5'));
+create view numbered as
+    select d.id, t.transaction_no, t.id - d.id as transaction, o.id - d.id as "order"
+    from foloosi.deliveries d join foloosi.transactions t on t.id = d.transaction_id left join foloosi.orders o on o.transaction_id = t.id where d.merchant = merchant();
+select is(array(select concat_ws(' ', transaction_no, transaction, "order") from numbered order by id), array['N-1 1 2', 'N-2 1 2', 'N-3 1', 'N-4 1', 'N-5 1'],
+    'one number is drawn for a delivery: its transaction and its order have the next two');
+select given_delivery('pending', 'O-6', 'N-6');
+select given(format('select foloosi.set_merchant(%L)', merchant()));
+update foloosi.deliveries set outcome = 'review', reason = 'hook_failed' where merchant = merchant() and order_ref = 'O-6'; -- as if a trigger had refused it
+select given_delivery('success', 'O-7', 'N-7');
+update foloosi.bodies b set body = convert_to('{"data":{"transfer":{"transaction_status":"success","transaction_no":"N-6","transaction_amount":100,"transaction_currency":"AED"}}}', 'UTF8')
+from foloosi.deliveries d where d.id = b.delivery_id and d.merchant = merchant() and d.order_ref = 'O-6';
+update foloosi.deliveries set digest = substr(sha256(b.body), 1, 16) from foloosi.bodies b where b.delivery_id = deliveries.id and merchant = merchant() and order_ref = 'O-6';
+select is((select outcome from foloosi.replay_delivery((select id from foloosi.deliveries where merchant = merchant() and order_ref = 'O-6'))), 'recorded', 'a delivery that is known already');
+select cmp_ok((select transaction from numbered where transaction_no = 'N-6'), '>', 3::bigint, '... draws anew for its transaction');
+select cmp_ok((select "order" - transaction from numbered where transaction_no = 'N-6'), '>', 2::bigint, '... and for its order');
+select is((select seqincrement from pg_sequence where seqrelid = 'foloosi.id_seq'::regclass), 3::bigint, 'the sequence leaves these out');
+
 -- ---------------------------------------------------------------- segments
 
 create function cut_of(variadic ds delivery[]) returns int[] language sql as $$

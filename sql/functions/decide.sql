@@ -83,8 +83,8 @@ begin
     -- The ids are drawn in the order of the segment: one for a new delivery, of which the next two are its transaction's and its order's.
     select array_agg(row(
             s.i, s.ordinal, s.merchant, s.order_ref, s.digest, null, s.source, s.status, s.transaction_no,
-            -- another's reference is not learned; of row 19 write() asks whose it is
-            case when s.rule <> 3 and (s.conflict is null or s.t_id is null or s.rule = 19) then s.payment_reference end,
+            -- another's reference is not learned; of row 19 write() asks whose it is, and a refund of row 23 may have meant the other
+            case when s.rule <> 3 and (s.conflict is null or s.t_id is null or s.rule in (19, 23)) then s.payment_reference end,
             s.amount, s.currency, s.message, s.optional1, s.optional2, s.optional3,
             s.email, s.mobile, s.card, s.order_key, s.assigned, null, null, -- its locks are of no use any more
             s.rule, s.outcome, s.reason, s.detail, s.attention, s.merchant_known,

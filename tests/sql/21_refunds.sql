@@ -400,5 +400,12 @@ select given_delivery('refund', 'O-1', 'N-1', amount => 30);
 select is((act('select foloosi.register_order(%m, ''O-1'', 100, ''AED'')'))[1:2], array[
     'event 2: order.success O-1 N-1', 'event 3: order.refund O-1 N-1 (refunded_in_part)'], 'the shop hears of the payment, and of the part of it that went back');
 
+select example('a refund that names another''s reference');
+select given_delivery('failed', 'O-1', null, 'R-1');
+select given_delivery('failed', 'O-2', 'N-2');
+select is((deliver('refund', 'O-2', 'N-2', 'R-1'))[1], 'review O-2 cancelled (refund_unknown)', 'row 23: its own transaction has captured nothing');
+select is((facts(merchant()))->>'transaction 2', 'N-2/- failed for O-2 100 AED', 'which does not learn another''s reference');
+select is((deliver('success', 'O-1', null, 'R-1'))[1], 'review O-1 review (refund_known)', 'row 15: it may have meant the other, whose capture is a doubt');
+
 select * from finish();
 rollback;

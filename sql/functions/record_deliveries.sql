@@ -65,8 +65,7 @@ begin
     if n = 0 then
         -- A session's first call compiles and plans, which takes longer than the work. This does it
         -- before any lock is held: the handler asks for it when it connects.
-        perform foloosi.try_locks('{}'), foloosi.write(foloosi.decide('{}')), foloosi.align_orders('{}'),
-                foloosi.align_paybacks('{}');
+        perform foloosi.try_locks('{}'), foloosi.write(foloosi.decide('{}')), foloosi.align_orders('{}');
         return;
     end if;
 

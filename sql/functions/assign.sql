@@ -30,7 +30,7 @@ begin
     return t;
 end $$;
 comment on function foloosi.lock_transaction(bigint, text) is
-'Wait for the locks that a delivery of this transaction takes. Parameters: its id; an order (null: its own). Returns its row as it is then. Errors: no such transaction; it was given another order meanwhile, of which no lock is held (serialization_failure). Calls: lock_order, lock_key. Tables: transactions (locked).';
+'Wait for the locks that a delivery of this transaction takes. Parameters: its id; an order (null: its own). Returns its row as it is then. Errors: no such transaction; its order changed meanwhile, and no lock of the new one is held (serialization_failure). Calls: lock_order, lock_key. Tables: transactions (locked).';
 
 create or replace function foloosi.apply_transaction(t foloosi.transactions, p_order_ref text) returns foloosi.element
 language plpgsql

@@ -7,6 +7,8 @@
 -- that matches first; the effects come from that row. What becomes of an order that has or had money already
 -- is not decided here but computed from all that is known of it, by align_orders() after the writing.
 
+-- In plpgsql, as money_text() is: the planner would write the body of an SQL function into the plan of decide(),
+-- which is started for each batch, and it is called rarely.
 create or replace function foloosi.is_recurring(p_order_ref text, p_prefixes text[]) returns boolean
 language plpgsql immutable parallel safe
 set search_path = pg_catalog, foloosi, pg_temp
@@ -80,13 +82,14 @@ begin
             k.merchant, x.order_known, coalesce(t.payment_reference, e.payment_reference)) r on true;
     end if;
 
-    -- The ids are drawn in the order of the segment: one for a new delivery, of which the next two are its transaction's and its order's.
+    -- The ids are drawn in the order of the segment: one for a new delivery; the transaction and the order that it creates have
+    -- the next two. For a known delivery each is drawn by itself.
     select array_agg(row(
             s.i, s.ordinal, s.merchant, s.order_ref, s.digest, null, s.source, s.status, s.transaction_no,
             -- another's reference is not learned; of row 19 write() asks whose it is, and a refund of row 23 may have meant the other
             case when s.rule <> 3 and (s.conflict is null or s.t_id is null or s.rule in (19, 23)) then s.payment_reference end,
             s.amount, s.currency, s.message, s.optional1, s.optional2, s.optional3,
-            s.email, s.mobile, s.card, s.order_key, s.assigned, null, null, -- its locks are of no use any more
+            s.email, s.mobile, s.card, s.order_key, s.assigned, null, null, -- nothing below reads fault, keys and own_order_ref
             s.rule, s.outcome, s.reason, s.detail, s.attention, s.merchant_known,
             s.delivery_id, s.d_id is null,
             case when s.transaction_write is distinct from 'insert' then s.t_id when s.d_id is null then s.delivery_id + 1 else nextval('foloosi.id_seq') end,
@@ -238,9 +241,9 @@ begin
                         else 18 end)::smallint as rule
                 from (
                     -- the delivery, what is known of it, and its merchant's policy
-                    select e.i, e.ordinal, e.merchant, e.order_ref, e.digest, e.fault, e.source, e.status, e.transaction_no,
+                    select e.i, e.ordinal, e.merchant, e.order_ref, e.digest, e.source, e.status, e.transaction_no,
                            e.payment_reference, e.amount, e.currency, e.message, e.optional1, e.optional2, e.optional3,
-                           e.email, e.mobile, e.card, e.order_key, e.assigned, e.keys, e.own_order_ref,
+                           e.email, e.mobile, e.card, e.order_key, e.assigned,
                            e.d_id, e.d_outcome, coalesce(e.replayed, false) as replayed,
                            e.t_id, e.t_order_ref, e.t_state, e.t_status, e.t_amount, e.t_currency, coalesce(e.t_withheld, false) as t_withheld,
                            coalesce(e.t_whole, false) as t_whole, coalesce(e.t_doubt, false) as t_doubt, e.t_said, e.conflict, e.learns,

@@ -3,20 +3,19 @@
 --
 -- Everything here is computed anew from all facts, whatever their order. A refund is a row of foloosi.refunds;
 -- two partial refunds may look alike, so they are never added up.
---
--- In plpgsql is what decide() calls rarely: the planner would write the body of an SQL function into the
--- caller's plan, which is prepared for each batch.
 
+-- In plpgsql for the same reason as is_recurring().
 create or replace function foloosi.money_text(p_amount numeric, p_currency text) returns text
 language plpgsql immutable parallel safe
 set search_path = pg_catalog, foloosi, pg_temp
 as $$
 begin
-    return (select concat_ws(' ', case when scale(trim_scale(p_amount)) >= d.usual then trim_scale(p_amount) else round(p_amount, d.usual) end, p_currency)
-    -- ISO 4217, as cgi-src/lib/money.c has it
-    from (select case when p_currency in ('BIF', 'CLP', 'DJF', 'GNF', 'ISK', 'JPY', 'KMF', 'KRW', 'PYG', 'RWF', 'UGX', 'UYI', 'VND', 'VUV', 'XAF', 'XOF', 'XPF') then 0
-                      when p_currency in ('BHD', 'IQD', 'JOD', 'KWD', 'LYD', 'OMR', 'TND') then 3
-                      when p_currency in ('CLF', 'UYW') then 4 else 2 end as usual) d);
+    return (
+        select concat_ws(' ', case when scale(trim_scale(p_amount)) >= d.usual then trim_scale(p_amount) else round(p_amount, d.usual) end, p_currency)
+        -- ISO 4217, as cgi-src/lib/money.c has it
+        from (select case when p_currency in ('BIF', 'CLP', 'DJF', 'GNF', 'ISK', 'JPY', 'KMF', 'KRW', 'PYG', 'RWF', 'UGX', 'UYI', 'VND', 'VUV', 'XAF', 'XOF', 'XPF') then 0
+                          when p_currency in ('BHD', 'IQD', 'JOD', 'KWD', 'LYD', 'OMR', 'TND') then 3
+                          when p_currency in ('CLF', 'UYW') then 4 else 2 end as usual) d);
 end $$;
 comment on function foloosi.money_text(numeric, text) is
 'An amount as people read it: exact, with at least the usual decimals of its currency: 100.00 AED, 18.605 KWD, 1500 JPY. Parameters: amount, currency; either may be null.';

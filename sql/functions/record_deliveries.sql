@@ -176,6 +176,7 @@ $$;
 comment on function foloosi.clean_key(text) is
 'An order key as the decoder cleans it: without white space around it; null if nothing is left, or undefined, null, NaN or [object Object]. Calls: trim_white.';
 
+-- In plpgsql for the same reason as is_recurring().
 create or replace function foloosi.recurring_key(p_merchant text, p_key text) returns text
 language plpgsql stable
 set search_path = pg_catalog, foloosi, pg_temp

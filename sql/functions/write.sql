@@ -103,7 +103,8 @@ begin
 
     if has.new_orders > 0 then
         insert into foloosi.orders (id, merchant, order_ref, state, transaction_id, amount, currency, reason, late, cancel_at, money_left)
-        select case when delivery_new then delivery_id + 2 else nextval('foloosi.id_seq') end, merchant, order_named, order_state, transaction_id, order_amount, order_currency, reason, order_late, order_cancel_at,
+        select case when delivery_new then delivery_id + 2 else nextval('foloosi.id_seq') end, -- as decide() draws them
+               merchant, order_named, order_state, transaction_id, order_amount, order_currency, reason, order_late, order_cancel_at,
                case when transaction_state = 'captured' then case when currency = order_currency then amount else 0 end end
         from unnest(decided) where order_write = 'insert';
         get diagnostics written = row_count;

@@ -3,9 +3,9 @@
 --
 -- A condition that no index serves is not seen in a small database: the planner, forbidden a sequential scan, reads an
 -- index from end to end. Nor is a plan that was made for a small table, and that a session keeps. So deliveries of all
--- kinds come once while the tables have some dozens of rows, and once more where each kind of row stands hundreds of times;
--- the rows that each call reads are counted. An act may read the few paybacks twice. unassign_transaction() reads what
--- came since its transaction, and is not here.
+-- kinds come once while the tables have some dozens of rows, and twice more where each kind of row stands hundreds of times:
+-- for another merchant, and for the one whose rows these are. The rows that each call reads are counted.
+-- unassign_transaction() reads what came since its transaction, and is not here.
 begin;
 \ir tools.psql
 select no_plan();

@@ -112,6 +112,7 @@ declare
     t    foloosi.transactions;
     was  foloosi.decisions;
     o    foloosi.orders;
+    first bigint; -- of those that are left to the order
     as_before boolean;
     period boolean; -- it paid one of a subscription
 begin
@@ -137,9 +138,10 @@ begin
     delete from foloosi.other_transactions x where x.order_ref = t.order_ref and x.merchant = t.merchant and x.transaction_id = p_id returning x.renewal into period;
     if o.transaction_id = p_id then
         -- what the shop was told before it holds again
+        first := (select min(y.id) from foloosi.transactions_of(t.merchant, t.order_ref) y);
         as_before := coalesce(was.order_state_before in ('cancelled', 'refunded'), false) and not foloosi.money_is_left(t.merchant, t.order_ref);
         update foloosi.orders x
-        set transaction_id = (select min(y.id) from foloosi.transactions_of(t.merchant, t.order_ref) y),
+        set transaction_id = first,
             decided_by = session_user, decided_at = clock_timestamp(), updated_at = now(),
             state = case when as_before then was.order_state_before else 'review' end,
             reason = case when not as_before then 'unassigned' end
@@ -152,6 +154,8 @@ begin
             if o.state <> 'refunded' then
                 perform foloosi.emit(t.merchant, case o.state when 'cancelled' then 'order.cancel' else 'order.review' end, t.order_ref, p_id, 'unassigned');
             end if;
+        else -- its failure cancelled the order, and the shop was told: that stays
+            update foloosi.orders x set transaction_id = first, updated_at = now() where x.order_ref = t.order_ref and x.merchant = t.merchant;
         end if;
     elsif period then
         perform foloosi.emit(t.merchant, 'order.review', t.order_ref, p_id, 'unassigned');

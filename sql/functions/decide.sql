@@ -18,6 +18,17 @@ begin
 end $$;
 comment on function foloosi.is_recurring(text, text[]) is 'Does this order key name a subscription? Parameters: the key, the merchant''s recurring prefixes.';
 
+create or replace function foloosi.other_attempt(p_merchant text, p_order_ref text, p_reference text, p_id bigint) returns boolean
+language plpgsql stable
+set search_path = pg_catalog, foloosi, pg_temp
+as $$
+begin
+    return exists (select from foloosi.transactions_of(p_merchant, p_order_ref) x
+                   where x.payment_reference = p_reference and x.state in ('captured', 'verifying') and x.id is distinct from p_id);
+end $$;
+comment on function foloosi.other_attempt(text, text, text, bigint) is
+'Has another attempt at this order captured, or does it wait for the provider''s word? Parameters: merchant, order_ref, the payment reference that the attempts share, this one''s transaction (null: none yet). Calls: transactions_of.';
+
 create or replace function foloosi.decide(segment foloosi.element[], known int[] default null) returns foloosi.element[]
 language plpgsql
 set search_path = pg_catalog, foloosi, pg_temp
@@ -53,21 +64,26 @@ begin
         left join foloosi.deliveries d on d.digest = e.digest and d.merchant = k.merchant
         left join foloosi.transactions a on a.transaction_no = e.transaction_no and a.merchant = k.merchant
         left join lateral foloosi.reference_owner(k.merchant, e.payment_reference) b on true
+        cross join lateral (select coalesce(a.order_ref, case when a.order_withheld then null else e.order_ref end) as order_ref) w
         cross join lateral (
             select coalesce(e.assigned, a.id, case
                        when e.transaction_no is null then b.id
                        -- a test number at a live merchant touches no other's transaction
                        when b.transaction_no is null and not (e.transaction_no like 'TEST%' and not exists (
                                 select from foloosi.merchants p where p.merchant = e.merchant and p.mode = 'test')) then b.id end) as id,
-                   -- whose reference is it? Two attempts at one order may share one, if at most one of them captured.
-                   case when b.id is null or b.id = a.id or e.transaction_no is null then null
+                   -- whose reference is it? Two attempts at one order may share one, if at most one of them captured, or may have.
+                   case when b.id is null or e.transaction_no is null then null
                         -- its own: judged when it came; only a second capture is new
                         when a.payment_reference = e.payment_reference
-                        then case when b.captured and e.status = 'success' and a.transaction_status <> 'success' then 'reference_conflict' end
+                        then case when e.status = 'success' and a.transaction_status <> 'success'
+                                       and (b.captured and b.id <> a.id
+                                            or foloosi.other_attempt(e.merchant, w.order_ref, e.payment_reference, a.id)) then 'reference_conflict' end
+                        when b.id = a.id then null
                         when b.transaction_no is null then case when a.id is not null then 'one_or_two' end
                         when b.transaction_no = e.transaction_no then null
-                        when b.order_ref = coalesce(a.order_ref, case when a.order_withheld then null else e.order_ref end)
-                             and not (b.captured and (e.status = 'success' or coalesce(a.state in ('captured', 'verifying'), false))) then null
+                        when b.order_ref = w.order_ref
+                             and not ((e.status = 'success' or coalesce(a.state in ('captured', 'verifying'), false))
+                                      and (b.captured or foloosi.other_attempt(e.merchant, w.order_ref, e.payment_reference, a.id))) then null
                         else 'reference_conflict' end as conflict) c
         left join foloosi.transactions t on t.id = c.id
         -- a repeat speaks of the order that it spoke of, whatever the order key is by now
@@ -269,4 +285,4 @@ begin
     return decided;
 end $$;
 comment on function foloosi.decide(foloosi.element[], int[]) is
-'Apply the order rules to deliveries that do not concern each other. Parameters: segment, with locks taken; known: the i of those elements of which the tables know anything by order, number, reference or digest (null: look all up). Returns the elements with what is to be written. Calls: effects, reference_owner, refunds_of, transactions_of, is_recurring, money_text, clock. Tables: merchants, deliveries, transactions, orders, refunds, rules (read).';
+'Apply the order rules to deliveries that do not concern each other. Parameters: segment, with locks taken; known: the i of those elements of which the tables know anything by order, number, reference or digest (null: look all up). Returns the elements with what is to be written. Calls: effects, reference_owner, other_attempt, refunds_of, transactions_of, is_recurring, money_text, clock. Tables: merchants, deliveries, transactions, orders, refunds, rules (read).';

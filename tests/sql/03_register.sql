@@ -101,6 +101,12 @@ select given_delivery('success', 'O-1', 'N-1');
 select is(act('select foloosi.register_order(%m, ''O-1'', 100, ''AED'')'), array[
     'order O-1: review 100 AED by N-1 (late_success) late -> review 100 AED by N-1 (late_success) late registered'], 'in review for another reason, equal: stays');
 
+select given_delivery('failed', 'O-2', 'N-2');
+select given_delivery('success', 'O-2', 'N-3', null, 90);
+select given_delivery('success', 'O-2', 'N-4');
+select is(act('select foloosi.register_order(%m, ''O-2'', 100, ''AED'')'), array[
+    'order O-2: review 90 AED by N-3 (late_success) late -> review 100 AED by N-4 (late_success) late registered'], 'it names the one that equals what is expected');
+
 select example('faster: cancelled');
 select given_delivery('failed', 'O-1', 'N-1', null, 70);
 select is(act('select foloosi.register_order(%m, ''O-1'', 100, ''AED'')'), array['order O-1: cancelled 70 AED by N-1 -> cancelled 100 AED by N-1 registered'],

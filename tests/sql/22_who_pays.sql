@@ -47,6 +47,27 @@ select example('two attempts under call-back', verify => 'callback');
 select given_delivery('success', 'O-1', 'N-1', 'R-1');
 select is((deliver('success', 'O-1', 'N-2', 'R-1'))[1], 'review O-1 verifying (reference_conflict)', 'row 19: what waits for the provider''s word may be captured');
 
+select example('two attempts under call-back, the one that failed succeeds after all', verify => 'callback');
+select given_delivery('success', 'O-1', 'N-1', 'R-1');
+select is(deliver('failed', 'O-1', 'N-2', 'R-1'), array['recorded O-1 verifying', 'transaction 2: N-2/R-1 failed for O-1 100 AED'], 'two attempts: the second failed');
+select is(deliver('success', 'O-1', 'N-2', 'R-1'), array[
+    'review O-1 verifying (reference_conflict)',
+    'transaction 2: N-2/R-1 failed for O-1 100 AED -> N-2/R-1 verifying for - 100 AED'], 'row 19: both may be captured');
+
+select example('two attempts under call-back, the first of which failed', verify => 'callback');
+select given_delivery('failed', 'O-1', 'N-1', 'R-1');
+select is((deliver('success', 'O-1', 'N-2', 'R-1'))[1], 'recorded O-1 verifying (verifying)', 'two attempts: the second waits for the provider''s word');
+select is((deliver('success', 'O-1', 'N-3', 'R-1'))[1], 'review O-1 verifying (reference_conflict)', 'row 19: a third would be the second capture');
+select is((deliver('success', 'O-1', 'N-1', 'R-1'))[1], 'review O-1 verifying (reference_conflict)', 'row 19: so would the first');
+select given_delivery('success', 'O-1', 'N-4');
+select is((deliver('failed', 'O-1', 'N-4', 'R-1'))[1], 'review O-1 verifying (reference_conflict)', 'row 19: what waits without a reference does not learn this one');
+
+select example('two attempts under call-back, one denied', verify => 'callback');
+select given_delivery('success', 'O-1', 'N-1', 'R-1');
+select given('select foloosi.verify_transaction(transaction_id(''N-1''), ''failed'')');
+select is((deliver('success', 'O-1', 'N-2', 'R-1'))[1], 'review O-1 review (order_in_review)', 'two attempts: what was denied is no capture');
+select is((deliver('refund', null, 'N-1', 'R-1'))[1], 'review O-1 review (refund_unknown)', 'nor is it one for its refund');
+
 -- ---------------------------------------------------------------- twins
 
 select example('twins');

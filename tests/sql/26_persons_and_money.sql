@@ -205,6 +205,14 @@ select is((act('select foloosi.unassign_transaction(transaction_id(''N-2''), ''x
     'cancelled as before, order.cancel');
 select is((deliver('success', 'O-1', 'N-3'))[1], 'recorded O-1 paid (late)', 'row 15, not 16: by a failure, and not by a person');
 
+select example('unassign: its failure cancelled the order');
+select given_delivery('failed', null, 'N-1');
+select given('select foloosi.assign_transaction(transaction_id(''N-1''), ''O-1'', true)');
+select is(act('select foloosi.unassign_transaction(transaction_id(''N-1''), ''x'')'), array[
+    'order O-1: cancelled 100 AED by N-1 -> cancelled 100 AED',
+    'transaction 1: N-1/- failed for O-1 100 AED -> N-1/- failed for - 100 AED'], 'the shop was told of the cancelling: it stays, and names no transaction that is not its own');
+select is((deliver('success', 'O-1', 'N-2'))[1], 'recorded O-1 paid (late)', 'row 15: no person closed it');
+
 select example('unassign: it doubled');
 select given_delivery('success', 'O-1', 'N-1');
 select given_delivery('success', null, 'N-2');

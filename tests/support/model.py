@@ -366,18 +366,22 @@ class Shop:
             return None
         if self.linked(d, t):
             return "one_or_two"
-        if t and t["payment_reference"] == d["payment_reference"]:  # judged when it came; only a second capture is new
-            return "reference_conflict" if d["status"] == "success" and t["status"] != "success" and any(
-                o is not t and o["state"] == "captured" for o in self.with_reference(d["payment_reference"])) else None
         order_ref = (t["order_ref"] if t else None) or (None if t and t["withheld"] else d["order_ref"])
-        success = d["status"] == "success" or t is not None and t["status"] == "success"
-        for o in self.with_reference(d["payment_reference"])[:1]:  # of several, the one that the reference speaks of
+        sharing = self.with_reference(d["payment_reference"])
+        rival = any(o is not t and self.counts(o) and (o is sharing[0] or order_ref and o["order_ref"] == order_ref) for o in sharing)
+        if t and t["payment_reference"] == d["payment_reference"]:  # judged when it came; only a second capture is new
+            return "reference_conflict" if rival and d["status"] == "success" and t["status"] != "success" else None
+        success = d["status"] == "success" or t is not None and self.counts(t)
+        for o in sharing[:1]:  # of several, the one that the reference speaks of
             if o is t or not o["transaction_no"] or o["transaction_no"] == d["transaction_no"]:
                 continue
-            both = success and o["status"] == "success"
-            if both or order_ref is None or o["order_ref"] != order_ref:
+            if success and rival or order_ref is None or o["order_ref"] != order_ref:
                 return "reference_conflict"
         return None
+
+    def counts(self, t):
+        """It captured, or may have: the provider has not said."""
+        return t["state"] in ("captured", "verifying")
 
     def create(self, d):
         t = {"number": len(self.transactions), "transaction_no": d["transaction_no"],
@@ -773,13 +777,14 @@ class Shop:
             self.bring_in_line(order_ref)
             return
         doubt = difference(expected, t)
+        order["transaction"] = t["number"]
         if doubt:
             self.decided(order_ref)
-            order.update(state="review", reason=doubt, transaction=t["number"])
+            order.update(state="review", reason=doubt)
             self.event("order.review", order_ref, doubt, t)
         elif order["state"] == "review" and order["reason"] == "unknown_order" and self.may_pay(t):
             self.decided(order_ref)
-            order.update(state="paid", reason="late" if order["late"] else None, transaction=t["number"])
+            order.update(state="paid", reason="late" if order["late"] else None)
             self.event("order.success", order_ref, None, t)
             if self.refunded(t):  # a part of what pays it now
                 self.event("order.refund", order_ref, "refunded_in_part", t)
@@ -864,8 +869,8 @@ class Shop:
                          transaction=min((o["number"] for o in self.transactions if o["order_ref"] == ref), default=None))
             if back != "refunded":  # it is so again, and the shop was told
                 self.event("order.cancel" if back else "order.review", ref, "unassigned", t)
-        elif order and order["transaction"] == number:
-            order["transaction"] = None
+        elif order and order["transaction"] == number:  # its failure cancelled it, and the shop was told
+            order["transaction"] = min((o["number"] for o in self.transactions if o["order_ref"] == ref), default=None)
         elif period:  # the shop was told of it
             self.event("order.review", ref, "unassigned", t)
         self.bring_in_line(ref)

@@ -29,6 +29,7 @@
 --   0010_facts       What is known of a delivery, a type between the look-up and the rules.
 --   0011_money       Where the money is: REFUNDS, what is left, and what time cancels.
 --   0012_ids         One number drawn for a delivery, its transaction and its order.
+--   0013_hot_path    Fewer and smaller indexes, for each payment pays for them.
 --   functions/       The verbs. record_deliveries() takes a whole batch: it locks the
 --                    orders in sorted order (those that another session holds come back "busy"),
 --                    decides by the rules, and writes a few statements for the whole batch. The
@@ -146,10 +147,17 @@ insert into foloosi.schema_migrations (version, name, digest) values
     (12, 'ids', '\x611c6a24982e93a06997ca02b30f32e8421ebc66ec4c82df3ee0e9200edf382f');
 \endif
 
+select not exists (select from foloosi.schema_migrations where version = 13) as missing \gset
+\if :missing
+\ir migrations/0013_hot_path.sql
+insert into foloosi.schema_migrations (version, name, digest) values
+    (13, 'hot_path', '\xed9d19b83038789ede00487fc72bf7e38292b46df990615f94c4408e92f3b99a');
+\endif
+
 -- An older copy of this file must not put its functions over a newer schema.
 do $$
 begin
-    if (select max(version) from foloosi.schema_migrations) > 12 then
+    if (select max(version) from foloosi.schema_migrations) > 13 then
         raise exception 'the database''s schema is newer than these files'
             using hint = 'Use the files of the release that migrated it.';
     end if;

@@ -37,15 +37,39 @@ create type foloosi.element as (
     i integer,
     ordinal integer,
     merchant text,
+    outcome text,
+    reason text,
+    order_named text,
+    order_state text,
+    delivery_id bigint,
+    delivery_new boolean,
+    merchant_known boolean,
     order_ref text,
     digest bytea,
-    fault text,
-    source text,
-    status text,
     transaction_no text,
     payment_reference text,
-    amount numeric,
+    keys bigint[],
+    fault text,
+    status text,
+    source text,
     currency text,
+    amount numeric,
+    event text,
+    transaction_id bigint,
+    transaction_order text,
+    transaction_write text,
+    transaction_state text,
+    order_write text,
+    order_state_before text,
+    order_amount numeric,
+    order_currency text,
+    order_late boolean,
+    order_cancel_at timestamp with time zone,
+    rule smallint,
+    detail text,
+    attention boolean,
+    assigned bigint,
+    order_withheld boolean,
     message text,
     optional1 text,
     optional2 text,
@@ -54,37 +78,13 @@ create type foloosi.element as (
     mobile text,
     card text,
     order_key text,
-    assigned bigint,
-    keys bigint[],
     own_order_ref text,
-    rule smallint,
-    outcome text,
-    reason text,
-    detail text,
-    attention boolean,
-    merchant_known boolean,
-    delivery_id bigint,
-    delivery_new boolean,
-    transaction_id bigint,
-    transaction_write text,
-    transaction_state text,
-    transaction_order text,
-    order_withheld boolean,
     contradicted boolean,
     refund text,
-    order_named text,
-    order_write text,
-    order_state_before text,
-    order_state text,
-    order_amount numeric,
-    order_currency text,
-    order_late boolean,
-    order_cancel_at timestamp with time zone,
     other boolean,
     renewal boolean,
     align boolean,
-    payback text,
-    event text
+    payback text
 );
 
 -- A fact for the merchant's systems.
@@ -178,7 +178,7 @@ create domain foloosi.transaction_state as text CHECK ((VALUE = ANY (ARRAY['capt
 
 -- One number space for orders, transactions, deliveries, paybacks, refunds and decisions. A number that is drawn
 -- for a delivery stands for two more: of its transaction and of its order.
-create sequence foloosi.id_seq as bigint;
+create sequence foloosi.id_seq as bigint increment by 3 maxvalue 68719476732;
 
 -- The raw bytes of deliveries, partitioned by month so that retention can drop them whole. create_partitions()
 -- makes the months ahead.
@@ -312,10 +312,9 @@ create table foloosi.deliveries (
     constraint deliveries_pkey PRIMARY KEY (digest, merchant)
 );
 CREATE INDEX deliveries_attention_idx ON foloosi.deliveries USING btree (id) WHERE attention;
-CREATE INDEX deliveries_attention_transaction_idx ON foloosi.deliveries USING btree (transaction_id) WHERE (attention AND (transaction_id IS NOT NULL));
-CREATE INDEX deliveries_id_idx ON foloosi.deliveries USING brin (id) WITH (pages_per_range='256', autosummarize='on');
-CREATE INDEX deliveries_kept_idx ON foloosi.deliveries USING btree (order_ref, merchant) WHERE (attention AND ((reason = ANY (ARRAY['hook_failed'::text, 'refused'::text])) OR (rule = ANY (ARRAY[4, 19]))));
-CREATE INDEX deliveries_order_idx ON foloosi.deliveries USING brin (order_ref text_bloom_ops (n_distinct_per_range='950')) WITH (pages_per_range='16', autosummarize='on');
+CREATE INDEX deliveries_attention_transaction_idx ON foloosi.deliveries USING btree (transaction_id) WHERE attention;
+CREATE INDEX deliveries_kept_idx ON foloosi.deliveries USING btree (order_ref, merchant) WHERE attention;
+CREATE INDEX deliveries_order_idx ON foloosi.deliveries USING brin (order_ref text_bloom_ops (n_distinct_per_range='950'), id) WITH (pages_per_range='16', autosummarize='on');
 
 -- Events that a consumer was offered and has not finished. A row goes when it has.
 create table foloosi.dispatches (
@@ -491,9 +490,8 @@ create table foloosi.orders (
     constraint orders_pkey PRIMARY KEY (order_ref, merchant),
     constraint orders_order_ref_ck CHECK (((order_ref)::text <> ''::text))
 );
-CREATE INDEX orders_cancel_idx ON foloosi.orders USING btree (cancel_at) WHERE (((state)::text = 'pending'::text) AND (cancel_at IS NOT NULL));
 CREATE INDEX orders_id_idx ON foloosi.orders USING brin (id) WITH (pages_per_range='128', autosummarize='on');
-CREATE INDEX orders_waiting_idx ON foloosi.orders USING btree (id) WHERE ((state)::text = ANY (ARRAY['review'::text, 'verifying'::text]));
+CREATE INDEX orders_waiting_idx ON foloosi.orders USING btree (cancel_at, id) WHERE ((cancel_at IS NOT NULL) OR ((state)::text = ANY (ARRAY['review'::text, 'verifying'::text])));
 CREATE TRIGGER orders_keep_identity BEFORE UPDATE OF id, merchant, order_ref ON foloosi.orders FOR EACH STATEMENT EXECUTE FUNCTION foloosi.keep_identity();
 CREATE TRIGGER orders_list_other_transaction AFTER UPDATE OF transaction_id ON foloosi.orders FOR EACH ROW WHEN (((old.transaction_id IS DISTINCT FROM new.transaction_id) AND (old.transaction_id IS NOT NULL))) EXECUTE FUNCTION foloosi.list_other_transaction();
 CREATE TRIGGER orders_state_machine BEFORE UPDATE OF state ON foloosi.orders FOR EACH ROW WHEN (((old.state)::text IS DISTINCT FROM (new.state)::text)) EXECUTE FUNCTION foloosi.orders_state_machine();

@@ -112,7 +112,7 @@ apply_answer(const struct question *q, const struct provider_answer *answer)
 	case PG_LOST: /* the lease runs out, and it is asked again */
 		break;
 	default:
-		postpone_question(q, 0, "the database refused to apply the answer");
+		postpone_question(q, 0, "the database did not take the answer");
 		break;
 	}
 	pg_rows_free(&rows);

@@ -27,6 +27,10 @@ begin
     if skip not between 1 and 1000000000 then
         raise exception 'after_restore: skip is from 1 to 1000000000' using errcode = 'invalid_parameter_value';
     end if;
+    if (select s.increment_by from pg_sequences s where s.schemaname = 'foloosi' and s.sequencename = 'id_seq') <> 3 then
+        raise exception 'foloosi.id_seq does not count by 3: a number that a delivery draws would be given twice'
+            using errcode = 'object_not_in_prerequisite_state', hint = 'alter sequence foloosi.id_seq increment by 3';
+    end if;
     perform foloosi.open_last_ranges();
     -- No transaction of before the restore runs: what was a gap then stays one.
     delete from foloosi.event_gaps;
@@ -37,4 +41,4 @@ begin
     end loop;
 end $$;
 comment on function foloosi.after_restore(bigint) is
-'After a restore from a backup or to a point in time: move the numbers of things and of events beyond all that were given away since, and forget the gaps of consumers. Parameters: skip: more than anything that may have happened since the restored moment. Returns for each sequence where it was and after which number it goes on. Call it before programs are let in, as owner or superuser. Calls: open_last_ranges. Tables: event_gaps (written).';
+'After a restore from a backup or to a point in time: move the numbers of things and of events beyond all that were given away since, and forget the gaps of consumers. Parameters: skip: more than anything that may have happened since the restored moment. Errors: another skip; the sequence was made anew and counts otherwise than migration 0012 has it. Returns for each sequence where it was and after which number it goes on. Call it before programs are let in, as owner or superuser. Calls: open_last_ranges. Tables: event_gaps (written).';

@@ -25,7 +25,7 @@ begin
         foloosi.lock_key('reference', t.merchant, t.payment_reference)], null)) k;
     select * into t from foloosi.transactions x where x.id = p_id for no key update;
     if p_order_ref is null and t.order_ref is distinct from was then
-        raise exception 'transaction % was given another order meanwhile; try again', p_id using errcode = 'serialization_failure';
+        raise exception 'transaction % was given another order, or lost its order, meanwhile; try again', p_id using errcode = 'serialization_failure';
     end if;
     return t;
 end $$;
@@ -40,8 +40,8 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off s
 set random_page_cost = 0 set seq_page_cost = 0
 as $$
 declare
-    e       foloosi.element;
-    decided foloosi.element[];
+    e foloosi.element;
+    d record;
 begin
     e.i := 1;
     e.ordinal := 1;
@@ -53,8 +53,8 @@ begin
     e.amount := t.amount;
     e.currency := t.currency;
     e.assigned := t.id;
-    decided := foloosi.write(foloosi.decide(array[e]));
-    return decided[1];
+    d := foloosi.decide(array[e]);
+    return (foloosi.write(d.decided))[1];
 end $$;
 comment on function foloosi.apply_transaction(foloosi.transactions, text) is
 'Apply rows 10 to 18 and 24 to 26 of the order rules to a transaction whose locks are held: it was given its order, or was captured after all. Parameters: its row, the order. Returns what was decided. Calls: decide, write.';
@@ -167,4 +167,4 @@ begin
     return foloosi.write_decision('unassign', p_id, t.merchant, t.order_ref, was.order_state, unassign_transaction.note);
 end $$;
 comment on function foloosi.unassign_transaction(bigint, text) is
-'Take back assign_transaction(), if nothing came to the order since. Parameters: transaction''s id, note. Returns the order''s row: an order that it paid goes to review, or back to cancelled or refunded. Errors: no such transaction; no person assigned it; a webhook or an act came since. Calls: lock_transaction, money_is_left, align_orders, emit, write_decision. Tables: transactions, other_transactions, orders, paybacks, deliveries, decisions (written).';
+'Take back assign_transaction(), if nothing came to the order since. Parameters: transaction''s id, note. Returns the order''s row: an order that it paid goes to review, or back to cancelled or refunded. Errors: no such transaction; no person assigned it; a webhook or an act came since; as lock_transaction(). Calls: lock_transaction, money_is_left, align_orders, emit, write_decision. Tables: transactions, other_transactions, orders, paybacks, deliveries, decisions (written).';

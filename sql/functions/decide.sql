@@ -29,14 +29,13 @@ end $$;
 comment on function foloosi.other_attempt(text, text, text, bigint) is
 'Has another attempt at this order captured, or does it wait for the provider''s word? Parameters: merchant, order_ref, the payment reference that the attempts share, this one''s transaction (null: none yet). Calls: transactions_of.';
 
-create or replace function foloosi.decide(segment foloosi.element[], known int[] default null) returns foloosi.element[]
+create or replace function foloosi.decide(segment foloosi.element[], known int[] default null, out decided foloosi.element[], out plain boolean)
 language plpgsql
 set search_path = pg_catalog, foloosi, pg_temp
 as $$
 #variable_conflict use_column
 declare
-    facts   foloosi.facts[]; -- at the position of its element
-    decided foloosi.element[];
+    facts foloosi.facts[]; -- at the position of its element
 begin
     -- In the order of the segment, whatever the plan is: what follows pairs them by position.
     if known is null or known <> '{}' then
@@ -101,35 +100,14 @@ begin
     -- The ids are drawn in the order of the segment: one for a new delivery; the transaction and the order that it creates have
     -- the next two. For a known delivery each is drawn by itself.
     select array_agg(row(
-            s.i, s.ordinal, s.merchant, s.order_ref, s.digest, null, s.source, s.status, s.transaction_no,
+            s.i, s.ordinal, s.merchant,
+            s.outcome, s.reason, s.order_named, s.order_state, s.delivery_id, s.d_id is null, s.merchant_known,
+            s.order_ref, s.digest, s.transaction_no,
             -- another's reference is not learned; of row 19 write() asks whose it is, and a refund of row 23 may have meant the other
             case when s.rule <> 3 and (s.conflict is null or s.t_id is null or s.rule in (19, 23)) then s.payment_reference end,
-            s.amount, s.currency, s.message, s.optional1, s.optional2, s.optional3,
-            s.email, s.mobile, s.card, s.order_key, s.assigned, null, null, -- nothing below reads fault, keys and own_order_ref
-            s.rule, s.outcome, s.reason, s.detail, s.attention, s.merchant_known,
-            s.delivery_id, s.d_id is null,
-            case when s.transaction_write is distinct from 'insert' then s.t_id when s.d_id is null then s.delivery_id + 1 else nextval('foloosi.id_seq') end,
-            s.transaction_write, s.transaction_state,
-            case when s.withheld then null else coalesce(s.t_order_ref, case when s.status <> 'refund' then s.order_ref end) end,
-            s.withheld, s.rule in (6, 7) or s.rule = 19 and s.conflict = 'one_or_two',
-            case when s.rule not between 20 and 23 then null when s.source = 'reconcile refund' then 'counted'
-                 when s.callback or s.source = 'reconcile' then 'doubted' else 'counted' end,
-            s.order_named, s.order_write,
-            case when s.order_write is not null then s.o_state end,
-            s.order_state,
-            case when s.o_registered or s.rule = 25 then s.o_amount when s.status = 'success' then s.amount else coalesce(s.amount, s.o_amount) end,
-            case when s.o_registered or s.rule = 25 then s.o_currency when s.status = 'success' then s.currency else coalesce(s.currency, s.o_currency) end,
-            s.rule = 15,
-            case when s.order_state = 'pending' then greatest(s.o_cancel_at, foloosi.clock() + s.cancel_after) end,
-            -- one more transaction of its order, or of one that is not there yet; or a refund that names it
-            (s.transaction_write in ('insert', 'update') or s.rule = 24 and s.transaction_write = 'learn')
-                and not s.withheld and s.order_named is not null and s.order_write is null and s.status <> 'refund'
-                or s.rule = 23 and s.order_key is not null,
-            s.rule = 26 and not s.waits, -- whether it is a renewal is decided when it is captured
-            not s.waits and (s.rule in (6, 7, 16, 17, 18, 20, 21, 22, 23, 24, 25, 26) or (s.t_doubt or s.t_said is not null) and s.orders = 'pay') is true
-                or s.o_others and s.order_write = 'insert' or s.rule = 19 and s.conflict = 'one_or_two'
-                or (s.order_write = 'update' and s.currency <> s.o_currency) is true, -- its sums are of the currency that it has
-            case when not s.waits then s.payback end,
+            null, null, -- nothing below reads keys and fault
+            s.status, s.source, s.currency, s.amount,
+            -- event
             case when s.orders = 'renew' then case when s.waits then null when s.refund_known then 'order.review' else 'order.success' end
                  when s.rule = 4 and s.transaction_write = 'update' then 'order.review'
                  when s.reason = 'renewal_failed' then 'order.review'
@@ -137,9 +115,40 @@ begin
                  when s.order_state = 'review' then 'order.review'
                  when s.order_state = 'paid' then 'order.success'
                  when s.order_state = 'cancelled' then 'order.cancel'
-                 else s.event end
-        )::foloosi.element)
-      into decided
+                 else s.event end,
+            -- the transaction
+            case when s.transaction_write is distinct from 'insert' then s.t_id when s.d_id is null then s.delivery_id + 1 else nextval('foloosi.id_seq') end,
+            case when s.withheld then null else coalesce(s.t_order_ref, case when s.status <> 'refund' then s.order_ref end) end,
+            s.transaction_write, s.transaction_state,
+            -- the order
+            s.order_write,
+            case when s.order_write is not null then s.o_state end,
+            case when s.o_registered or s.rule = 25 then s.o_amount when s.status = 'success' then s.amount else coalesce(s.amount, s.o_amount) end,
+            case when s.o_registered or s.rule = 25 then s.o_currency when s.status = 'success' then s.currency else coalesce(s.currency, s.o_currency) end,
+            s.rule = 15,
+            case when s.order_state = 'pending' then greatest(s.o_cancel_at, foloosi.clock() + s.cancel_after) end,
+            s.rule, s.detail, s.attention, s.assigned, s.withheld,
+            s.message, s.optional1, s.optional2, s.optional3, s.email, s.mobile, s.card,
+            s.order_key, null, -- nor own_order_ref
+            -- contradicted, refund
+            s.rule in (6, 7) or s.rule = 19 and s.conflict = 'one_or_two',
+            case when s.rule not between 20 and 23 then null when s.source = 'reconcile refund' then 'counted'
+                 when s.callback or s.source = 'reconcile' then 'doubted' else 'counted' end,
+            -- other: one more transaction of its order, or of one that is not there yet; or a refund that names it
+            (s.transaction_write in ('insert', 'update') or s.rule = 24 and s.transaction_write = 'learn')
+                and not s.withheld and s.order_named is not null and s.order_write is null and s.status <> 'refund'
+                or s.rule = 23 and s.order_key is not null,
+            s.rule = 26 and not s.waits, -- whether it is a renewal is decided when it is captured
+            -- align
+            not s.waits and (s.rule in (6, 7, 16, 17, 18, 20, 21, 22, 23, 24, 25, 26) or (s.t_doubt or s.t_said is not null) and s.orders = 'pay') is true
+                or s.o_others and s.order_write = 'insert' or s.rule = 19 and s.conflict = 'one_or_two'
+                or (s.order_write = 'update' and s.currency <> s.o_currency) is true, -- its sums are of the currency that it has
+            case when not s.waits then s.payback end
+        )::foloosi.element),
+        -- what write() then need not look for
+        bool_and(s.d_id is null and s.assigned is null and s.transaction_write = 'insert' and s.order_write = 'insert'
+                 and s.order_state in ('paid', 'cancelled') and not s.t_doubt and not s.o_others)
+      into decided, plain
     from (
         -- what follows from rule and review_reason
         select v.*,
@@ -282,7 +291,6 @@ begin
         ) v
         offset 0
     ) s;
-    return decided;
 end $$;
 comment on function foloosi.decide(foloosi.element[], int[]) is
-'Apply the order rules to deliveries that do not concern each other. Parameters: segment, with locks taken; known: the i of those elements of which the tables know anything by order, number, reference or digest (null: look all up). Returns the elements with what is to be written. Calls: effects, reference_owner, other_attempt, refunds_of, transactions_of, is_recurring, money_text, clock. Tables: merchants, deliveries, transactions, orders, refunds, rules (read).';
+'Apply the order rules to deliveries that do not concern each other. Parameters: segment, with locks taken; known: the i of those elements of which the tables know anything by order, number, reference or digest (null: look all up). Returns decided: the elements with what is to be written; plain: each is new, with a new transaction, a new order and an event, and nothing else. Calls: effects, reference_owner, other_attempt, refunds_of, transactions_of, is_recurring, money_text, clock. Tables: merchants, deliveries, transactions, orders, refunds, rules (read).';

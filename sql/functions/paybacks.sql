@@ -20,7 +20,7 @@ begin
     return p;
 end $$;
 comment on function foloosi.lock_payback(bigint) is
-'Wait for the locks of a payback, its transaction and its order. Parameters: payback''s id. Returns its row as it is then. Error: no such payback. Calls: lock_transaction. Tables: paybacks (locked).';
+'Wait for the locks of a payback, its transaction and its order. Parameters: payback''s id. Returns its row as it is then. Errors: no such payback; as lock_transaction(). Calls: lock_transaction. Tables: paybacks (locked).';
 
 create or replace function foloosi.settled_already(p foloosi.paybacks) returns void
 language plpgsql
@@ -202,4 +202,4 @@ begin
     return t;
 end $$;
 comment on function foloosi.record_refund(bigint, numeric, text) is
-'So much of a transaction''s money went back, whatever the provider said: 0 if a chargeback was won. Parameters: transaction''s id, amount in its currency, note. Returns its row. Errors: no such transaction; it has captured nothing, or less; no amount or note; what is no money. Calls: lock_transaction, must_be_money, write_refund, align_transaction, write_decision. Tables: decisions (written).';
+'So much of a transaction''s money went back, whatever the provider said: 0 if a chargeback was won. Parameters: transaction''s id, amount in its currency, note. Returns its row. Errors: no such transaction; it has captured nothing, or less; no amount or note; what is no money; as lock_transaction(). Calls: lock_transaction, must_be_money, write_refund, align_transaction, write_decision. Tables: decisions (written).';

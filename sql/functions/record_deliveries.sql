@@ -65,25 +65,26 @@ begin
     if n = 0 then
         -- A session's first call compiles and plans, which takes longer than the work. This does it
         -- before any lock is held: the handler asks for it when it connects.
-        perform foloosi.try_locks('{}'), foloosi.write(foloosi.decide('{}')), foloosi.align_orders('{}');
+        perform foloosi.try_locks('{}'), foloosi.write((foloosi.decide('{}')).decided), foloosi.align_orders('{}');
         return;
     end if;
 
     -- by subscripts: to unnest eighteen arrays is eighteen scans
     select array_agg(row(
-            a.i, ordinals[a.i], a.merchant, case when a.status is distinct from 'refund' then a.order_ref end, substr(a.digest, 1, 16), f.fault, sources[a.i], a.status,
-            a.transaction_no, a.payment_reference, a.amount, a.currency, nullif(transaction_messages[a.i], ''),
-            nullif(optional1s[a.i], ''), nullif(optional2s[a.i], ''), nullif(optional3s[a.i], ''),
-            nullif(customer_emails[a.i], ''), nullif(customer_mobiles[a.i], ''), nullif(card_last_fours[a.i], ''),
-            case when a.status = 'refund' then a.order_ref end, null,
+            a.i, ordinals[a.i], a.merchant,
+            null, null, null, null, null, null, null,
+            case when a.status is distinct from 'refund' then a.order_ref end, substr(a.digest, 1, 16), a.transaction_no, a.payment_reference,
             array_remove(array[
                 foloosi.lock_key('order', a.merchant, a.order_ref),
                 foloosi.lock_key('number', a.merchant, a.transaction_no),
                 foloosi.lock_key('reference', a.merchant, a.payment_reference),
                 case when a.transaction_no is null and a.payment_reference is null
-                     then foloosi.lock_key('digest', a.merchant, encode(a.digest, 'hex')) end], null), null,
-            null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
-            null, null, null, null, null, null, null, null, null)::foloosi.element), bool_or(f.fault is not null)
+                     then foloosi.lock_key('digest', a.merchant, encode(a.digest, 'hex')) end], null),
+            f.fault, a.status, sources[a.i], a.currency, a.amount,
+            null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
+            nullif(transaction_messages[a.i], ''), nullif(optional1s[a.i], ''), nullif(optional2s[a.i], ''), nullif(optional3s[a.i], ''),
+            nullif(customer_emails[a.i], ''), nullif(customer_mobiles[a.i], ''), nullif(card_last_fours[a.i], ''),
+            case when a.status = 'refund' then a.order_ref end, null, null, null, null, null, null, null)::foloosi.element), bool_or(f.fault is not null)
       into batch, faulty
     from generate_series(1, n) s (i),
          lateral (select s.i, merchants[s.i] as merchant,
@@ -196,7 +197,7 @@ as $$
 declare
     n        int := array_length(free, 1);
     starts   int[] := '{1}';
-    segment  foloosi.element[];
+    decided  record; -- what decide() says
     done     foloosi.element[];
     state    text;
     message  text;
@@ -209,13 +210,12 @@ begin
     end if;
     begin
         if array_length(starts, 1) = 1 then
-            done := foloosi.decide(free, known);
-            done := foloosi.write(done);
+            decided := foloosi.decide(free, known);
+            done := foloosi.write(decided.decided, decided.plain);
         else
             for s in 1 .. array_length(starts, 1) loop
-                segment := foloosi.decide(free[starts[s] : coalesce(starts[s + 1] - 1, n)]);
-                segment := foloosi.write(segment);
-                done := done || segment;
+                decided := foloosi.decide(free[starts[s] : coalesce(starts[s + 1] - 1, n)]);
+                done := done || foloosi.write(decided.decided, decided.plain);
             end loop;
         end if;
         set constraints all immediate;

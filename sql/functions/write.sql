@@ -2,34 +2,42 @@
 -- write(): make decided deliveries true. One statement a table, skipped when it has
 -- nothing to do; all in the caller's transaction.
 
-create or replace function foloosi.write(inout decided foloosi.element[])
+create or replace function foloosi.write(inout decided foloosi.element[], plain boolean default false)
 language plpgsql
 set search_path = pg_catalog, foloosi, pg_temp
 as $$
 #variable_conflict use_column
 declare
-    has     record;
-    written int;
-    grew    bigint[] := '{}'; -- transactions of which more went back than was known
-    named   bigint[]; -- transactions that get the order that they lacked
-    r       record;
+    n                int := cardinality(decided);
+    -- how many there are of each, or whether there is one; as it is if plain
+    new_transactions int := n;
+    transactions     int := 0;
+    learned          boolean := false;
+    contradicted     boolean := false;
+    refunds          boolean := false;
+    new_orders       int := n;
+    orders           int := 0;
+    others           boolean := false;
+    align            boolean := false;
+    events           int := n;
+    new_deliveries   boolean := true;
+    deliveries       boolean := false;
+    written          int;
+    grew             bigint[] := '{}'; -- transactions of which more went back than was known
+    named            bigint[];         -- transactions that get the order that they lacked
+    r                record;
 begin
-    select count(*) filter (where transaction_write = 'insert') as new_transactions,
-           count(*) filter (where transaction_write = 'update') as transactions,
-           bool_or(transaction_write = 'learn') as learned,
-           bool_or(contradicted) as contradicted,
-           bool_or(refund is not null) as refunds,
-           count(*) filter (where order_write = 'insert') as new_orders,
-           count(*) filter (where order_write = 'update') as orders,
-           bool_or(other) as others,
-           bool_or(align) as align,
-           count(event) as events,
-           bool_or(assigned is null and delivery_new) as new_deliveries,
-           bool_or(assigned is null and not delivery_new) as deliveries
-      into has
-    from unnest(decided);
+    if plain is not true then
+        select count(*) filter (where e.transaction_write = 'insert'), count(*) filter (where e.transaction_write = 'update'),
+               bool_or(e.transaction_write = 'learn'), bool_or(e.contradicted), bool_or(e.refund is not null),
+               count(*) filter (where e.order_write = 'insert'), count(*) filter (where e.order_write = 'update'),
+               bool_or(e.other), bool_or(e.align), count(e.event),
+               bool_or(e.assigned is null and e.delivery_new), bool_or(e.assigned is null and not e.delivery_new)
+          into new_transactions, transactions, learned, contradicted, refunds, new_orders, orders, others, align, events, new_deliveries, deliveries
+        from unnest(decided) e;
+    end if;
 
-    if has.new_transactions > 0 then
+    if new_transactions > 0 then
         insert into foloosi.transactions (
             id, merchant, transaction_no, payment_reference, order_ref, state, transaction_status, amount, currency,
             transaction_message, optional1, optional2, optional3, customer_email, customer_mobile, card_last_four, order_withheld, money_left)
@@ -39,17 +47,17 @@ begin
                foloosi.left_of(transaction_state, amount, null)
         from unnest(decided) where transaction_write = 'insert';
         get diagnostics written = row_count;
-        if written <> has.new_transactions then
+        if written <> new_transactions then
             raise exception 'a trigger on foloosi.transactions suppressed a transaction' using errcode = 'triggered_action_exception';
         end if;
     end if;
-    if has.transactions > 0 or has.learned then
+    if transactions > 0 or learned then
         named := array(select t.id from unnest(decided) e join foloosi.transactions t on t.id = e.transaction_id
                        where (e.transaction_write = 'update' or e.transaction_write = 'learn' and e.rule = 24)
                          and e.transaction_order is not null and t.order_ref is null);
     end if;
     -- what the provider says now replaces what it said; what it leaves out stays
-    if has.transactions > 0 then
+    if transactions > 0 then
         update foloosi.transactions t
         set transaction_no = coalesce(t.transaction_no, e.transaction_no),
             payment_reference = case when e.rule = 19 then t.payment_reference else coalesce(t.payment_reference, e.payment_reference) end,
@@ -66,7 +74,7 @@ begin
             captured_at = case when e.transaction_state = 'captured' and t.state <> 'captured' then foloosi.clock() else t.captured_at end
         from unnest(decided) e where e.transaction_write = 'update' and t.id = e.transaction_id;
         get diagnostics written = row_count;
-        if written <> has.transactions then
+        if written <> transactions then
             raise exception 'a trigger on foloosi.transactions suppressed a change' using errcode = 'triggered_action_exception';
         end if;
     end if;
@@ -75,44 +83,44 @@ begin
         update foloosi.deliveries d set attention = false
         where d.transaction_id = any (named) and d.reason = 'no_order_key' and d.attention;
     end if;
-    if has.learned then
+    if learned then
         update foloosi.transactions t
         set transaction_no = coalesce(t.transaction_no, e.transaction_no),
             payment_reference = coalesce(t.payment_reference, e.payment_reference),
             order_ref = case when e.rule = 24 then e.transaction_order else t.order_ref end, updated_at = now()
         from unnest(decided) e where e.transaction_write = 'learn' and t.id = e.transaction_id;
     end if;
-    if has.contradicted then
+    if contradicted then
         update foloosi.transactions t set contradicted = true, updated_at = now()
         from unnest(decided) e
         left join lateral foloosi.reference_owner(e.merchant, case when e.rule = 19 then e.payment_reference end) b on true
         cross join lateral unnest(array[e.transaction_id, b.id]) x (id)
         where e.contradicted and t.id = x.id and not t.contradicted;
     end if;
-    if has.refunds then
+    if refunds then
         insert into foloosi.refunds (merchant, transaction_id, delivery_id, order_named, payment_reference, amount, currency, source, believed)
         select merchant, transaction_id, delivery_id, order_key, payment_reference, amount, currency,
                case when source like 'reconcile%' then 'provider' else 'delivery' end, refund = 'counted'
         from unnest(decided) where refund is not null order by i;
     end if;
     -- of what was known before, a refund may be known; of what is captured now, all may be left
-    if has.refunds or has.transactions > 0 then
+    if refunds or transactions > 0 then
         grew := foloosi.count_refunds(array(select e.transaction_id from unnest(decided) e
                                             where e.refund is not null or e.transaction_write = 'update'));
     end if;
 
-    if has.new_orders > 0 then
+    if new_orders > 0 then
         insert into foloosi.orders (id, merchant, order_ref, state, transaction_id, amount, currency, reason, late, cancel_at, money_left)
         select case when delivery_new then delivery_id + 2 else nextval('foloosi.id_seq') end, -- as decide() draws them
                merchant, order_named, order_state, transaction_id, order_amount, order_currency, reason, order_late, order_cancel_at,
                case when transaction_state = 'captured' then case when currency = order_currency then amount else 0 end end
         from unnest(decided) where order_write = 'insert';
         get diagnostics written = row_count;
-        if written <> has.new_orders then
+        if written <> new_orders then
             raise exception 'a trigger on foloosi.orders suppressed an order' using errcode = 'triggered_action_exception';
         end if;
     end if;
-    if has.orders > 0 then
+    if orders > 0 then
         update foloosi.orders o
         set state = e.order_state, transaction_id = e.transaction_id, amount = e.order_amount, currency = e.order_currency,
             reason = e.reason, late = e.order_late, cancel_at = e.order_cancel_at, updated_at = now(),
@@ -122,7 +130,7 @@ begin
         where e.order_write = 'update' and o.order_ref = e.order_named and o.merchant = e.merchant
           and o.state = e.order_state_before;
         get diagnostics written = row_count;
-        if written <> has.orders then -- another session wrote without the locks, or a trigger suppressed it: look
+        if written <> orders then -- another session wrote without the locks, or a trigger suppressed it: look
             if exists (select from unnest(decided) e join foloosi.orders o on o.order_ref = e.order_named and o.merchant = e.merchant
                        where e.order_write = 'update' and o.state = e.order_state_before and o.transaction_id is distinct from e.transaction_id) then
                 raise exception 'a trigger on foloosi.orders suppressed a change' using errcode = 'triggered_action_exception';
@@ -131,7 +139,7 @@ begin
         end if;
     end if;
 
-    if has.others then
+    if others then
         insert into foloosi.other_transactions (order_ref, merchant, transaction_id, renewal, awaits_order)
         select r.order_ref, e.merchant, e.transaction_id, e.renewal,
                not exists (select from foloosi.orders o where o.order_ref = r.order_ref and o.merchant = e.merchant)
@@ -139,22 +147,22 @@ begin
         on conflict (order_ref, merchant, transaction_id) do update set renewal = excluded.renewal where excluded.renewal;
     end if;
 
-    if has.events > 0 then
+    if events > 0 then
         insert into foloosi.events (merchant, type, order_ref, transaction_id, reason)
         select merchant, event, transaction_order, transaction_id, reason
         from unnest(decided) where event is not null order by i;
         get diagnostics written = row_count;
-        if written <> has.events then
+        if written <> events then
             raise exception 'a trigger on foloosi.events suppressed an event' using errcode = 'triggered_action_exception';
         end if;
     end if;
 
-    if has.align and has.new_orders > 0 then
+    if align and new_orders > 0 then
         update foloosi.other_transactions x set awaits_order = false
         from unnest(decided) e
         where e.align and e.order_write = 'insert' and x.awaits_order and x.order_ref = e.order_named and x.merchant = e.merchant;
     end if;
-    if has.align then
+    if align then
         for r in
             select e.ordinality::int as n, p.state_before, p.state
             from unnest(foloosi.align_orders(array(
@@ -180,7 +188,7 @@ begin
             end if;
         end loop;
     end if;
-    if has.align then
+    if align then
         -- a contradiction waits in its payback, where there is one
         for r in
             select e.ordinality::int as n from unnest(decided) with ordinality e
@@ -190,7 +198,7 @@ begin
         end loop;
     end if;
 
-    if has.new_deliveries then
+    if new_deliveries then
         insert into foloosi.deliveries (
             id, merchant, digest, outcome, rule, reason, detail, attention, transaction_id, order_ref,
             order_moved, order_state_before, order_state, source)
@@ -198,7 +206,7 @@ begin
                order_write is not null, order_state_before, order_state, source
         from unnest(decided) where assigned is null and delivery_new;
     end if;
-    if has.deliveries then
+    if deliveries then
         -- a repeat (rule 1) is counted; a rejected or ignored one that came again was tried afresh
         update foloosi.deliveries d
         set repeats = least(d.repeats + 1::bigint, 2147483647), last_seen_at = now()
@@ -212,8 +220,8 @@ begin
         where e.assigned is null and not e.delivery_new and d.digest = e.digest and d.merchant = e.merchant and e.rule is distinct from 1;
     end if;
 end $$;
-comment on function foloosi.write(foloosi.element[]) is
-'Write what decide() decided, and bring the orders in line with it. Parameters: decided. Returns it with the states that the orders have then. Calls: left_of, count_refunds, align_orders, reference_owner, clock. Tables: transactions, refunds, orders, other_transactions, events, deliveries (written), paybacks (read).';
+comment on function foloosi.write(foloosi.element[], boolean) is
+'Write what decide() decided, and bring the orders in line with it. Parameters: decided, plain: as decide() returns them (false: look what there is to write). Returns it with the states that the orders have then. Calls: left_of, count_refunds, align_orders, reference_owner, clock. Tables: transactions, refunds, orders, other_transactions, events, deliveries (written), paybacks (read).';
 
 create or replace function foloosi.write_rejected(inout batch foloosi.element[])
 language plpgsql

@@ -423,7 +423,7 @@ def test_a_merchant_s_trigger_that_fails_puts_it_off(shop):
     site.pg.query("create trigger closed before update on foloosi.orders for each row execute function shop.closed()")
     try:
         order, number = shop.pay({})
-        until("the first try", lambda: shop.verification(number)[2] == "the database refused to apply the answer")
+        until("the first try", lambda: shop.verification(number)[2] == "the database did not take the answer")
         assert shop.order(order)[0] == "verifying" and shop.events(order) == []
     finally:
         site.pg.query("drop trigger closed on foloosi.orders")

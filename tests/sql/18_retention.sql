@@ -129,6 +129,10 @@ select is(buy('success', 'O-new', 'N-new'), 'recorded O-new paid', 'a payment');
 select ok((select max(e.id) > min(n.event) + 500 from foloosi.events e, numbers n), 'its event has such a number');
 select is_empty('select from foloosi.event_gaps', 'gaps that no transaction can fill any more are forgotten');
 select throws_ok('select foloosi.after_restore(0)', '22023', null, 'a step back is refused');
+savepoint counting;
+alter sequence foloosi.id_seq increment by 1;
+select throws_ok('select foloosi.after_restore(500)', '55000', null, 'a sequence that was made anew, and gives numbers twice');
+rollback to counting;
 
 -- ---------------------------------------------------------------- which roles
 

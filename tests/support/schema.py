@@ -36,7 +36,8 @@ TYPES = """
 
 # A sequence of an identity column comes with the column.
 SEQUENCES = """
-    select c.relname, format_type(s.seqtypid, null), obj_description(c.oid, 'pg_class')
+    select c.relname, format_type(s.seqtypid, null) || ' increment by ' || s.seqincrement || ' maxvalue ' || s.seqmax,
+           obj_description(c.oid, 'pg_class')
     from pg_class c join pg_sequence s on s.seqrelid = c.oid
     where c.relnamespace = 'foloosi'::regnamespace
       and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'i')

@@ -151,7 +151,7 @@ select not exists (select from foloosi.schema_migrations where version = 13) as 
 \if :missing
 \ir migrations/0013_hot_path.sql
 insert into foloosi.schema_migrations (version, name, digest) values
-    (13, 'hot_path', '\xed9d19b83038789ede00487fc72bf7e38292b46df990615f94c4408e92f3b99a');
+    (13, 'hot_path', '\xbcaeac2ec7a0b8c38084856b75112951de322aa54dad41d02f612ca282712954');
 \endif
 
 -- An older copy of this file must not put its functions over a newer schema.

@@ -649,11 +649,14 @@ create table foloosi.refunds (
     created_at timestamp with time zone default now() not null,
     -- When the person took it back; null: it holds.
     undone_at timestamp with time zone,
+    -- No transaction has its payment_reference yet.
+    awaits_reference boolean default false not null,
     constraint refunds_pkey PRIMARY KEY (id),
     constraint refunds_transaction_fkey FOREIGN KEY (transaction_id) REFERENCES foloosi.transactions(id),
     constraint refunds_person_ck CHECK (((source = 'person'::text) = (said_by IS NOT NULL))),
     constraint refunds_source_ck CHECK ((source = ANY (ARRAY['delivery'::text, 'provider'::text, 'person'::text, 'upgrade'::text])))
 );
+CREATE INDEX refunds_awaits_reference_idx ON foloosi.refunds USING btree (payment_reference, merchant) WHERE awaits_reference;
 CREATE INDEX refunds_order_idx ON foloosi.refunds USING btree (order_named, merchant) WHERE (order_named IS NOT NULL);
 CREATE INDEX refunds_reference_idx ON foloosi.refunds USING btree (payment_reference, merchant) WHERE (payment_reference IS NOT NULL);
 CREATE INDEX refunds_transaction_idx ON foloosi.refunds USING btree (transaction_id);

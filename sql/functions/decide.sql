@@ -241,8 +241,9 @@ begin
                                  else 22 end
                         when f.assigned is null and f.conflict = 'one_or_two' then 19
                         when f.assigned is null and f.t_order_ref <> f.order_ref then 4
-                        when f.t_whole and not (f.assigned is null and f.status = 'success' and f.t_status = 'success'
-                                                and (f.amount <> f.t_amount or f.currency <> f.t_currency)) then 24
+                        when f.t_whole and (f.t_state = 'captured' or not f.callback and f.t_state in ('failed', 'unknown'))
+                             and not (f.assigned is null and f.status = 'success' and f.t_status = 'success'
+                                      and (f.amount <> f.t_amount or f.currency <> f.t_currency)) then 24
                         when f.assigned is null and f.t_status = f.status and f.t_amount is not distinct from f.amount
                              and f.t_currency is not distinct from f.currency
                              and (f.t_order_ref is not null or f.order_ref is null or f.t_withheld or f.conflict is not null) then 5

@@ -71,8 +71,8 @@ declare
     deliveries   boolean;
     touched      int[] := '{}'; -- elements whose transactions belong to orders, …
     touched_refs text[] := '{}'; -- … and these orders
-    awaited      boolean;  -- some order that is not there is named by what is
-    named        int[];    -- elements of such orders
+    awaited      boolean;  -- some order or reference that is not there is named by what is
+    named        int[];    -- elements that have it
     r            record;
 begin
     -- 1. the keys that the deliveries name
@@ -91,7 +91,7 @@ begin
     --    decide() need not look again.
     select coalesce(array_agg(k.i) filter (where k.transaction or k.order_row or k.delivery), '{}'),
            bool_or(k.transaction), bool_or(k.order_row), bool_or(k.delivery),
-           exists (select from foloosi.other_transactions x where x.awaits_order)
+           exists (select from foloosi.other_transactions x where x.awaits_order) or exists (select from foloosi.refunds x where x.awaits_reference)
       into known, transactions, orders, deliveries, awaited
     from (select e.i, a.id is not null or b.id is not null as transaction, o.id is not null or e.status = 'refund' as order_row, d.id is not null as delivery
           from unnest(batch) e
@@ -100,11 +100,15 @@ begin
           left join foloosi.orders o on o.order_ref = e.order_ref and o.merchant = e.merchant
           left join foloosi.deliveries d on d.digest = e.digest and d.merchant = e.merchant
           offset 0) k;
-    -- of an order that is not there a refund, or a wholly refunded transaction, may be known
+    -- of an order, or a reference, that is not there a refund, or a wholly refunded transaction, may be known
     if awaited then
         named := array(select e.i from unnest(batch) e
                        where exists (select from foloosi.other_transactions x
-                                     where x.awaits_order and x.order_ref = e.order_ref and x.merchant = e.merchant));
+                                     where x.awaits_order and x.order_ref = e.order_ref and x.merchant = e.merchant)
+                       union -- "or" would read all that is awaited
+                       select e.i from unnest(batch) e
+                       where exists (select from foloosi.refunds x
+                                     where x.awaits_reference and x.payment_reference = e.payment_reference and x.merchant = e.merchant));
         known := known || named;
         orders := orders or named <> '{}';
     end if;

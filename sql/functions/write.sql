@@ -98,10 +98,17 @@ begin
         where e.contradicted and t.id = x.id and not t.contradicted;
     end if;
     if refunds then
-        insert into foloosi.refunds (merchant, transaction_id, delivery_id, order_named, payment_reference, amount, currency, source, believed)
-        select merchant, transaction_id, delivery_id, order_key, payment_reference, amount, currency,
-               case when source like 'reconcile%' then 'provider' else 'delivery' end, refund = 'counted'
-        from unnest(decided) where refund is not null order by i;
+        insert into foloosi.refunds (merchant, transaction_id, delivery_id, order_named, payment_reference, amount, currency, source, believed, awaits_reference)
+        select e.merchant, e.transaction_id, e.delivery_id, e.order_key, e.payment_reference, e.amount, e.currency,
+               case when e.source like 'reconcile%' then 'provider' else 'delivery' end, e.refund = 'counted',
+               e.payment_reference is not null and not exists (select from foloosi.reference_owner(e.merchant, e.payment_reference))
+        from unnest(decided) e where e.refund is not null order by e.i;
+    end if;
+    if plain is not true and exists (select from foloosi.refunds r where r.awaits_reference) then
+        update foloosi.refunds r set awaits_reference = false
+        from unnest(decided) e
+        where r.awaits_reference and r.payment_reference = e.payment_reference and r.merchant = e.merchant
+          and exists (select from foloosi.reference_owner(e.merchant, e.payment_reference));
     end if;
     -- of what was known before, a refund may be known; of what is captured now, all may be left
     if refunds or transactions > 0 then

@@ -22,6 +22,14 @@ create index deliveries_kept_idx on foloosi.deliveries (order_ref, merchant) whe
 drop index foloosi.orders_cancel_idx, foloosi.orders_waiting_idx;
 create index orders_waiting_idx on foloosi.orders (cancel_at, id) where cancel_at is not null or state in ('review', 'verifying');
 
+-- A refund may have another reference than its transaction, which captured nothing, and which no transaction has yet.
+alter table foloosi.refunds add awaits_reference boolean default false not null;
+comment on column foloosi.refunds.awaits_reference is 'No transaction has its payment_reference yet.';
+create index refunds_awaits_reference_idx on foloosi.refunds (payment_reference, merchant) where awaits_reference;
+update foloosi.refunds r set awaits_reference = true
+where r.payment_reference is not null
+  and not exists (select from foloosi.transactions t where t.payment_reference = r.payment_reference and t.merchant = r.merchant);
+
 drop type foloosi.element cascade; -- with the functions that take one: they are made anew after each migration
 create type foloosi.element as (
     i                  int,              -- position in the batch, from 1

@@ -407,5 +407,16 @@ select is((deliver('refund', 'O-2', 'N-2', 'R-1'))[1], 'review O-2 cancelled (re
 select is((facts(merchant()))->>'transaction 2', 'N-2/- failed for O-2 100 AED', 'which does not learn another''s reference');
 select is((deliver('success', 'O-1', null, 'R-1'))[1], 'review O-1 review (refund_known)', 'row 15: it may have meant the other, whose capture is a doubt');
 
+select example('a refund that names a reference that comes later');
+select given_delivery('failed', 'O-1', 'N-1', 'R-1');
+select given_delivery('refund', 'O-1', 'N-1', 'R-2');
+select ok(awaits_reference, 'no look by reference finds it') from foloosi.refunds where merchant = merchant();
+select is((deliver('success', 'O-2', 'N-2', 'R-2'))[1], 'review O-2 review (refund_known)', 'row 12: it may have meant this one');
+select ok(not awaits_reference, 'now it is found') from foloosi.refunds where merchant = merchant();
+select given_delivery('refund', 'O-1', 'N-1', 'R-3');
+select is((deliver('failed', 'O-3', 'N-3', 'R-3'))[1], 'recorded O-3 cancelled', 'row 10: a failure');
+select is((deliver('success', 'O-3', 'N-4', 'R-3'))[1], 'review O-3 review (refund_known)', 'row 15: and its second attempt');
+select is_empty('select from foloosi.refunds where awaits_reference and merchant = merchant()', 'none is awaited any more');
+
 select * from finish();
 rollback;

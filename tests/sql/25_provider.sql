@@ -252,6 +252,20 @@ select is((select r.verdict || ' ' || r.outcome from foloosi.record_reconciled(c
     'differed review', 'nor is it said again');
 select is(waiting(), array['delivery O-1 not_captured'], 'the provider took it, after all: a person looks');
 
+select example('the provider confirms a refund before the success is known', verify => 'callback');
+select given_delivery('refund', null, 'N-1', amount => null, currency => null);
+select is(word('N-1', 'refund', 100, 'AED'), array['confirmed'], 'nothing was captured that could be refunded');
+select is(deliver('success', 'O-1', 'N-1'), array[
+    'recorded O-1 verifying (verifying)',
+    'order O-1: verifying 100 AED by N-1 (verifying)',
+    'transaction 1: N-1/- unknown for - -> N-1/- verifying for O-1 100 AED'], 'row 12, not 24: nothing is captured before the provider''s word');
+select is(deliver('success', 'O-1', 'N-1', copy => 2), array['duplicate O-1 verifying'], 'row 5');
+select is(word('N-1', 'success', 100, 'AED'), array[
+    'confirmed',
+    'event 1: order.refund O-1 N-1',
+    'order O-1: verifying 100 AED by N-1 (verifying) -> refunded 100 AED by N-1',
+    'transaction 1: N-1/- verifying for O-1 100 AED -> N-1/- captured for O-1 100 AED refunded 100'], 'then it is, and has gone back');
+
 select example('captured for another order, after it failed', cancel_after => '10 minutes');
 select given_delivery('failed', 'O-1', 'N-1');
 select given_delivery('success', 'O-1', 'N-2');

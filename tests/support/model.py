@@ -277,7 +277,8 @@ class Shop:
         if kept:
             kept.update(outcome=v["outcome"], reason=v["reason"], order_ref=v.pop("order_row", v["order_ref"]), rule=v["rule"],
                         repeats=kept["repeats"] + (not replay), transaction=v["transaction"],
-                        attention=v["attention"] or v["rule"] == 0 and kept["attention"])
+                        # what a person dismissed stays so, if it is rejected again
+                        attention=v["attention"] if v["rule"] != 0 else kept["attention"] or kept["outcome"] == "ignored")
         else:
             v.pop("order_row", None)
             self.deliveries[d["digest"]] = {**v, "repeats": 0, "said": d}

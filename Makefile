@@ -104,7 +104,7 @@ demo-stop: ## end the demo
 # sql and e2e parts run a build with ASan and UBSan.
 check: ## every test that fits into ten minutes on two cores
 	$(MAKE) WERROR=-Werror all lint
-	$(MAKE) WERROR=-Werror unit sql e2e
+	$(MAKE) WERROR=-Werror unit sql isolation e2e
 	$(MAKE) WERROR=-Werror fuzz TIME=2 # that they build, and what was found before
 	$(MAKE) WERROR=-Werror prove TIME=60
 	$(MAKE) B=$B/asan SAN="$(ASAN)" OPT="-O1 -g" mutate N=5000
@@ -175,7 +175,7 @@ clean: ## remove $B/
 
 # -- parts of check --------------------------------------------------------------
 
-.PHONY: unit unit-tsan sql schema e2e e2e-tsan e2e-valgrind e2e-long model lint tidy format fuzz
+.PHONY: unit unit-tsan sql isolation schema e2e e2e-tsan e2e-valgrind e2e-long model lint tidy format fuzz
 ASAN	= -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 TSAN	= -fsanitize=thread
 
@@ -195,6 +195,10 @@ $(UNIT:%=%.run): %.run: %
 # pgTAP, each file in a transaction that is rolled back, on a private PostgreSQL
 sql: all ## the pgTAP tests
 	B=$B $(PYTHON) tests/sql/run.py
+
+# PostgreSQL's isolationtester
+isolation: all ## two sessions at once on one order, in every order of their steps
+	B=$B $(PYTHON) tests/isolation/run.py
 
 schema: all ## write sql/schema.sql, and the order rules of README.md and foloosi-sql(7), from a migrated database
 	B=$B $(PYTHON) tests/support/schema.py

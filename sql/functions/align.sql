@@ -31,13 +31,11 @@ begin
         cross join lateral (select y.* from foloosi.orders y where y.order_ref = a.order_ref and y.merchant = a.merchant offset 0) x
         left join foloosi.merchants m on m.merchant = x.merchant
     ), s as materialized (
-        select o.*, n.money, n.captured, n.is_left, n.doubtful, n.refunded, n.money_left, n.payer_counts, n.payer_may_pay, n.grown,
+        select o.*, n.money, n.captured, n.is_left, n.doubtful, n.payer_counts, n.payer_may_pay, n.grown,
                foloosi.payer_of(n.money, o.amount, o.currency, o.acting) as next_payer
         from o cross join lateral (
             select array_agg(m) as money, count(*) as captured, coalesce(bool_or(m.may_pay), false) as is_left,
                    coalesce(bool_or(m.doubtful), false) as doubtful,
-                   case when bool_or(m.refunded is not null) then coalesce(sum(m.refunded) filter (where m.currency = o.currency), 0) end as refunded,
-                   coalesce(sum(m.money_left) filter (where m.currency = o.currency), case when count(*) > 0 then 0 end) as money_left,
                    coalesce(bool_or(m.transaction_id = o.transaction_id), false) as payer_counts,
                    coalesce(bool_or(m.transaction_id = o.transaction_id and m.may_pay), false) as payer_may_pay,
                    -- of what pays it, and goes on paying it, more went back; or of a period
@@ -65,6 +63,13 @@ begin
                     when 'cancelled' then case when p.is_left and not p.decided then 'review' else 'cancelled' end
                     else p.state end as becomes
         from p
+    ), b as materialized (
+        select d.*,
+               case when a.takes then coalesce(d.next_amount, d.amount) else d.amount end as new_amount,
+               case when a.takes then coalesce(d.next_currency, d.currency) else d.currency end as new_currency
+        from d cross join lateral (
+            -- nobody said what was expected: it takes the sum of what pays it
+            select d.state in ('verifying', 'pending', 'cancelled') and d.becomes <> d.state and not d.registered as takes) a
     )
     select array_agg(row(
         d.merchant, d.order_ref, d.acting, d.payback, d.note, d.state, d.becomes,
@@ -72,8 +77,7 @@ begin
         case when d.state = 'paid' and d.transaction_id is not null and not d.payer_may_pay and d.next_equals then d.next_payer
              when d.state in ('verifying', 'pending', 'cancelled') and d.becomes <> d.state then coalesce(d.next_payer, d.transaction_id)
              else d.transaction_id end,
-        case when d.state in ('verifying', 'pending', 'cancelled') and d.becomes <> d.state and not d.registered then coalesce(d.next_amount, d.amount) else d.amount end,
-        case when d.state in ('verifying', 'pending', 'cancelled') and d.becomes <> d.state and not d.registered then coalesce(d.next_currency, d.currency) else d.currency end,
+        d.new_amount, d.new_currency,
         case when d.becomes = d.state then d.reason
              when d.state = 'paid' and d.becomes = 'review' then 'payment_refunded'
              when d.state in ('refunded', 'pending', 'cancelled') then 'refund_undone'
@@ -85,11 +89,15 @@ begin
         case when d.becomes <> d.state then case d.becomes when 'paid' then 'order.success' when 'review' then 'order.review' else 'order.refund' end
              when d.becomes = 'paid' and d.grown then 'order.refund' end,
         case when d.becomes = d.state then 'refunded_in_part' end,
-        d.refunded, d.money_left, d.state = 'cancelled' and d.decided, d.recurring, d.second_payment, d.doubtful, d.money,
+        z.refunded, z.money_left, d.state = 'cancelled' and d.decided, d.recurring, d.second_payment, d.doubtful, d.money,
         d.decided_at)::foloosi.plan
         order by d.order_ref, d.merchant)
       into plans
-    from d;
+    from b d
+    cross join lateral (
+        select case when bool_or(u.refunded is not null) then coalesce(sum(u.refunded) filter (where u.currency = d.new_currency), 0) end as refunded,
+               coalesce(sum(u.money_left) filter (where u.currency = d.new_currency), case when count(*) > 0 then 0 end) as money_left
+        from unnest(d.money) u) z;
     return plans;
 end $$;
 comment on function foloosi.plan_orders(foloosi.alignment[], bigint[]) is

@@ -266,6 +266,15 @@ select is(word('N-1', 'success', 100, 'AED'), array[
     'order O-1: verifying 100 AED by N-1 (verifying) -> refunded 100 AED by N-1',
     'transaction 1: N-1/- verifying for O-1 100 AED -> N-1/- captured for O-1 100 AED refunded 100'], 'then it is, and has gone back');
 
+select example('the one that pays has another currency than the one that was waited for', verify => 'callback');
+select given_delivery('failed', 'O-1', 'N-1');
+select given_delivery('success', 'O-1', 'N-2', null, 70, 'USD');
+select is((word('N-1', 'success', 100, 'AED'))[1:3], array[
+    'captured',
+    'event 1: order.success O-1 N-1',
+    'order O-1: verifying 70 USD by N-2 (verifying) -> paid 100 AED by N-1'], 'it is paid in that currency');
+select is(array(select money_left || ' ' || currency from foloosi.orders where merchant = merchant()), array['100 AED'], 'of which all is left');
+
 select example('captured for another order, after it failed', cancel_after => '10 minutes');
 select given_delivery('failed', 'O-1', 'N-1');
 select given_delivery('success', 'O-1', 'N-2');

@@ -269,6 +269,14 @@ select is(act('select foloosi.unassign_transaction(transaction_id(''N-2''), ''x'
     'order O-1: review 100 AED by N-2 (paid_after_refund) -> refunded 100 AED by N-1 decided by postgres',
     'transaction 2: N-2/- captured for O-1 100 AED -> N-2/- captured for - 100 AED'], 'refunded as before, and nobody is told of the refund again');
 
+select example('it was here after all, in a currency that the failure before did not name');
+select given_delivery('failed', 'O-1', 'N-1', null, null, null);
+select given_delivery('refund', null, 'N-1');
+select given_delivery('success', 'O-1', 'N-1');
+select is((act(format('select foloosi.record_refund(%s, 0, ''x'')', transaction_id('N-1'))))[1:2], array[
+    'event 2: order.review O-1 N-1 (refund_undone)', 'order O-1: cancelled by N-1 -> review 100 AED by N-1 (refund_undone)'], 'to a person');
+select is(array(select refunded || ' ' || money_left || ' ' || currency from foloosi.orders where merchant = merchant()), array['0 100 AED'], 'all of it is left');
+
 select example('it was here after all, and named an order');
 select given_delivery('refund', null, 'N-1', amount => 50);
 select given_delivery('success', 'O-1', 'N-1', amount => 50);

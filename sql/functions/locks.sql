@@ -254,12 +254,12 @@ begin
         linked := wider;
     end loop;
 
-    -- A refund that finds no transaction is a doubt for the orders and the reference that it names, until its transaction
-    -- captures: what is linked with a refund concerns all that any of them concerns.
+    -- What is linked concerns all that any of it concerns: one names the transaction's order, another its number, a third says that
+    -- it was refunded.
     for given in
         select linked[e.n::int] as first, array_agg(distinct k) as keys
-        from (select row_number() over (order by i) as n, keys, status from unnest(batch)) e, unnest(e.keys) k
-        group by 1 having bool_or(e.status = 'refund')
+        from (select row_number() over (order by i) as n, keys from unnest(batch)) e, unnest(e.keys) k
+        group by 1 having count(distinct e.n) > 1
     loop
         for n in 1 .. array_length(batch, 1) loop
             if linked[n] = given.first then

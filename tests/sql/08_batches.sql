@@ -94,6 +94,7 @@ select same_always('refunds among payments', d('success', 'O-1', 'N-1'), d('succ
 select same_always('refunds before payments', d('refund', null, 'N-1'), d('refund', 'O-2', 'N-2', amount => 30), d('success', 'O-1', 'N-1'), d('success', 'O-2', 'N-2'), d('success', 'O-1', 'N-3'),
     d('refund', 'KNOWN', 'K-1', amount => 40), d('refund', 'KNOWN', 'K-1', amount => 60), d('success', 'KNOWN', 'N-4'), d('refund', 'KNOWN', 'N-5', 'KR-1'));
 select same_always('a refund names a reference that comes later', d('failed', 'O-1', 'N-1', 'R-1'), d('refund', 'O-1', 'N-1', 'R-2'), d('success', 'O-2', 'N-2', 'R-2'), d('success', 'O-3', 'N-3', 'R-3'));
+select same_always('a third says that one of two twins has a number', d('success', 'O-1', null, 'R-1'), d('success', 'O-1', 'N-1'), d('success', 'O-2', 'N-2', 'R-1'), d('failed', 'O-3', 'N-3'));
 select same_always('two attempts under one reference', d('failed', 'O-1', 'N-1', 'R-1'), d('success', 'O-1', 'N-2', 'R-1'), d('refund', null, null, 'R-1'), d('success', 'O-1', 'N-1', 'R-1'),
     d('success', 'O-2', 'TEST-1', 'R-1'), d('success', 'O-1', null, 'R-1', copy => 2));
 select same_always('a subscription', d('success', 'FLSSUB_1', 'N-1'), d('success', 'FLSSUB_1', 'N-2'), d('failed', 'FLSSUB_1', 'N-3'), d('refund', 'FLSSUB_1', 'N-1'), d('success', 'FLSSUB_1', 'N-4'));

@@ -12,6 +12,9 @@ and the database must have each delivery once, each transaction once, captured a
 a state that the rules allow, with the events and paybacks of that. No payback is due for more than is left, no order
 is cancelled while money of it is left, and none is paid by money that went back.
 
+Persons announce and close orders of their own while these are paid. What all of them saw goes to a log, from which history.py
+decides whether each answer was possible.
+
 Loss would be healed by a repeat, so bodies that are repeated after their acknowledgement are few.
 """
 import collections
@@ -20,6 +23,7 @@ import copy
 import dataclasses
 import hashlib
 import http.client
+import json
 import os
 import pathlib
 import random
@@ -29,6 +33,8 @@ import sys
 import threading
 import time
 
+import psycopg
+
 TESTS = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS))
 from support import stack  # noqa: E402
@@ -36,6 +42,7 @@ from support.processes import family, frozen  # noqa: E402
 from support.site import Request, Site, encode, new_order, scratch, transfer  # noqa: E402
 
 SENDERS = 16
+PERSONS = 3
 REPEATED = 0.1
 PATIENCE = 180  # seconds for one delivery
 SPOOL_BYTES = 8 << 20
@@ -89,18 +96,42 @@ def bodies_of(story, order):
     return bodies, {payment: body["data"]["transfer"]["transaction_no"] for payment, body in payments.items()}
 
 
+class Calls:
+    """What the clients saw, for history.py."""
+
+    def __init__(self):
+        self.calls = []
+
+    @contextlib.contextmanager
+    def call(self, what, order, **more):
+        """One call. Within it answer() says what came; without that the answer is not known."""
+        entry = {"what": what, "order": order, "start": time.time(), "end": None, "known": False, "ok": False, **more}
+
+        def answer(ok, **said):
+            entry.update(said, end=time.time(), known=True, ok=ok)
+
+        try:
+            yield answer
+        finally:
+            self.calls.append(entry)
+
+    def write(self, path):
+        path.write_text("".join(json.dumps(c) + "\n" for c in self.calls))
+
+
 class Senders:
-    def __init__(self, site, front, seed):
-        self.site, self.front = site, front
+    def __init__(self, site, front, seed, calls):
+        self.site, self.front, self.calls = site, front, calls
         self.going = True
         self.stories = []  # (order, story, bodies, numbers), all acknowledged at the end
         self.answers = collections.Counter()
         self.lock = threading.Lock()
-        self.threads = [threading.Thread(target=self.run, args=(random.Random(seed * 1000 + n),)) for n in range(SENDERS)]
+        self.threads = [threading.Thread(target=run, args=(random.Random(seed * 1000 + n),))
+                        for n, run in enumerate([self.run] * SENDERS + [self.run_person] * PERSONS)]
         for t in self.threads:
             t.start()
 
-    def post(self, body, merchant):
+    def post(self, body, merchant, order):
         """Until it is acknowledged. No fault lasts long: a sender that waits for minutes has found a handler that is stuck."""
         end = time.monotonic() + PATIENCE
         while True:
@@ -109,9 +140,12 @@ class Senders:
                     self.answers["STUCK"] += 1
                 return
             try:
-                answer = self.front.send(Request(self.site.path(merchant), body=body, timeout=15))
-                word = answer.json.get("outcome", answer.json.get("reason")) if answer.status in (200, 503) else str(answer.status)
-                status = answer.status
+                with self.calls.call("post", order, digest=hashlib.sha256(body).hexdigest()[:32]) as said:
+                    answer = self.front.send(Request(self.site.path(merchant), body=body, timeout=15))
+                    word = answer.json.get("outcome", answer.json.get("reason")) if answer.status in (200, 503) else str(answer.status)
+                    status = answer.status
+                    named = answer.json.get("order") or {"ref": None, "state": None}
+                    said(status == 200, outcome=word, order=named["ref"], state=named["state"])
             except (OSError, ValueError, http.client.HTTPException) as error:
                 word, status = type(error).__name__, 0
             with self.lock:
@@ -127,12 +161,33 @@ class Senders:
             bodies, numbers = bodies_of(story, order)
             rng.shuffle(bodies)
             for body in bodies:
-                self.post(body, story.merchant)
+                self.post(body, story.merchant, order)
             for body in bodies:
                 if rng.random() < REPEATED:
-                    self.post(body, story.merchant)
+                    self.post(body, story.merchant, order)
             with self.lock:
                 self.stories.append((order, story, bodies, numbers))
+
+    def run_person(self, rng):
+        """A person announces an order and closes it, while a failure and a success of it arrive."""
+        while self.going:
+            order = "P-" + new_order()
+            bodies = [encode(transfer(status, order)) for status in ("failed", "success")]
+            meanwhile = [threading.Thread(target=self.post, args=(body, "shop", order)) for body in bodies]
+            acts = [("register", "select (foloosi.register_order('shop', %s, 100, 'AED')).state::text"),
+                    ("resolve", "select (foloosi.resolve_order('shop', %s, 'cancelled', 'closed')).state::text")]
+            for t in meanwhile:
+                t.start()
+            for what, sql in acts:
+                time.sleep(rng.random() * 0.05)
+                with contextlib.suppress(psycopg.Error), self.calls.call(what, order) as said:
+                    try:
+                        state, = self.site.postgres.query(sql, [order], user="foloosi_operator")[0]
+                        said(True, state=state)
+                    except (psycopg.errors.NoDataFound, psycopg.errors.ObjectNotInPrerequisiteState):
+                        said(False)  # there is no such order yet; or it is registered otherwise
+            for t in meanwhile:
+                t.join()
 
     def finish(self):
         self.going = False
@@ -198,7 +253,7 @@ class Faults:
 WRONG = """
     select (select count(*) from foloosi.paybacks p join foloosi.transactions t on t.id = p.transaction_id
             where p.state = 'due' and (p.amount > t.money_left or t.money_left = 0))
-         + (select count(*) from foloosi.orders o where o.state in ('cancelled', 'refunded')
+         + (select count(*) from foloosi.orders o where o.state in ('cancelled', 'refunded') and o.decided_by is null
             and exists (select from foloosi.transactions_of(o.merchant, o.order_ref) t where t.money_left > 0))
          + (select count(*) from foloosi.orders o join foloosi.transactions t on t.id = o.transaction_id
             where o.state = 'paid' and (t.state <> 'captured' or t.money_left = 0 or t.amount <> o.amount or t.currency <> o.currency))"""
@@ -261,7 +316,8 @@ def prove(seconds, seed):
         site.query("select foloosi.set_merchant('hushed', renewal_gap => '0')")
         front = site.front("nginx")
         faults = Faults(site, site.services[-1], spool if small else None, rng)
-        senders = Senders(site, front, seed)
+        calls = Calls()
+        senders = Senders(site, front, seed, calls)
         end = time.monotonic() + seconds
         try:
             while time.monotonic() < end:
@@ -271,6 +327,8 @@ def prove(seconds, seed):
             senders.finish()
         stack.wait_for("the drain", lambda: not list(spool.glob("*.delivery")), timeout=120)
         result = compare(site, senders)
+        calls.write(home / "calls.jsonl")
+        possible = subprocess.run([sys.executable, TESTS / "prove" / "history.py", home / "calls.jsonl", site.postgres.conninfo("postgres")]).returncode == 0
         aside = len(list(spool.glob("aside/*")))
         print("acked %d, lost %d, doubled %d, wrong state %d" % result)
         print("faults: " + ", ".join(f"{kind} {n}" for kind, n in sorted(faults.made.items())) + f"; {sum(faults.made.values())} in all")
@@ -280,7 +338,7 @@ def prove(seconds, seed):
         if aside:
             print(f"set aside: {aside}")
         print(f"again: make prove TIME={seconds} SEED={seed}", flush=True)
-        return result[1] > 0, result[0] > 0 and not any(result[1:]) and not aside and not senders.answers["STUCK"]
+        return result[1] > 0, result[0] > 0 and not any(result[1:]) and not aside and not senders.answers["STUCK"] and possible
     finally:
         for service in reversed(site.services):
             with contextlib.suppress(stack.StackError):

@@ -151,7 +151,7 @@ select not exists (select from foloosi.schema_migrations where version = 13) as 
 \if :missing
 \ir migrations/0013_hot_path.sql
 insert into foloosi.schema_migrations (version, name, digest) values
-    (13, 'hot_path', '\xbcaeac2ec7a0b8c38084856b75112951de322aa54dad41d02f612ca282712954');
+    (13, 'hot_path', '\x515b94313eba93faf3d010cb87e37dc2f755462fb491a84d359b7d68aad95787');
 \endif
 
 -- An older copy of this file must not put its functions over a newer schema.

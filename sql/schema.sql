@@ -487,8 +487,7 @@ create table foloosi.orders (
     money_left numeric,
     -- When cancel_due() cancels it if it is still pending; null: time does not.
     cancel_at timestamp with time zone,
-    constraint orders_pkey PRIMARY KEY (order_ref, merchant),
-    constraint orders_order_ref_ck CHECK (((order_ref)::text <> ''::text))
+    constraint orders_pkey PRIMARY KEY (order_ref, merchant)
 );
 CREATE INDEX orders_id_idx ON foloosi.orders USING brin (id) WITH (pages_per_range='128', autosummarize='on');
 CREATE INDEX orders_waiting_idx ON foloosi.orders USING btree (cancel_at, id) WHERE ((cancel_at IS NOT NULL) OR ((state)::text = ANY (ARRAY['review'::text, 'verifying'::text])));
@@ -785,8 +784,7 @@ create table foloosi.transactions (
     contradicted boolean default false not null,
     -- Row 3, 4 or 19 left it without an order: only a person gives it one.
     order_withheld boolean default false not null,
-    constraint transactions_pkey PRIMARY KEY (id),
-    constraint transactions_transaction_status_ck CHECK ((transaction_status = ANY (ARRAY['success'::text, 'failed'::text, 'refund'::text])))
+    constraint transactions_pkey PRIMARY KEY (id)
 );
 CREATE UNIQUE INDEX transactions_no_key ON foloosi.transactions USING btree (transaction_no, merchant) WHERE (transaction_no IS NOT NULL);
 CREATE INDEX transactions_reference_idx ON foloosi.transactions USING btree (foloosi.reference_key((payment_reference)::text, (merchant)::text, ((state)::text = 'captured'::text), id)) WHERE (payment_reference IS NOT NULL);

@@ -143,7 +143,6 @@ select throws_ok('update foloosi.orders set order_ref = ''x'' where false', '235
 select throws_ok(format('insert into foloosi.orders (merchant, order_ref, state) values (%L, ''O-1'', ''pending'')
     on conflict (order_ref, merchant) do update set order_ref = ''O-9''', merchant()), '23514', null, 'nor by on conflict');
 select throws_ok(format('insert into foloosi.orders (merchant, order_ref, state) values (%L, ''O-1'', ''pending'')', merchant()), '23505', null, 'an order begins once');
-select throws_ok(format('insert into foloosi.orders (merchant, order_ref, state) values (%L, '''', ''pending'')', merchant()), '23514', null, 'an order has a name');
 select throws_ok(format('insert into foloosi.transactions (merchant, transaction_no, state, transaction_status) values (%L, ''N-1'', ''failed'', ''failed'')', merchant()),
     '23505', null, 'a number is one transaction');
 

@@ -30,6 +30,7 @@
 --   0011_money       Where the money is: REFUNDS, what is left, and what time cancels.
 --   0012_ids         One number drawn for a delivery, its transaction and its order.
 --   0013_hot_path    Fewer and smaller indexes, for each payment pays for them.
+--   0014_consumer_owner  A consumer belongs to a role.
 --   functions/       The verbs. record_deliveries() takes a whole batch: it locks the
 --                    orders in sorted order (those that another session holds come back "busy"),
 --                    decides by the rules, and writes a few statements for the whole batch. The
@@ -154,10 +155,17 @@ insert into foloosi.schema_migrations (version, name, digest) values
     (13, 'hot_path', '\x515b94313eba93faf3d010cb87e37dc2f755462fb491a84d359b7d68aad95787');
 \endif
 
+select not exists (select from foloosi.schema_migrations where version = 14) as missing \gset
+\if :missing
+\ir migrations/0014_consumer_owner.sql
+insert into foloosi.schema_migrations (version, name, digest) values
+    (14, 'consumer_owner', '\x0542b60a312d0305c074417edf98ae396386272d2dcc5d7da50ee63d00606848');
+\endif
+
 -- An older copy of this file must not put its functions over a newer schema.
 do $$
 begin
-    if (select max(version) from foloosi.schema_migrations) > 13 then
+    if (select max(version) from foloosi.schema_migrations) > 14 then
         raise exception 'the database''s schema is newer than these files'
             using hint = 'Use the files of the release that migrated it.';
     end if;

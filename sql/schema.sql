@@ -235,6 +235,8 @@ create table foloosi.consumers (
     reason text,
     -- When it was added.
     created_at timestamp with time zone default now() not null,
+    -- The role whose members may take, finish and delay its events.
+    owner text not null,
     constraint consumers_pkey PRIMARY KEY (id),
     constraint consumers_consumer_key UNIQUE (consumer),
     constraint consumers_consumer_ck CHECK (((consumer)::text <> ''::text))

@@ -22,7 +22,7 @@
 #include "mem.h"
 #include "pg_private.h"
 
-#define SCHEMA_NEWEST 13      /* of sql/migrations */
+#define SCHEMA_NEWEST 14      /* of sql/migrations */
 #define CONNECT_TIMEOUT_S "5" /* where no deadline is given, as libpq's connect_timeout */
 
 /*

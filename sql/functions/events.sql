@@ -36,8 +36,28 @@ begin
 end $$;
 comment on function foloosi.known_consumer(text) is 'The row of a consumer. Error: no such consumer. Tables: consumers (read).';
 
+create or replace function foloosi.own_consumer(p_consumer text) returns foloosi.consumers
+language plpgsql stable
+set search_path = pg_catalog, foloosi, pg_temp
+as $$
+declare
+    c foloosi.consumers := foloosi.known_consumer(p_consumer);
+begin
+    if not exists (select from pg_roles r where r.rolname = c.owner and pg_has_role(session_user, r.oid, 'member')) then
+        raise exception 'consumer "%" belongs to role "%", of which "%" is no member', c.consumer, c.owner, session_user
+            using errcode = 'insufficient_privilege';
+    end if;
+    return c;
+end $$;
+comment on function foloosi.own_consumer(text) is
+'The row of a consumer that belongs to the caller. Errors: no such consumer; the session''s role is no member of its owner (insufficient_privilege). Calls: known_consumer. Tables: consumers (read).';
+
+-- without an owner, before schema 14
+drop function if exists foloosi.add_consumer(text, text, text[], bigint, text);
+
 create or replace function foloosi.add_consumer(
-    consumer text, merchant text default null, types text[] default null, after bigint default null, endpoint text default null)
+    consumer text, merchant text default null, types text[] default null, after bigint default null, endpoint text default null,
+    owner text default null)
 returns foloosi.consumers
 language plpgsql security definer
 set search_path = pg_catalog, foloosi, pg_temp
@@ -46,6 +66,9 @@ as $$
 declare
     p_consumer text := add_consumer.consumer;
     p_types text[] := add_consumer.types;
+    -- an operator may make one for anybody; foloosi-worker makes its own
+    operator boolean := pg_has_role(session_user, 'foloosi_operator', 'member');
+    p_owner text := coalesce(add_consumer.owner, case when operator then 'foloosi_consumer' else 'foloosi_worker' end);
     unknown text := (select t from unnest(p_types) t
                      where t not in ('order.success', 'order.cancel', 'order.refund', 'order.review', 'payback.due', 'payback.check') limit 1);
     c foloosi.consumers;
@@ -53,18 +76,24 @@ begin
     if unknown is not null then
         raise exception 'there is no event "%"', unknown using errcode = 'invalid_parameter_value';
     end if;
+    if not exists (select from pg_roles r where r.rolname = p_owner) then
+        raise exception 'there is no role "%"', p_owner using errcode = 'undefined_object';
+    end if;
+    if not operator and p_owner <> 'foloosi_worker' then
+        raise exception 'a consumer of foloosi-worker belongs to role foloosi_worker, not "%"', p_owner using errcode = 'insufficient_privilege';
+    end if;
     select * into c from foloosi.consumers x where x.consumer = p_consumer;
     if c.id is not null then -- asked each second for some: nothing is written, no number is drawn
         return c;
     end if;
-    insert into foloosi.consumers as x (consumer, merchant, types, endpoint, position)
-    values (p_consumer, add_consumer.merchant, p_types, add_consumer.endpoint,
+    insert into foloosi.consumers as x (consumer, merchant, types, endpoint, owner, position)
+    values (p_consumer, add_consumer.merchant, p_types, add_consumer.endpoint, p_owner,
             coalesce(add_consumer.after, (select max(e.id) from foloosi.events e), 0))
     on conflict (consumer) do nothing returning * into c;
     return coalesce(c, foloosi.known_consumer(p_consumer));
 end $$;
-comment on function foloosi.add_consumer(text, text, text[], bigint, text) is
-'Make a consumer of events. Parameters: its name; merchant, null: events of all; types, null: all; after: the id of the last event that it shall not get, 0: from the beginning, null: only what is to come; endpoint: what a person reads of the URL, for one that foloosi-worker serves. Returns its row; one that exists stays as it is. Error: unknown type. Calls: known_consumer. Tables: consumers (written), events (read).';
+comment on function foloosi.add_consumer(text, text, text[], bigint, text, text) is
+'Make a consumer of events. Parameters: its name; merchant, null: events of all; types, null: all; after: the id of the last event that it shall not get, 0: from the beginning, null: only what is to come; endpoint: what a person reads of the URL, for one that foloosi-worker serves; owner: the role whose members may take its events (null: foloosi_consumer; called by foloosi-worker, foloosi_worker, and no other). Returns its row; one that exists stays as it is. Errors: unknown type; no such role; another owner than foloosi_worker, and the caller is no operator. Calls: known_consumer. Tables: consumers (written), events (read).';
 
 create or replace function foloosi.drop_consumer(consumer text) returns void
 language plpgsql security definer
@@ -267,9 +296,9 @@ declare
     more     record;
 begin
     perform foloosi.need_read_committed();
-    c := foloosi.known_consumer(next_events.consumer);
-    if n < 1 or lease < '1 second' then
-        raise exception 'next_events: n is at least 1, lease at least a second' using errcode = 'invalid_parameter_value';
+    c := foloosi.own_consumer(next_events.consumer);
+    if n < 1 or not lease between '1 second' and '1 day' then
+        raise exception 'next_events: n is at least 1, lease from a second to a day' using errcode = 'invalid_parameter_value';
     end if;
     if c.disabled_at is not null or c.paused_until > clock_timestamp() then
         return;
@@ -301,7 +330,7 @@ begin
         order by e.id;
 end $$;
 comment on function foloosi.next_events(text, int, interval) is
-'The next events of a consumer, at least once each, those of one order one after the other. Parameters: the consumer''s name; how many at most (1000); lease: after that time without finish_events() they are handed out again. Returns id, the number of the attempt, and the Standard Webhooks payload. May be called by several sessions at the same time, and within a transaction: rolled back, nothing was handed out. Error: no such consumer. Calls: known_consumer, claim, feed, event_payload. Tables: consumers, dispatches (written), events (read).';
+'The next events of a consumer, at least once each, those of one order one after the other. Parameters: the consumer''s name; how many at most (1000); lease, a day at most: after that time without finish_events() they are handed out again. Returns id, the number of the attempt, and the Standard Webhooks payload. May be called by several sessions at the same time, and within a transaction: rolled back, nothing was handed out. Errors: no such consumer, or another role''s; a lease that is too short or too long. Calls: own_consumer, claim, feed, event_payload. Tables: consumers, dispatches (written), events (read).';
 
 create or replace function foloosi.finish_events(consumer text, ids bigint[]) returns int
 language plpgsql security definer
@@ -310,7 +339,7 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
 as $$
 declare
-    c        foloosi.consumers := foloosi.known_consumer(finish_events.consumer);
+    c        foloosi.consumers := foloosi.own_consumer(finish_events.consumer);
     finished int;
 begin
     delete from foloosi.dispatches d
@@ -320,7 +349,7 @@ begin
     return finished;
 end $$;
 comment on function foloosi.finish_events(text, bigint[]) is
-'A consumer is done with events. Parameters: its name, their ids. Returns how many of them it was not done with before: finishing twice is no error. Error: no such consumer. Calls: known_consumer. Tables: dispatches (written).';
+'A consumer is done with events. Parameters: its name, their ids. Returns how many of them it was not done with before: finishing twice is no error. Errors: no such consumer, or another role''s. Calls: own_consumer. Tables: dispatches (written).';
 
 create or replace function foloosi.retry_events(
     consumer text, ids bigint[] default null, later interval default '0', reason text default null)
@@ -330,9 +359,13 @@ set search_path = pg_catalog, foloosi, pg_temp
 as $$
 #variable_conflict use_column
 declare
-    c       foloosi.consumers := foloosi.known_consumer(retry_events.consumer);
+    c       foloosi.consumers := case when pg_has_role(session_user, 'foloosi_operator', 'member') then foloosi.known_consumer(retry_events.consumer)
+                                      else foloosi.own_consumer(retry_events.consumer) end;
     retried int;
 begin
+    if not later between '0' and '30 days' then
+        raise exception 'retry_events: later is from now to 30 days' using errcode = 'invalid_parameter_value';
+    end if;
     update foloosi.dispatches d
     set attempts = case d.state when 'dead' then 0 else d.attempts end, state = 'waiting',
         due_at = clock_timestamp() + later, reason = coalesce(retry_events.reason, d.reason)
@@ -342,7 +375,7 @@ begin
     return retried;
 end $$;
 comment on function foloosi.retry_events(text, bigint[], interval, text) is
-'Hand out events again: what a consumer could not do now, or dead letters. Parameters: the consumer''s name; ids, null: all its dead letters; when; why. Returns how many. Error: no such consumer. Calls: known_consumer, push_back. Tables: dispatches (written).';
+'Hand out events again: what a consumer could not do now, or dead letters. Parameters: the consumer''s name; ids, null: all its dead letters; when, in 30 days at most; why. Returns how many. Errors: no such consumer; it is another role''s, and the caller no operator; a later time. Calls: known_consumer, own_consumer, push_back. Tables: dispatches (written).';
 
 create or replace function foloosi.discard_events(consumer text, ids bigint[]) returns int
 language plpgsql security definer
@@ -387,7 +420,7 @@ as $$
 #variable_conflict use_column
 declare
     patience constant int := 5; -- failures in a row that open the circuit
-    c       foloosi.consumers := foloosi.known_consumer(settle_events.consumer);
+    c       foloosi.consumers := foloosi.own_consumer(settle_events.consumer);
     n       int := cardinality(ids);
     settled int;
     failure record;
@@ -431,4 +464,4 @@ begin
     return settled;
 end $$;
 comment on function foloosi.settle_events(text, bigint[], int[], text[], boolean[], int[], int[], text[]) is
-'What became of events that foloosi-worker posted. Parameters: the consumer''s name; parallel arrays: ids; attempts as next_events() numbered them; outcomes: done, refused (the endpoint works and does not take it), failed (the endpoint is out of order), gone (410: disables the consumer); dead: no further attempt; delays in milliseconds before the next one; HTTP statuses, null: no answer; reasons. Returns how many are done. Failures in a row open the circuit, the first answer closes it. Error: no such consumer. Calls: known_consumer, finish_events, push_back. Tables: dispatches, consumers (written).';
+'What became of events that foloosi-worker posted. Parameters: the consumer''s name; parallel arrays: ids; attempts as next_events() numbered them; outcomes: done, refused (the endpoint works and does not take it), failed (the endpoint is out of order), gone (410: disables the consumer); dead: no further attempt; delays in milliseconds before the next one; HTTP statuses, null: no answer; reasons. Returns how many are done. Failures in a row open the circuit, the first answer closes it. Errors: no such consumer, or another role''s. Calls: own_consumer, finish_events, push_back. Tables: dispatches, consumers (written).';

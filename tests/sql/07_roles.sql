@@ -182,6 +182,51 @@ select is(array(select name from routines where has_function_privilege('foloosi_
           'postpone_verification', 'record_reconciled', 'remind_paybacks', 'schema_version', 'settle_events', 'verify_transaction'],
     'worker: executes these and nothing else');
 
+-- ---------------------------------------------------------------- a consumer belongs to a role
+
+create role erp_relay in role foloosi_consumer;
+create role erp_cron in role erp_relay;
+create role ann in role foloosi_operator;
+set local session authorization ann;
+select lives_ok($$select foloosi.add_consumer('any'), foloosi.add_consumer('erp', owner => 'erp_relay')$$, 'an operator adds consumers for others');
+select throws_ok($$select foloosi.add_consumer('typo', owner => 'erp_realy')$$, '42704', null, 'whose role must be there');
+reset session authorization;
+select is(array(select consumer || ' ' || owner from foloosi.consumers where consumer in ('any', 'erp', 'by.worker') order by 1),
+    array['any foloosi_consumer', 'by.worker foloosi_worker', 'erp erp_relay'], 'each has its owner');
+
+create function tries(who text) returns text[] language plpgsql as $$
+declare
+    answers text[] := '{}';
+begin
+    for consumer in 1 .. 3 loop
+        for what in 1 .. 4 loop
+            begin
+                execute format((array['select foloosi.next_events(%L)', 'select foloosi.finish_events(%L, array[1])', 'select foloosi.retry_events(%L, array[1], ''10 days'')',
+                    'select foloosi.settle_events(%L, ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'')'])[what], (array['any', 'erp', 'by.worker'])[consumer]);
+                answers := answers || 'done'::text;
+            exception when insufficient_privilege then
+                answers := answers || case when sqlerrm like '%no member' then 'not its own' else 'no right' end;
+            end;
+        end loop;
+    end loop;
+    return answers;
+end $$;
+grant usage on schema t to public;
+set local session authorization foloosi_consumer;
+select is(t.tries('foloosi_consumer'), array['done', 'done', 'done', 'no right', 'not its own', 'not its own', 'not its own', 'no right', 'not its own', 'not its own', 'not its own', 'no right'],
+    'foloosi_consumer takes, finishes and delays its own events, neither another role''s nor the worker''s');
+set local session authorization erp_cron;
+select is(t.tries('erp_cron'), array['done', 'done', 'done', 'no right', 'done', 'done', 'done', 'no right', 'not its own', 'not its own', 'not its own', 'no right'],
+    'a member of a member');
+set local session authorization foloosi_worker;
+select is(t.tries('foloosi_worker'), array['not its own', 'no right', 'no right', 'not its own', 'not its own', 'no right', 'no right', 'not its own', 'done', 'no right', 'no right', 'done'], 'the worker takes its own only');
+select throws_ok($$select foloosi.add_consumer('theft', owner => 'foloosi_consumer')$$, '42501', null, 'and makes none for others');
+set local session authorization ann;
+select is((t.tries('ann'))[3:3] || (t.tries('ann'))[7:7] || (t.tries('ann'))[11:11], array['done', 'done', 'done'], 'an operator has any tried again');
+reset session authorization;
+select throws_ok(format('select foloosi.next_events(''any'', 1, %L)', lease), '22023', null, 'a lease of ' || lease) from unnest(array['0.9 s', '25 hours', '100 years']) lease;
+select throws_ok(format('select foloosi.retry_events(''any'', array[1], %L)', later), '22023', null, 'tried again in ' || later) from unnest(array['-1 s', '31 days']) later;
+
 -- ---------------------------------------------------------------- monitor
 
 set local session authorization foloosi_monitor;

@@ -122,7 +122,7 @@ select is(retained(), array['personal fields masked transactions 1100'], 'and ma
 -- ---------------------------------------------------------------- after a restore
 
 create table numbers as select last_value as id, (select last_value from foloosi.events_id_seq) as event from foloosi.id_seq;
-insert into foloosi.consumers (consumer, position) values ('restored', 0);
+insert into foloosi.consumers (consumer, position, owner) values ('restored', 0, 'foloosi_consumer');
 insert into foloosi.event_gaps select id, 1, 2, '9000000000' from foloosi.consumers where consumer = 'restored';
 select is(array(select numbers || ' ' || (goes_on_after - was) from foloosi.after_restore(500)), array['foloosi.id_seq 500', 'foloosi.events_id_seq 500'], 'numbers go on far behind those that were given away');
 select is(buy('success', 'O-new', 'N-new'), 'recorded O-new paid', 'a payment');

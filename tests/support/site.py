@@ -247,7 +247,10 @@ class Site:
                                       handler_socket=self.handler.socket, handler_program=self.handler.program,
                                       config=self.handler.config.path, include=include)
             self.run(server)
-            self.fronts[name] = HttpFront(name, server.port)
+            front = self.fronts[name] = HttpFront(name, server.port)
+            if name == "apache-cgi":  # Apache listens before its daemon for programs does, and answers 503 until then
+                with contextlib.suppress(stack.StackError):
+                    stack.wait_for("Apache's daemon for programs", lambda: front.send(Request(self.path(), method="GET")).status != 503, timeout=10)
         return self.fronts[name]
 
     def path(self, merchant="shop", token=None):
